@@ -1,0 +1,81 @@
+"""The command `ssl-lightning`, and `python -m ssl_lightning`."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from ssl_lightning import __version__
+
+USAGE = """usage: ssl-lightning COMMAND [options]; `ssl-lightning COMMAND --help` tells the options
+
+  fit        pretrain a method on unlabelled data, or train a classifier
+  validate   judge a checkpoint on the validation part
+  test       judge a checkpoint on the test part
+  predict    write a checkpoint's predictions or embeddings to a file
+  active     active learning: train, ask for labels, again
+  compare    run several strategies over several seeds, and say how sure the difference is
+  report     make a page of finished active runs
+  list       methods, strategies, backbones, data
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments; null for those of the process.
+
+    Returns:
+        Exit status: 0 if all went well, 2 for a mistake in the arguments or the data, 130 if interrupted.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        return _command(arguments[0])(arguments)
+    except KeyboardInterrupt:
+        print("interrupted; give the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output left, as `| head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
+    except ValueError as error:
+        if not _is_ours(error):
+            raise
+        print(f"ssl-lightning {arguments[0]}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _command(name: str) -> Callable[[list[str]], int]:
+    # each imports what it needs: listing and reports do without torch
+    if name == "list":
+        from ssl_lightning import catalogue
+
+        return lambda arguments: catalogue.main(arguments[1:])
+    if name == "compare":
+        from ssl_lightning.experiments import compare
+
+        return lambda arguments: compare.main(arguments[1:])
+    if name == "report":
+        from ssl_lightning.experiments import report
+
+        return lambda arguments: report.main(arguments[1:])
+    from ssl_lightning import cli
+
+    return cli.main
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Tell a user's mistake, raised by our code, from a defect."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("ssl_lightning")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""The base of every acquisition strategy: a callback that, at the end of fit, asks for the labels worth most."""
+
+from abc import ABC
+from functools import cached_property
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from ssl_lightning.active.pool import PoolDataModule
+from ssl_lightning.active.progress import track
+from ssl_lightning.active.selection import top
+from ssl_lightning.data.base import Batch
+from ssl_lightning.evaluation.inference import Rows, gather, sweep
+from ssl_lightning.seeding import derive_generator, derive_seed
+
+
+class Predictions:
+    """What a model says of a batch of pool images, computed when asked for, each once.
+
+    Args:
+        module: In evaluation mode: `module(images)` are logits.
+        images: Clean and normalised, `(N, C, H, W)`.
+        seed: Of what is drawn, such as dropout masks: the same for every batch and process of a round.
+    """
+
+    def __init__(self, module: L.LightningModule, images: Tensor, seed: int) -> None:
+        self.module, self.images, self.seed = module, images, seed
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """Log of the class probabilities, `(N, classes)`, float32."""
+        return torch.log_softmax(self.module(self.images).float(), dim=-1)
+
+    @cached_property
+    def embeddings(self) -> Tensor:
+        """Embeddings, `(N, dim)`, float32."""
+        return self._need("embed")(self.images).float()  # type: ignore[no-any-return]
+
+    def samples(self, members: int) -> Tensor:
+        """Log probabilities under draws of the weights, `(members, N, classes)`, float32.
+
+        Args:
+            members: Number of draws, each the same for all samples.
+        """
+        return torch.log_softmax(self._need("sample_logits")(self.images, members, self.seed).float(), dim=-1)
+
+    def _need(self, name: str) -> Any:
+        if not hasattr(self.module, name):
+            raise ValueError(f"`{type(self.module).__name__}` has no method `{name}`, which this strategy needs; `Classifier` has it.")
+        return getattr(self.module, name)
+
+
+class AcquisitionStrategy(Callback, ABC):
+    """Chooses which unlabelled samples to label, once, at the end of fit.
+
+    A subclass gives `score`, a number a sample of which the largest are chosen; or `rows` and `select`, to keep more than a
+    number and to choose a batch as a whole. The same seed and weights give the same picks for any number of processes and any
+    batch size. The model is left as it was: weights, batch-norm statistics, mode and random state.
+
+    Args:
+        query_size: Labels to ask for.
+        batch_size: Samples a step of the pass over the pool; null for the data's.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    uses_model: ClassVar[bool] = True
+
+    def __init__(self, query_size: int = 10, batch_size: int | None = None) -> None:
+        if query_size < 1:
+            raise ValueError(f"`query_size={query_size}` must be at least 1 label.")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"`batch_size={batch_size}` must be at least 1, or null.")
+        self.query_size, self.batch_size = query_size, batch_size
+        self._first_step = 0
+
+    def score(self, predictions: Predictions) -> Tensor:
+        """Return one number a sample, `(N,)`; larger means: label first."""
+        raise TypeError(f"`{type(self).__name__}` must define `score`, or `rows` and `select`.")
+
+    def rows(self, predictions: Predictions) -> Rows:
+        """Return what to keep of each sample for `select`, named tensors `(N, ...)`."""
+        return {"score": self.score(predictions)}
+
+    def select(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """Choose a query from all processes' rows.
+
+        Args:
+            rows: `index` and what `rows` returned, by index, `(pool, ...)`; the same in every process.
+            generator: For random choices, the same in every process.
+
+        Returns:
+            Positions in the rows, best first, `(query_size,)`.
+        """
+        return top(rows["score"], rows["index"], self.query_size)
+
+    def local(self, rows: Rows) -> Rows:
+        """Reduce this process's rows before all processes' are joined: with a score, no other than the best can be chosen."""
+        if type(self).select is not AcquisitionStrategy.select or "score" not in rows:
+            return rows
+        keep = top(rows["score"], rows["index"], min(self.query_size, len(rows["index"])))
+        return {key: value[keep] for key, value in rows.items()}
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Remember where the fit began, and check that the query can be served."""
+        self._first_step = trainer.global_step
+        if not isinstance(trainer.datamodule, PoolDataModule):  # type: ignore[attr-defined]
+            raise ValueError(f"`{type(self).__name__}` needs a pool: pass `datamodule=PoolDataModule(data)` to `fit`.")
+        self._check(trainer.datamodule)  # type: ignore[attr-defined]
+
+    def _check(self, pool: PoolDataModule) -> None:
+        left = len(pool.unlabelled)
+        if self.query_size > left:
+            raise ValueError(
+                f"`query_size={self.query_size}` exceeds the {left} unlabelled samples left in round {pool.round}; lower "
+                "`query_size`, or stop earlier."
+            )
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Pass over the pool, choose, ask, commit."""
+        if trainer.global_step == self._first_step:
+            rank_zero_warn(f"`{type(self).__name__}` asks for nothing: this fit took no step. Use a fresh Trainer each round.")
+            return
+        pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        self._check(pool)
+        indices, scores = self.query(trainer, module, pool)
+        pool.acquire(type(self).__name__, self._seed(pool), indices, scores)
+
+    def _seed(self, pool: PoolDataModule) -> int:
+        return derive_seed(pool.seed, "acquisition", pool.round)
+
+    def query(
+        self, trainer: L.Trainer, module: L.LightningModule, pool: PoolDataModule
+    ) -> tuple[list[int], list[float] | None]:
+        """Choose a query, without asking for it.
+
+        Args:
+            trainer: That fitted the module.
+            module: The model.
+            pool: To choose from.
+
+        Returns:
+            Dataset indices in the order of choice and their scores if there are any, the same in every process.
+        """
+        seed = self._seed(pool)
+        if self.uses_model:
+
+            def look(batch: Batch) -> Rows:
+                return self.rows(Predictions(module, batch.input, derive_seed(seed, "masks")))
+
+            loader = pool.pool_dataloader(self.batch_size)
+            rows = gather(self.local(sweep(trainer, module, track(trainer, loader, "pool"), look)))
+        else:
+            rows = {"index": pool.unlabelled}
+        chosen = self.select(rows, derive_generator(seed, "select"))
+        scores = rows["score"][chosen].tolist() if "score" in rows else None
+        return rows["index"][chosen].tolist(), scores

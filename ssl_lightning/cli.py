@@ -1,0 +1,276 @@
+"""The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`, with bare class names."""
+
+import csv
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+
+# imported, their classes can be named bare
+from ssl_lightning import active, backbones, classifier, data, evaluation, labelling, methods, views  # noqa: F401
+from ssl_lightning.active import run_rounds
+from ssl_lightning.catalogue import PLUGINS
+from ssl_lightning.mistakes import explain
+
+FOLDER = "SSL_LIGHTNING_FOLDER"  # tells the processes of one distributed run their common folder
+
+
+class Parser(LightningArgumentParser):
+    """Says in a few lines what is wrong with an option, and what was perhaps meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Explain and exit with status 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        sys.stderr.write(f"{parser.prog.replace(' [options]', '')}: error: {explain(message, parser)}\n")
+        self.exit(2)
+
+
+class Trainer(L.Trainer):
+    """Lightning's trainer with the command `active`."""
+
+    active = staticmethod(run_rounds)
+
+
+class _Instantiator(_InstantiatorFn):
+    """Lightning's, for links into a nested object that may be null: then there is nothing to note."""
+
+    def __call__(self, class_type: Any, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+        self.cli._dump_config()
+
+        def exists(key: str) -> bool:
+            node: Any = self.cli.config_dump
+            for part in key.split(".")[:-1]:
+                if not isinstance(node, dict) or part not in node:
+                    return False
+                node = node[part]
+            return isinstance(node, dict)
+
+        links = {key: value for key, value in applied_instantiation_links.items() if exists(key)}
+        return super().__call__(class_type, *args, applied_instantiation_links=links, **kwargs)
+
+
+class CLI(LightningCLI):
+    """Adds to Lightning's: `active`, links from the data, a folder a run, `--wandb`."""
+
+    folder: Path
+
+    def __init__(self) -> None:
+        super().__init__(
+            trainer_class=Trainer,
+            parser_class=Parser,
+            save_config_callback=None,  # we save it in the run's folder
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Name the commands, and the arguments that are not options."""
+        return {
+            **LightningCLI.subcommands(),
+            "active": {"make_model", "make_trainer", "data", "folder", "settings"},
+        }
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Accept no abbreviated options: a typo could be one."""
+        return super().init_parser(allow_abbrev=False, **kwargs)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link from the data what would be typed twice; add the run's folder and W&B."""
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        for name in ("channels", "image_size"):
+            target = f"model.init_args.backbone.init_args.{name}"
+            parser.link_arguments(f"data.{name}", target, apply_on="instantiate")
+        parser.add_argument(
+            "--folder",
+            type=str | None,
+            default=None,
+            help="Folder of the run: config, metrics, checkpoints. Null: runs/active for `active`, else the next free number.",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=Literal["off", "online", "offline"],
+            default="off",
+            help="Log to Weights & Biases, too; `offline` needs neither key nor network.",
+        )
+
+    def _add_instantiators(self) -> None:
+        for key, kind in (("model", L.LightningModule), ("data", L.LightningDataModule)):
+            self.parser.add_instantiator(_Instantiator(self, key), kind, subclasses=True)
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run's folder."""
+        command = str(self.subcommand)
+        given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
+        if given is None and rank_zero_only.rank != 0:
+            given = os.environ[FOLDER]
+        if given is None:
+            number = 1
+            while (Path("runs") / f"{command}-{number:03d}").exists():
+                number += 1
+            given = f"runs/{command}-{number:03d}"
+        os.environ[FOLDER] = given
+        self.folder = Path(given)
+        last = self.folder / "checkpoints" / "last.ckpt"
+        if command == "fit" and last.exists() and not self._get(self.config, "ckpt_path") and rank_zero_only.rank == 0:
+            raise ValueError(
+                f"`folder={given}` holds a run already; add `--ckpt_path {last}` to go on with it, or give another folder."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Give the trainer the run's loggers, folder and checkpoints, where the config gives it none."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = list(config.callbacks or []) if isinstance(config.callbacks, list | None) else [config.callbacks]
+        callbacks += kwargs.pop("callbacks", [])
+        if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
+            if config.enable_checkpointing is not False:
+                callbacks.append(ModelCheckpoint(self.folder / "checkpoints", save_top_k=0, save_last=True))
+        kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
+        kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _loggers(self) -> list[Logger]:
+        loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
+        mode = self._get(self.config, "wandb")
+        if mode != "off":
+            self.folder.mkdir(parents=True, exist_ok=True)
+            logger = WandbLogger(project="ssl-lightning", name=self.folder.name, save_dir=self.folder, mode=mode)
+            require_wandb(logger)
+            loggers.append(logger)
+        return loggers
+
+    def _save_config(self) -> None:
+        if rank_zero_only.rank != 0:
+            return
+        parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.yaml").write_text(parser.dump(config, skip_none=False))
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._dump_config()
+                logger.log_hyperparams({"config": self.config_dump})
+
+    def before_fit(self) -> None:
+        """Save the config, and say what will be lost of a class that lives nowhere."""
+        self._save_config()
+        if type(self.model).__module__ == "__main__":
+            rank_zero_warn("the model's class is defined in __main__: its checkpoint cannot be opened without it.")
+        rank_zero_info(f"folder: {self.folder}")
+
+    before_validate = before_test = _save_config
+
+    def before_predict(self) -> None:
+        """Save the config."""
+        self._save_config()
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write predictions as `predictions.csv`, embeddings as `embeddings.pt`, into the run's folder."""
+        kwargs["return_predictions"] = True
+        batches = self.trainer.predict(**kwargs)
+        if not batches or not isinstance(batches[0], dict):
+            raise ValueError(f"`{type(self.model).__name__}` predicts nothing that could be written; use `trainer.predict` in Python.")
+        joined = {key: torch.cat([batch[key] for batch in batches]).cpu() for key in batches[0]}  # type: ignore[call-overload, index]
+        rank = f"_rank{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        if "embedding" in joined:
+            path = self.folder / f"embeddings{rank}.pt"
+            torch.save(joined, path)
+        else:
+            path = self.folder / f"predictions{rank}.csv"
+            with path.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(joined)
+                writer.writerows(zip(*(column.tolist() for column in joined.values()), strict=True))
+        print(f"wrote {len(joined['index'])} rows to {path}")
+
+    def active(self, **kwargs: Any) -> None:
+        """Run the rounds, each with a model, callbacks and trainer made afresh from the config."""
+        self._save_config()
+        del kwargs["model"]
+        fresh: dict[str, Any] = {}
+        loggers = self.trainer.loggers
+
+        def make_model() -> L.LightningModule:
+            self.config_init = self.parser.instantiate_classes(self.config)
+            model: L.LightningModule = self._get(self.config_init, "model")
+            return model
+
+        def make_trainer(callbacks: list[Callback]) -> L.Trainer:
+            return self.instantiate_trainer(callbacks=callbacks, logger=loggers, enable_model_summary=False, **fresh)
+
+        if self._get(self.config_init, "trainer").enable_checkpointing is None:
+            fresh["enable_checkpointing"] = False  # the round loop saves the model itself
+        self._dump_config()
+        dump = self.config_dump
+        settings = {key: dump[key] for key in ("model", "data", "strategy", "oracle", "steps_per_epoch") if key in dump}
+        for key in ("max_epochs", "max_steps", "precision"):
+            settings[f"trainer.{key}"] = dump["trainer"].get(key)
+        run_rounds(make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs)
+        rank_zero_info(f"done: {self.folder / 'rounds.csv'}")
+
+
+def require_wandb(logger: WandbLogger) -> None:
+    """Start a W&B run now, before hours of training, and say what is missing if it does not start.
+
+    Args:
+        logger: To be started.
+
+    Raises:
+        ValueError: If there is no key or no network.
+    """
+    import wandb
+
+    if rank_zero_only.rank != 0:
+        return
+    try:
+        _ = logger.experiment
+    except (wandb.errors.Error, OSError) as error:
+        raise ValueError(
+            f"W&B does not start: {str(error).splitlines()[0]} Log in once by `wandb login` where there is a network, or add "
+            "`--wandb offline` and `wandb sync` the run's folder later."
+        ) from error
+
+
+def load_plugins() -> None:
+    """Import what installed packages offer under the entry point group of plug-ins, so that bare names find it."""
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except Exception as error:  # a stranger's import can fail in any way, and must not break ours
+            rank_zero_warn(f"plug-in `{plugin.name}` ({plugin.value}) cannot be imported: {error}")
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the commands that train.
+
+    Args:
+        argv: The command and its options.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ValueError: For a mistake in the options or the data.
+    """
+    load_plugins()
+    before = sys.argv
+    sys.argv = [before[0], *argv]  # LightningCLI reads it, and so do the processes of a distributed run
+    try:
+        CLI()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    finally:
+        sys.argv = before
+    return 0

@@ -1,0 +1,80 @@
+"""One pass of a module over data outside Lightning's loops: on its device, without a trace in it, over all processes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from ssl_lightning.data.base import Batch
+
+Rows = dict[str, Tensor]
+
+
+@contextmanager
+def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
+    """Put a module on the trainer's device in evaluation and inference mode, and leave it as it was.
+
+    After fit, Lightning has moved the module to the CPU; weights, batch-norm statistics, modes and the device are the same
+    afterwards.
+
+    Args:
+        trainer: That fits or fitted the module.
+        module: To be used.
+    """
+    modes = [(child, child.training) for child in module.modules()]
+    device = module.device
+    try:
+        module.to(trainer.strategy.root_device)
+        module.eval()
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            yield
+    finally:
+        for child, training in modes:
+            child.training = training
+        module.to(device)
+
+
+def sweep(
+    trainer: L.Trainer, module: L.LightningModule, batches: Iterable[Batch], function: Callable[[Batch], Rows]
+) -> Rows:
+    """Apply a function to every batch of this process's share and join the rows.
+
+    Args:
+        trainer: That fits or fitted the module.
+        module: Its transfer hooks make the evaluation transform.
+        batches: From a loader.
+        function: Batch on the device -> named tensors, one row a sample.
+
+    Returns:
+        Named tensors on the CPU, with `index`, `(share, ...)`.
+    """
+    parts: list[Rows] = []
+    with evaluating(trainer, module):
+        for batch in batches:
+            on_device = trainer.strategy.batch_to_device(batch, trainer.strategy.root_device)
+            rows = function(on_device)
+            parts.append({"index": batch.index, **{key: value.cpu() for key, value in rows.items()}})
+    if not parts:
+        return {"index": torch.empty(0, dtype=torch.int64)}
+    return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def gather(rows: Rows) -> Rows:
+    """Join the rows of all processes, ordered by `index`, the same in each.
+
+    Args:
+        rows: Of this process, with `index`; other keys may be missing where it has no row.
+
+    Returns:
+        The rows of all.
+    """
+    everyone: list[Rows] = [rows]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        everyone = [{} for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(everyone, rows)
+        everyone = [part for part in everyone if len(part["index"])] or everyone[:1]
+    joined = {key: torch.cat([part[key] for part in everyone]) for key in everyone[0]}
+    order = joined["index"].argsort(stable=True)
+    return {key: value[order] for key, value in joined.items()}

@@ -1,0 +1,140 @@
+"""Weighted k-nearest-neighbour accuracy of an embedding."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightly.utils.benchmarking import knn_predict
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ssl_lightning.data.base import Batch
+from ssl_lightning.evaluation.inference import Rows, gather, sweep
+
+
+def knn_accuracy(
+    queries: Tensor, targets: Tensor, bank: Tensor, bank_targets: Tensor, num_classes: int, k: int = 200, temperature: float = 0.1
+) -> float:
+    r"""Classify embeddings by their nearest neighbours in a bank, each neighbour i with weight :math:`e^{\cos_i / T}`.
+
+    Args:
+        queries: `(N, d)`; normalised here.
+        targets: True classes `(N,)`.
+        bank: `(M, d)`; normalised here.
+        bank_targets: `(M,)`.
+        num_classes: Number of classes.
+        k: Neighbours; at most M are taken.
+        temperature: T.
+
+    Returns:
+        The fraction of queries whose heaviest class is right.
+
+    Reference:
+        Z. Wu, Y. Xiong, S. Yu, D. Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018,
+        arXiv 1805.01978, section 3.4. The prediction is lightly's.
+
+    Example:
+        >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> knn_accuracy(bank, torch.tensor([0, 0, 1]), bank, torch.tensor([0, 0, 1]), num_classes=2, k=1)
+        1.0
+    """
+    columns = normalize(bank.float(), dim=1).T.contiguous()
+    right = 0
+    for rows, truth in zip(normalize(queries.float(), dim=1).split(1024), targets.split(1024), strict=True):
+        predicted = knn_predict(rows, columns, bank_targets, num_classes, min(k, columns.shape[1]), temperature)
+        right += int((predicted[:, 0] == truth).sum())
+    return right / len(targets)
+
+
+class KNN(L.Callback):
+    """Logs `val/knn_accuracy`: clean validation (or test) images, classified by clean training images.
+
+    Args:
+        k: Neighbours.
+        temperature: Of their weights.
+        every_n_epochs: Of the fit; the last epoch always counts.
+        bank_size: Use so many training images; null for all.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 1, bank_size: int | None = 20_000) -> None:
+        if k < 1 or temperature <= 0 or every_n_epochs < 1:
+            raise ValueError(f"`k={k}`, `temperature={temperature}` and `every_n_epochs={every_n_epochs}` must be positive.")
+        self.k, self.temperature, self.every_n_epochs, self.bank_size = k, temperature, every_n_epochs, bank_size
+        self._rows: list[Rows] = []
+
+    def _due(self, trainer: L.Trainer) -> bool:
+        if trainer.sanity_checking:
+            return False
+        epoch = trainer.current_epoch + 1
+        return trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Keep the embeddings."""
+        if self._due(trainer):
+            keep_embeddings(self, self._rows, outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Classify and log."""
+        self._finish(trainer, module, "val")
+
+    def on_test_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Keep the embeddings."""
+        keep_embeddings(self, self._rows, outputs, batch)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Classify and log."""
+        self._finish(trainer, module, "test")
+
+    def _finish(self, trainer: L.Trainer, module: L.LightningModule, part: str) -> None:
+        if not self._rows:
+            return
+        queries = gather({key: torch.cat([rows[key] for rows in self._rows]) for key in self._rows[0]})
+        self._rows.clear()
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        labelled = data.train_indices[data.train_images.targets[data.train_indices] >= 0]
+        known = queries["target"] >= 0
+        if not len(labelled) or not known.any():
+            rank_zero_warn("KNN has no labels to judge by and logs nothing; remove the callback, or give labelled data.")
+            return
+        if self.bank_size is not None:  # an even choice, the same in every epoch
+            labelled = labelled[torch.linspace(0, len(labelled) - 1, min(self.bank_size, len(labelled))).long()]
+        loader = data.evaluation_loader(data.train_images, labelled)
+        bank = gather(
+            sweep(trainer, module, loader, lambda batch: {"embedding": module.embed(batch.input), "target": batch.target})
+        )
+        accuracy = knn_accuracy(
+            queries["embedding"][known], queries["target"][known], bank["embedding"], bank["target"],
+            data.num_classes, self.k, self.temperature,
+        )  # fmt: skip
+        module.log(f"{part}/knn_accuracy", accuracy, prog_bar=True, rank_zero_only=False, sync_dist=False)
+
+
+def keep_embeddings(callback: Callback, store: list[Rows], outputs: Any, batch: Batch) -> None:
+    """Append a step's embeddings and targets to a callback's store, on the CPU.
+
+    Args:
+        callback: For the error message.
+        store: Appended to.
+        outputs: Of the module's step.
+        batch: Of the same step.
+
+    Raises:
+        ValueError: If the module's step returns no embedding.
+    """
+    if not isinstance(outputs, dict) or "embedding" not in outputs:
+        raise ValueError(
+            f"`{type(callback).__name__}` needs a module whose validation step returns {{'embedding': ...}}, as every SSLMethod "
+            "does; remove the callback."
+        )
+    store.append(
+        {"index": batch.index.cpu(), "target": batch.target.cpu(), "embedding": outputs["embedding"].float().cpu()}
+    )

@@ -1,0 +1,110 @@
+"""A linear classifier trained beside the method, on embeddings that feel nothing of it."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics.classification import MulticlassAccuracy
+
+from ssl_lightning.data.base import Batch
+
+
+class OnlineLinearProbe(L.Callback):
+    """Logs `train/probe_loss` and `val/probe_accuracy` of a linear classifier on the detached embedding.
+
+    It learns from the labels of the training set; the method never sees them. Its state is in the checkpoint, apart from the
+    model's. Unlabelled samples are left out.
+
+    Args:
+        lr: Of Adam.
+        weight_decay: Of Adam.
+    """
+
+    def __init__(self, lr: float = 1e-2, weight_decay: float = 1e-6) -> None:
+        self.lr, self.weight_decay = lr, weight_decay
+        self.head: nn.Module | None = None
+        self._saved: dict[str, Any] = {}
+
+    def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
+        """Build the head, the same in every process."""
+        if self.head is not None:
+            return
+        dim, classes = module.backbone.feature_dim, trainer.datamodule.num_classes  # type: ignore[union-attr, attr-defined]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            # batch norm without affine parameters evens out the scales of methods (He et al. 2022, arXiv 2111.06377, A.1)
+            self.head = nn.Sequential(nn.BatchNorm1d(dim, affine=False), nn.Linear(dim, classes))  # type: ignore[arg-type]
+        self.accuracy = MulticlassAccuracy(num_classes=classes, average="micro", ignore_index=-1)
+
+    def _start(self, module: L.LightningModule) -> None:
+        assert self.head is not None
+        self.head.to(module.device)
+        self.accuracy.to(module.device)
+        if self._saved:
+            self.head.load_state_dict(self._saved["head"])
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Go to the device, and on from a checkpoint."""
+        self._start(module)
+        assert self.head is not None
+        self.optimizer = torch.optim.Adam(self.head.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        if self._saved:
+            self.optimizer.load_state_dict(self._saved["optimizer"])
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Take one step on the detached embedding."""
+        known = batch.target >= 0
+        assert self.head is not None
+        self.head.train()
+        self.optimizer.zero_grad()
+        if int(known.sum()) > 1:  # batch norm needs two
+            loss = cross_entropy(self.head(outputs["embedding"].detach().float()[known]), batch.target[known])
+            loss.backward()  # type: ignore[no-untyped-call]
+            module.log("train/probe_loss", loss.detach())
+        for parameter in self.head.parameters():  # every process takes part, with or without labels in its batch
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = self._mean(trainer, gradient)
+        self.optimizer.step()
+
+    @staticmethod
+    def _mean(trainer: L.Trainer, gradient: Tensor) -> Tensor:
+        if trainer.world_size == 1:
+            return gradient
+        averaged: Tensor = trainer.strategy.reduce(gradient, reduce_op="mean")  # type: ignore[assignment]
+        return averaged
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Count what the head gets right on clean images."""
+        if trainer.sanity_checking or not (batch.target >= 0).any():
+            return
+        assert self.head is not None
+        self.head.eval()
+        self.accuracy(self.head(outputs["embedding"].float()), batch.target)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Go to the device if validation comes without a fit."""
+        if trainer.state.fn != "fit":
+            self._start(module)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Log the accuracy over all processes."""
+        if trainer.sanity_checking or self.accuracy.update_count == 0:
+            return
+        module.log("val/probe_accuracy", self.accuracy.compute(), prog_bar=True)
+        self.accuracy.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return head and optimizer."""
+        if self.head is None or not hasattr(self, "optimizer"):
+            return self._saved
+        return {"head": self.head.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep head and optimizer until the fit starts."""
+        self._saved = state_dict

@@ -1,0 +1,231 @@
+"""The label store: who labelled what, in which round, as one SQL database that survives being killed at any instant."""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import JSON, ForeignKey, String, create_engine, event, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import StaticPool
+
+INITIAL = -1  # the round of the labels a run begins with
+
+
+class _Base(DeclarativeBase):
+    pass
+
+
+class _Setting(_Base):
+    __tablename__ = "settings"
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[Any] = mapped_column(JSON)
+
+
+class _Round(_Base):
+    __tablename__ = "rounds"
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    strategy: Mapped[str] = mapped_column(String(255))
+    seed: Mapped[int]
+    asked_at: Mapped[datetime]
+    metrics: Mapped[Any] = mapped_column(JSON, nullable=True)
+
+
+class _Label(_Base):
+    __tablename__ = "labels"
+    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    round: Mapped[int] = mapped_column(ForeignKey("rounds.number"))
+    position: Mapped[int]
+    label: Mapped[int | None]
+    score: Mapped[float | None]
+    annotator: Mapped[str | None] = mapped_column(String(255))
+    answered_at: Mapped[datetime | None]
+
+
+class Query(NamedTuple):
+    """One sample that was asked for.
+
+    Attributes:
+        index: In the training part.
+        label: Its class, or null while the answer is pending.
+        score: The strategy's, or null.
+        round: After which it was asked; -1 for the initial labels.
+        position: Rank within the round, 0 first.
+    """
+
+    index: int
+    label: int | None
+    score: float | None = None
+    round: int = INITIAL
+    position: int = 0
+
+
+class Round(NamedTuple):
+    """What is known of a round.
+
+    Attributes:
+        strategy: That asked for labels; empty if the round asked for none.
+        metrics: Once the round is finished.
+    """
+
+    strategy: str
+    metrics: dict[str, Any] | None
+
+
+class LabelStore:
+    """Rounds, labels in their order, pending queries and round metrics, in any database SQLAlchemy knows.
+
+    Every change is one transaction: it is there whole, or not at all.
+
+    Args:
+        url: `sqlite:///path/labels.sqlite`, `postgresql://...`; without one, a database in memory.
+
+    Raises:
+        ValueError: If the database cannot be opened or written.
+
+    Example:
+        >>> store = LabelStore()
+        >>> store.add_round(INITIAL, "initial", seed=0, queries=[Query(7, label=3), Query(2, label=1)], annotator="oracle")
+        >>> [(query.index, query.label) for query in store.queries()]
+        [(7, 3), (2, 1)]
+    """
+
+    def __init__(self, url: str = "sqlite://") -> None:
+        self.url = url
+        try:
+            parsed = make_url(url)
+            in_memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
+            if parsed.get_backend_name() == "sqlite" and not in_memory:
+                Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
+            # one shared connection, or each would see a memory of its own
+            self._engine = create_engine(url, poolclass=StaticPool) if in_memory else create_engine(url)
+            if parsed.get_backend_name() == "sqlite":
+                event.listen(self._engine, "connect", _sqlite_settings)
+            _Base.metadata.create_all(self._engine)
+        except (SQLAlchemyError, OSError, ImportError) as error:
+            raise ValueError(_failed("opened", url, error)) from error
+
+    def _write(self, rows: Iterable[_Base]) -> None:
+        try:
+            with Session(self._engine) as session, session.begin():
+                for row in rows:
+                    if isinstance(row, _Label):
+                        session.add(row)  # a sample is asked for once
+                    else:
+                        session.merge(row)
+                    session.flush()  # rounds before the labels that refer to them
+        except SQLAlchemyError as error:
+            raise ValueError(_failed("written", self.url, error)) from error
+
+    def add_round(self, number: int, strategy: str, seed: int, queries: Sequence[Query], annotator: str | None) -> None:
+        """Commit a round's queries, answered or pending, in one transaction.
+
+        Args:
+            number: Of the round; -1 for the initial labels.
+            strategy: That chose them.
+            seed: Of the strategy's random draws in this round.
+            queries: In the order they were chosen; their `round` and `position` are set here.
+            annotator: Who answered.
+
+        Raises:
+            ValueError: If the database refuses, as for a sample asked before, or a full disk. Then nothing is changed.
+        """
+        now = datetime.now(UTC)
+        known = self.rounds().get(number)
+        metrics = None if known is None else known.metrics
+        rows: list[_Base] = [_Round(number=number, strategy=strategy, seed=seed, asked_at=now, metrics=metrics)]
+        for place, query in enumerate(queries):
+            answered = query.label is not None
+            rows.append(
+                _Label(
+                    index=query.index,
+                    round=number,
+                    position=place,
+                    label=query.label,
+                    score=query.score,
+                    annotator=annotator if answered else None,
+                    answered_at=now if answered else None,
+                )
+            )
+        self._write(rows)
+
+    def answer(self, index: int, label: int, annotator: str) -> None:
+        """Commit the answer to a pending query, or correct an earlier one.
+
+        Args:
+            index: Of the sample.
+            label: Its class.
+            annotator: Who answered.
+
+        Raises:
+            ValueError: If the sample was never asked for.
+        """
+        with Session(self._engine) as session, session.begin():
+            row = session.get(_Label, index)
+            if row is None:
+                raise ValueError(f"`index={index}` was never asked for; answer one of the pending queries.")
+            row.label, row.annotator, row.answered_at = label, annotator, datetime.now(UTC)
+
+    def queries(self) -> list[Query]:
+        """Return all that was asked, in order of round and position."""
+        with Session(self._engine) as session:
+            rows = session.scalars(select(_Label).order_by(_Label.round, _Label.position))
+            return [Query(row.index, row.label, row.score, row.round, row.position) for row in rows]
+
+    def rounds(self) -> dict[int, Round]:
+        """Return the rounds that asked or finished, in order."""
+        with Session(self._engine) as session:
+            rows = session.scalars(select(_Round).order_by(_Round.number))
+            return {row.number: Round(row.strategy, row.metrics) for row in rows}
+
+    def add_metrics(self, number: int, metrics: dict[str, Any]) -> None:
+        """Commit a finished round's metrics.
+
+        Args:
+            number: Of the round.
+            metrics: Numbers and strings.
+        """
+        with Session(self._engine) as session:
+            row = session.get(_Round, number)
+        if row is None:  # the last round asks for nothing
+            row = _Round(number=number, strategy="", seed=0, asked_at=datetime.now(UTC))
+        row.metrics = metrics
+        self._write([row])
+
+    def require_settings(self, settings: dict[str, Any]) -> None:
+        """Note the settings of a run, or check that they are those noted before.
+
+        Args:
+            settings: What must not change when a run goes on, JSON values.
+
+        Raises:
+            ValueError: If one has changed; names it and both values.
+        """
+        with Session(self._engine) as session:
+            known = {row.key: row.value for row in session.scalars(select(_Setting))}
+        if not known:
+            self._write([_Setting(key=key, value=value) for key, value in settings.items()])
+            return
+        given = json.loads(json.dumps(settings))
+        for key in given:
+            if key in known and known[key] != given[key]:
+                raise ValueError(
+                    f"`{key}={given[key]}` differs from `{key}={known[key]}` of the run in `{self.url}`; give the same settings "
+                    "to go on with it, or another `folder` for a new run."
+                )
+
+
+def _sqlite_settings(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA busy_timeout=30000")  # ms; a reader and the run may meet
+
+
+def _failed(what: str, url: str, error: Exception) -> str:
+    reason = str(getattr(error, "orig", None) or error)
+    return (
+        f"the label store `{url}` cannot be {what}: {reason}. What was committed before is safe; mend the cause (free space, "
+        "rights, address) and give the same command again to go on."
+    )

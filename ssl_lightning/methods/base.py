@@ -1,0 +1,117 @@
+"""The base of every self-supervised method: views, optimizer, logging and checkpoints, so that a method is its loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone, describe
+from ssl_lightning.data.base import Batch
+from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
+from ssl_lightning.seeding import base_seed, derive_generator, position
+from ssl_lightning.views import CleanView
+
+
+class Step(TypedDict):
+    """What `compute_loss` returns.
+
+    Attributes:
+        loss: A scalar.
+        embedding: Backbone outputs of the first view, `(N, dim)`, for the callbacks that watch them.
+    """
+
+    loss: Tensor
+    embedding: Tensor
+
+
+class SSLMethod(L.LightningModule, ABC):
+    """A self-supervised method: a subclass builds its heads and writes `compute_loss`.
+
+    Training batches go through `views` on the device, every other batch through `clean`. Needs no labels.
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: Module that turns uint8 images and a generator into a list of views.
+        optimizer: What to build.
+        clean: Evaluation transform; null for `CleanView` with the normalisation of `views`.
+        channels_last: Keep images and convolutions in channels-last memory format; faster with bf16.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module,
+        optimizer: OptimizerSpec | None = None,
+        clean: nn.Module | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone.to(memory_format=torch.channels_last) if channels_last else backbone  # type: ignore[call-overload]
+        self.views = views
+        self.clean = clean or CleanView()
+        self.optimizer_spec = optimizer or OptimizerSpec()
+        self.channels_last = channels_last
+        self._seed = 0
+
+    @abstractmethod
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Compute the method's loss.
+
+        Args:
+            views: As `self.views` made them, each `(N, C, H, W)`.
+            batch: The targets and indices.
+
+        Returns:
+            The loss, and the first view's embedding.
+        """
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Encode clean, normalised images `(N, C, H, W)` to embeddings `(N, feature_dim)`."""
+        embedding: Tensor = self.backbone(images)
+        return embedding
+
+    forward = embed
+
+    def setup(self, stage: str) -> None:
+        """Fix the seed that the views of every step derive from."""
+        self._seed = self.trainer.strategy.broadcast(base_seed())
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Make the views, on the device; a pure function of seed, step and rank, so that a resumed run sees the same."""
+        if not self.training:
+            return batch._replace(input=self._format(self.clean(batch.input)))
+        generator = derive_generator(self._seed, "views", *position(self))
+        views = self.views(batch.input, generator)
+        return batch._replace(input=[self._format(view) for view in views])
+
+    def _format(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Step:
+        """Compute and log the loss; stop where it is not finite."""
+        step = self.compute_loss(batch.input, batch)
+        require_finite(step["loss"], self, batch_idx)
+        self.log("train/loss", step["loss"], prog_bar=True, sync_dist=True, batch_size=len(batch.target))
+        return {**step, "embedding": step["embedding"].detach()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Embed clean images, for the callbacks that judge the embedding."""
+        return {"embedding": self.embed(batch.input)}
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Embed clean images."""
+        return {"index": batch.index, "embedding": self.embed(batch.input)}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer and its schedule."""
+        return configure_optimizers(self, self.optimizer_spec)  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the backbone's architecture, so that others can open the checkpoint without the config."""
+        checkpoint["backbone"] = describe(self.backbone)

@@ -1,0 +1,55 @@
+"""SimCLR."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightly.loss import NTXentLoss
+from lightly.models.modules.heads import SimCLRProjectionHead
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.views import SimCLRViews
+
+
+class SimCLR(SSLMethod):
+    r"""Contrastive learning: two views of an image attract, those of different images repel.
+
+    With :math:`z` the normalised projections of the 2N views of a batch, a positive pair (i, j) has the loss (Eq. 1)
+
+    .. math:: \ell_{i,j} = -\log \frac{\exp(z_i \cdot z_j / \tau)}{\sum_{k \ne i} \exp(z_i \cdot z_k / \tau)}
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: Two random views; null for `SimCLRViews`.
+        temperature: :math:`\tau`; 0.5 was best on CIFAR-10 (appendix B.9).
+        projection_dim: Size of the projection z.
+        kwargs: As for `SSLMethod`.
+
+    Reference:
+        T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A Simple Framework for Contrastive Learning of Visual
+        Representations, ICML 2020, arXiv 2002.05709. The loss is lightly's, gathered over all processes.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        temperature: float = 0.5,
+        projection_dim: int = 128,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        self.projector = SimCLRProjectionHead(backbone.feature_dim, backbone.feature_dim, projection_dim)
+        self.criterion = NTXentLoss(temperature, gather_distributed=True)
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Pull the two views of each image together, push all others away."""
+        h = self.backbone(torch.cat(list(views)))  # (2 * N, dim)
+        with torch.autocast(h.device.type, enabled=False):  # exponentials of similarities want float32
+            z0, z1 = self.projector(h.float()).chunk(2)
+            loss = self.criterion(z0, z1)
+        return {"loss": loss, "embedding": h[: len(batch.target)]}
