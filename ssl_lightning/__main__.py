@@ -44,9 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
     except ValueError as error:
-        if not _is_ours(error):
+        mistake = _mistake(error)
+        if mistake is None:
             raise
-        print(f"ssl-lightning {arguments[0]}: error: {error}", file=sys.stderr)
+        print(f"ssl-lightning {arguments[0]}: error: {mistake}", file=sys.stderr)
         return 2
 
 
@@ -69,12 +70,17 @@ def _command(name: str) -> Callable[[list[str]], int]:
     return cli.main
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Tell a user's mistake, raised by our code, from a defect."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("ssl_lightning")
+def _mistake(error: BaseException | None) -> BaseException | None:
+    """Find the user's mistake, a ValueError raised by our code, among an error and its causes; a defect has none."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is not None and isinstance(error, ValueError):
+            if str(trace.tb_frame.f_globals.get("__name__", "")).startswith("ssl_lightning"):
+                return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ class Entry(NamedTuple):
         family: Name of its file, as `uncertainty`.
         sentence: The first of its docstring.
         paper: arXiv number or venue in its docstring, or empty.
-        base: The kinds of `BASES` it belongs to, or empty.
+        kind: The key of `BASES` it belongs to, or empty.
     """
 
     name: str
@@ -75,7 +75,8 @@ def _ancestors(name: str, parents: dict[str, list[str]]) -> Iterator[str]:
 
 
 def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=\.)\s|\s(?=Args:|Reference:)", text, maxsplit=1)[0]
+    text = re.sub(r":math:`([^`]*)`", r"\1", text)
+    return re.split(r"(?<=[^l]\.)\s|\s(?=Args:|Reference:)", text, maxsplit=1)[0]  # no sentence ends in "et al."
 
 
 def _paper(text: str) -> str:

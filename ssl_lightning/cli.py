@@ -1,8 +1,10 @@
 """The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`, with bare class names."""
 
 import csv
+import logging
 import os
 import sys
+import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -10,10 +12,11 @@ from typing import Any, Literal, NoReturn
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_module
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 # imported, their classes can be named bare
 from ssl_lightning import active, backbones, classifier, data, evaluation, labelling, methods, views  # noqa: F401
@@ -166,7 +169,7 @@ class CLI(LightningCLI):
         self._save_config()
         if type(self.model).__module__ == "__main__":
             rank_zero_warn("the model's class is defined in __main__: its checkpoint cannot be opened without it.")
-        rank_zero_info(f"folder: {self.folder}")
+        say(f"folder: {self.folder}")
 
     before_validate = before_test = _save_config
 
@@ -191,7 +194,7 @@ class CLI(LightningCLI):
                 writer = csv.writer(file)
                 writer.writerow(joined)
                 writer.writerows(zip(*(column.tolist() for column in joined.values()), strict=True))
-        print(f"wrote {len(joined['index'])} rows to {path}")
+        say(f"wrote {len(joined['index'])} rows to {path}")
 
     def active(self, **kwargs: Any) -> None:
         """Run the rounds, each with a model, callbacks and trainer made afresh from the config."""
@@ -216,7 +219,7 @@ class CLI(LightningCLI):
         for key in ("max_epochs", "max_steps", "precision"):
             settings[f"trainer.{key}"] = dump["trainer"].get(key)
         run_rounds(make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs)
-        rank_zero_info(f"done: {self.folder / 'rounds.csv'}")
+        say(f"done: {self.folder / 'rounds.csv'}")
 
 
 def require_wandb(logger: WandbLogger) -> None:
@@ -241,6 +244,26 @@ def require_wandb(logger: WandbLogger) -> None:
         ) from error
 
 
+def quieten() -> None:
+    """Leave out what Lightning tells everybody at every start, and what does not apply to our loaders."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    rank_zero_module.log.setLevel(logging.WARNING)  # whichever of the lightning packages was imported last
+    for text in (
+        ".*does not have many workers.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*overridden `on_after_batch_transfer`.*",  # the module's hook is the one that is meant
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", text)
+
+
+def say(text: str) -> None:
+    """Print, in the first process only."""
+    if rank_zero_only.rank == 0:
+        print(text, flush=True)
+
+
 def load_plugins() -> None:
     """Import what installed packages offer under the entry point group of plug-ins, so that bare names find it."""
     for plugin in entry_points(group=PLUGINS):
@@ -262,6 +285,7 @@ def main(argv: list[str]) -> int:
     Raises:
         ValueError: For a mistake in the options or the data.
     """
+    quieten()
     load_plugins()
     before = sys.argv
     sys.argv = [before[0], *argv]  # LightningCLI reads it, and so do the processes of a distributed run

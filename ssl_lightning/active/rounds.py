@@ -10,13 +10,14 @@ from typing import Any, Protocol
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from torchvision.io import write_png
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.active.strategy import AcquisitionStrategy
 from ssl_lightning.data.base import ImageData
+from ssl_lightning.evaluation.inference import share_buffers
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle
 from ssl_lightning.seeding import base_seed, derive_seed
 
@@ -91,7 +92,7 @@ def run_rounds(
         )
     start = _first_open(label_store, rounds)
     if start > 0:
-        rank_zero_info(f"`{folder}`: {min(start, rounds)} of {rounds} rounds are done; going on from there.")
+        _say(f"`{folder}`: {start} of {rounds + 1} models are trained; going on from there.")
     progress = RoundsProgress(rounds + 1, start)
     try:
         for number in range(start, rounds + 1):
@@ -102,6 +103,11 @@ def run_rounds(
     if rank_zero_only.rank == 0:
         write_tables(label_store, root, data.class_names)
     return _rows(label_store)
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _first_open(store: LabelStore, rounds: int) -> int:
@@ -191,6 +197,7 @@ class SaveRound(Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Save, then remove."""
+        share_buffers(module)
         trainer.save_checkpoint(self.path, weights_only=True)
         if trainer.is_global_zero:
             for other in self.path.parent.glob("round_*.ckpt"):

@@ -14,7 +14,7 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
 from ssl_lightning.active.selection import top
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather, sweep
+from ssl_lightning.evaluation.inference import Rows, gather, share_buffers, sweep
 from ssl_lightning.seeding import derive_generator, derive_seed
 
 
@@ -120,6 +120,10 @@ class AcquisitionStrategy(Callback, ABC):
                 f"`query_size={self.query_size}` exceeds the {left} unlabelled samples left in round {pool.round}; lower "
                 "`query_size`, or stop earlier."
             )
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Make the model the same in every process."""
+        share_buffers(module)
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Pass over the pool, choose, ask, commit."""

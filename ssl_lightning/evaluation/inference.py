@@ -36,6 +36,20 @@ def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
         module.to(device)
 
 
+def share_buffers(module: L.LightningModule) -> None:
+    """Give every process the first one's buffers.
+
+    In a distributed fit each process updates batch-norm statistics by its own batches, and the last update is never shared:
+    without this, each would judge its part of the pool by another model.
+
+    Args:
+        module: On the device of the process group.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
 def sweep(
     trainer: L.Trainer, module: L.LightningModule, batches: Iterable[Batch], function: Callable[[Batch], Rows]
 ) -> Rows:

@@ -1,0 +1,1 @@
+"""Compare finished runs: read what they logged, aggregate over seeds, draw and report."""

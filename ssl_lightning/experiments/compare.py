@@ -1,0 +1,265 @@
+"""`ssl-lightning compare`: run arms with several seeds, and say which is better and how sure that is."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ssl_lightning.experiments.aggregate import unit_of
+from ssl_lightning.experiments.grid import ACTIVE, Outcome, Task, run_grid
+from ssl_lightning.experiments.runs import (
+    COMPARISON_FILE,
+    DEFAULT_METRIC,
+    Comparison,
+    did_you_mean,
+    read_comparison,
+    read_run,
+    read_yaml,
+    run_folder,
+    slug,
+)
+from ssl_lightning.experiments.tables import conclusions, rich_table, write_tables
+
+_OURS = ("--seed_everything", "--folder")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What to compare.
+
+    Args:
+        folder: where runs and results go, one folder a run: `folder/slug(arm)/seedN`.
+        arms: name -> arguments of `ssl-lightning active` that make this arm; `{seed}` in them becomes the seed.
+        seeds: each arm is run once with each; pairs are contrasted seed by seed.
+        base: arguments common to all arms, before those of the arm.
+        pairs: (better, baseline) names of arms to contrast.
+        metric: key in the runs' rounds.csv.
+        range: first and last number of labels that pairs and areas are averaged over; None takes all.
+        jobs: worker processes; the cores are shared out among them.
+    """
+
+    folder: Path
+    arms: Mapping[str, tuple[str, ...]]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    base: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    metric: str = DEFAULT_METRIC
+    range: tuple[int, int] | None = None
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be compared before an hour is spent on it."""
+        if not self.arms:
+            raise ValueError("`arms` is empty; give at least one `name: [arguments]`")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds={list(self.seeds)}` must be different integers, at least one")
+        if self.jobs < 1:
+            raise ValueError(f"`jobs={self.jobs}` must be at least 1")
+        if self.range is not None and self.range[0] > self.range[1]:
+            raise ValueError(f"`range={list(self.range)}` must be [first, last] with first <= last")
+        same = [name for name, count in Counter(map(slug, self.arms)).items() if count > 1]
+        if same:
+            raise ValueError(f"`arms` holds two names with the same folder `{same[0]}`; rename one")
+        for better, baseline in self.pairs:
+            for name in (better, baseline):
+                if name not in self.arms:
+                    raise ValueError(f"`pairs` names the unknown arm `{name}`; {did_you_mean(name, self.arms)}")
+        for argument in (*self.base, *(part for arm in self.arms.values() for part in arm)):
+            if argument.partition("=")[0] in _OURS:
+                raise ValueError(f"`{argument}` is set by compare for each run; use `seeds` and `folder` instead")
+
+    def tasks(self) -> list[Task]:
+        """All runs, seed by seed, so that a stopped comparison already has some of every arm."""
+        tasks = []
+        for seed in self.seeds:
+            for name, arm in self.arms.items():
+                folder = run_folder(self.folder, name, seed)
+                given = [part.replace("{seed}", str(seed)) for part in (*self.base, *arm)]
+                arguments = ("active", *given, "--seed_everything", str(seed), "--folder", str(folder))
+                tasks.append(Task(f"{name}, seed {seed}", arguments, folder))
+        return tasks
+
+
+def read_config(path: str | Path) -> CompareConfig:
+    """Read a comparison's YAML file.
+
+    Raises:
+        ValueError: an unknown key, or a value of the wrong kind; the message says which and what is required.
+    """
+    content = read_yaml(Path(path))
+    known = [item.name for item in fields(CompareConfig)]
+    for key in content:
+        if key not in known:
+            raise ValueError(f"`{path}` has the unknown key `{key}`; {did_you_mean(str(key), known)}")
+    for key in ("folder", "arms"):
+        if content.get(key) is None:
+            raise ValueError(f"`{path}` lacks `{key}`; see `ssl-lightning compare --help` for an example")
+    values = {key: _check(key, value) for key, value in content.items() if value is not None}
+    return CompareConfig(**values)
+
+
+def compare(config: CompareConfig, runner: str = ACTIVE, console: Console | None = None) -> tuple[Comparison, int]:
+    """Run what is not finished yet, aggregate, and write `summary.csv`, `table.md` and `table.txt`.
+
+    Calling it again goes on where it stopped: a finished run is recognised by `active` itself.
+
+    Args:
+        config: what to compare.
+        runner: `module:function` that does one run; `ssl-lightning`'s own by default.
+        console: where to print the table; stdout by default.
+
+    Returns:
+        The comparison of all runs that can be read, and the number of failed runs.
+    """
+    console = console or Console()
+    _write_record(config)
+    failed = [o for o in run_grid(config.tasks(), config.jobs, runner, describe=_reached(config.metric)) if o.code]
+    for outcome in failed:
+        _print_failure(console, outcome)
+    comparison = read_comparison(config.folder)
+    write_tables(comparison, config.folder)
+    console.print(rich_table(comparison))
+    for line in conclusions(comparison):
+        console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
+    return comparison, len(failed)
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `ssl-lightning compare`."""
+    parser = argparse.ArgumentParser(
+        prog="ssl-lightning compare",
+        description="Run several arms of active learning with several seeds, and say which is better and how sure that "
+        "is. The same command goes on where it was stopped.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", metavar="CONFIG", help="YAML file; see the example below")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, instead of the file's `jobs`")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="instead of the file's `seeds`")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="instead of the file's `folder`")
+    parser.add_argument("--no-report", action="store_true", help="tables only: no curves.png, curves.svg, report.html")
+    args = parser.parse_args(argv)
+    config = read_config(args.config)
+    changes = {"jobs": args.jobs, "seeds": args.seeds and tuple(args.seeds), "folder": args.folder}
+    config = replace(config, **{key: value for key, value in changes.items() if value is not None})
+    comparison, failed = compare(config)
+    written = ["summary.csv", "table.md", "table.txt"]
+    if not args.no_report:
+        from ssl_lightning.experiments import plots, report  # here, since --help need not wait for matplotlib
+
+        plots.learning_curves(comparison, config.folder / "curves.png", config.folder / "curves.svg")
+        report.write_report(comparison, config.folder / "report.html")
+        written += ["curves.png", "curves.svg", "report.html"]
+    print(f"Wrote {', '.join(written)} to {config.folder}")
+    return 1 if failed else 0
+
+
+_EXAMPLE = """an example of CONFIG (paths are relative to where the command is called):
+
+  folder: runs/digits-demo
+  seeds: [0, 1, 2]
+  jobs: 2                                        # runs at a time
+  base: [--config, configs/active/digits.yaml]   # arguments of every `ssl-lightning active`
+  arms:                                          # name: further arguments
+    "Entropy, scratch": [--strategy, Entropy]
+    "Entropy, SSL": [--strategy, Entropy, --model.checkpoint, runs/digits-simclr/last.ckpt]
+  pairs:                                         # what to contrast: [better, baseline]
+    - ["Entropy, SSL", "Entropy, scratch"]
+  metric: test/accuracy
+  range: [20, 60]                                # labels that pairs are averaged over
+"""
+
+
+def _write_record(config: CompareConfig) -> None:
+    """Write what `report` needs; refuse to mix runs of different arguments in one folder."""
+    path = config.folder / COMPARISON_FILE
+    old = read_yaml(path) if path.is_file() else {"arms": {}, "base": []}
+    for name, arguments in config.arms.items():
+        if name in old["arms"] and [*old["base"], *old["arms"][name]] != [*config.base, *arguments]:
+            raise ValueError(
+                f"`folder={config.folder}` already holds `{name}` with other arguments "
+                f"({' '.join([*old['base'], *old['arms'][name]])}); choose another `folder`, or delete this one"
+            )
+    record = {
+        "metric": config.metric,
+        "range": list(config.range) if config.range else None,
+        "seeds": list(config.seeds),
+        "pairs": [list(pair) for pair in config.pairs],
+        "base": list(config.base),
+        "arms": {name: list(arguments) for name, arguments in config.arms.items()},
+    }
+    config.folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    path.write_text(f"# Written by `ssl-lightning compare`, read by `ssl-lightning report`.\n{text}", encoding="utf-8")
+
+
+def _check(key: str, value: Any) -> Any:
+    """Bring one value of the YAML file to the type of its field."""
+    wrong = ValueError(f"`{key}: {value!r}` is not valid; `{key}` must be {_REQUIRED[key]}")
+    if key in ("base", "pairs", "seeds", "range") and not isinstance(value, list):
+        raise wrong
+    if key == "arms":
+        if not isinstance(value, dict) or not all(isinstance(arm, list) for arm in value.values()):
+            raise wrong
+        return {str(name): tuple(_argument(part) for part in arm) for name, arm in value.items()}
+    if key == "base":
+        return tuple(_argument(part) for part in value)
+    if key == "pairs":
+        if not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+            raise wrong
+        return tuple((str(better), str(baseline)) for better, baseline in value)
+    if key in ("seeds", "range", "jobs"):
+        numbers = value if isinstance(value, list) else [value]
+        if not all(type(number) is int for number in numbers) or (key == "range" and len(numbers) != 2):
+            raise wrong
+        return tuple(numbers) if isinstance(value, list) else value
+    if not isinstance(value, str):
+        raise wrong
+    return Path(value) if key == "folder" else value
+
+
+_REQUIRED = {
+    "folder": "a path",
+    "arms": "a mapping of names to lists of arguments, such as `Entropy: [--strategy, Entropy]`",
+    "seeds": "a list of integers, such as [0, 1, 2]",
+    "base": "a list of arguments, such as [--config, configs/active/digits.yaml]",
+    "pairs": "a list of [better, baseline] names of arms",
+    "metric": "a metric's key, such as test/accuracy",
+    "range": "[first, last] numbers of labels",
+    "jobs": "an integer",
+}
+
+
+def _argument(part: Any) -> str:
+    """A YAML value as it is typed on a command line: `true`, `null`, `[1, 2]`."""
+    return part if isinstance(part, str) else yaml.safe_dump(part, default_flow_style=True).partition("\n")[0]
+
+
+def _reached(metric: str) -> Callable[[Task], str]:
+    """A function that says what a finished run has reached."""
+
+    def describe(task: Task) -> str:
+        try:
+            labels, value = read_run(task.folder).curves[metric][-1]
+        except (ValueError, LookupError):
+            return ""
+        unit = unit_of(metric)
+        return f"{metric} {unit.number(value)} {unit.symbol} at {labels} labels"
+
+    return describe
+
+
+def _print_failure(console: Console, outcome: Outcome) -> None:
+    reason = outcome.reason or f"exit code {outcome.code}"
+    text = f"\n{outcome.task.name} failed ({reason}). By hand:\n  {outcome.task.command}\nIts log ends:"
+    console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    tail = "\n".join(f"  {line}" for line in outcome.log_tail().splitlines())
+    console.print(tail, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,288 @@
+"""`ssl-lightning report`: one self-contained HTML page on finished runs."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from ssl_lightning.experiments.aggregate import Curve, curves_of, penalty_matrix, unit_of
+from ssl_lightning.experiments.plots import caption, learning_curves, styles_of
+from ssl_lightning.experiments.runs import (
+    COMPARISON_FILE,
+    INITIAL_ROUND,
+    Comparison,
+    Query,
+    Run,
+    find_runs,
+    group_runs,
+    read_comparison,
+)
+from ssl_lightning.experiments.tables import conclusions, table_rows
+
+_SHOWN = 64  # images of a round at most, as many as a run draws
+_CELL = 72  # pixels of a cell to which a large strip is shrunk
+_SHARP = 48  # pixels of a cell as the page shows it: smaller ones are enlarged without blurring
+_LARGE = 60_000  # bytes of a strip that are embedded as they are
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row of square pictures as a data URI; `sharp` asks for enlarging without blur."""
+
+    uri: str
+    cells: int
+    sharp: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One queried image: where it is cut out of the strip, and what is written below."""
+
+    offset: str
+    label: str
+    score: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """How often one class was asked in a round; `height` is a share of the largest of the arm."""
+
+    label: str
+    count: int
+    height: float
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """One round's queries as the page shows them; `strip` is None where there are no pictures."""
+
+    title: str
+    strip: Strip | None
+    cells: tuple[Cell, ...]
+    bars: tuple[Bar, ...]
+    hidden: int
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """One arm's queries, by one of its runs."""
+
+    name: str
+    colour: str
+    seed: int | None
+    trained: int
+    long_names: bool
+    rounds: tuple[RoundView, ...]
+
+
+def write_report(comparison: Comparison, path: str | Path, title: str = "") -> Path:
+    """Write the page: learning curves, how sure the differences are, the table, and what was asked in each round.
+
+    Everything is in the one file (pictures as base64), so that it can be mailed. No scripts.
+
+    Args:
+        comparison: arms of runs; a single run is an arm with one seed.
+        path: the HTML file to write.
+        title: the page's heading; by default the data and the arms' number.
+
+    Returns:
+        `path`.
+    """
+    path = Path(path)
+    runs = [run for group in comparison.arms.values() for run in group]
+    curves, (header, rows) = curves_of(comparison), table_rows(comparison)
+    styles = styles_of(comparison)
+    about, *sentences = conclusions(comparison)
+    page = _template().render(
+        title=title or _title(comparison),
+        summary=_summary(comparison, runs),
+        light=_figure(comparison, dark=False),
+        dark=_figure(comparison, dark=True),
+        alt=_describe(comparison, curves),
+        caption=caption(curves, "std"),
+        sentences=sentences,
+        about=about,
+        header=header,
+        rows=[(row, _best(row, curves, comparison.metric)) for row in rows],
+        penalties=_penalties(curves, unit_of(comparison.metric).higher_is_better),
+        commands=[(name, _command(comparison, name)) for name in comparison.arms],
+        facts=_facts(comparison, runs),
+        arms=[_arm(name, group[0], styles[name].colour) for name, group in comparison.arms.items()],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of `ssl-lightning report`."""
+    parser = argparse.ArgumentParser(
+        prog="ssl-lightning report",
+        description="Write one self-contained HTML page on runs of `ssl-lightning active` or `ssl-lightning compare`: "
+        "learning curves, a table, how sure differences are, and the images queried in each round.",
+        allow_abbrev=False,
+    )
+    help_folder = "folder of a comparison, of one run, or with runs below it; several are shown as arms of one page"
+    parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help=help_folder)
+    parser.add_argument("--output", metavar="FILE", type=Path, help="default: report.html in the (first) folder")
+    parser.add_argument(
+        "--metric", metavar="KEY", help="what to show, such as test/accuracy (the default) or train/loss"
+    )
+    parser.add_argument("--title", default="", help="heading of the page")
+    args = parser.parse_args(argv)
+    first = args.folders[0]
+    if len(args.folders) == 1 and (first / COMPARISON_FILE).is_file():
+        comparison = read_comparison(first)
+        comparison = replace(comparison, metric=args.metric or comparison.metric)
+    else:
+        comparison = group_runs([run for folder in args.folders for run in find_runs(folder)], args.metric)
+    path = write_report(comparison, args.output or first / "report.html", args.title)
+    print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    return 0
+
+
+def _template() -> jinja2.Template:
+    source = resources.files("ssl_lightning.experiments").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    # autoescape: names of arms and classes come from the user
+    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+
+
+def _title(comparison: Comparison) -> str:
+    data = dict.fromkeys(run.data for group in comparison.arms.values() for run in group)
+    arms = list(comparison.arms)
+    return f"{', '.join(data)}: {arms[0] if len(arms) == 1 else f'{len(arms)} ways to choose labels'}"
+
+
+def _summary(comparison: Comparison, runs: Sequence[Run]) -> str:
+    labels = [row.labelled for run in runs for row in run.rounds]
+    count = len(runs)
+    text = f"{count} run{'s' * (count > 1)} of active learning, from {min(labels)} to {max(labels)} labels"
+    if validation := sorted({run.validation for run in runs} - {0}):
+        text += f", and {' or '.join(map(str, validation))} more for validation, which the budget must pay too"
+    return text + "."
+
+
+def _facts(comparison: Comparison, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    seeds = sorted({run.seed for run in runs if run.seed is not None})
+    seconds = sum(run.seconds for run in runs)
+    rounds = [len(run.rounds) for run in runs]
+    facts = [
+        ("Data", ", ".join(dict.fromkeys(run.data for run in runs))),
+        ("Arms", f"{len(comparison.arms)}"),
+        ("Seeds", ", ".join(map(str, seeds)) or "none set"),
+        ("Rounds", str(max(rounds)) if min(rounds) == max(rounds) else f"{min(rounds)} to {max(rounds)}"),
+        ("Time of all rounds", f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"),
+    ]
+    checkpoints = dict.fromkeys(run.checkpoint for run in runs if run.checkpoint)
+    return facts + ([("Checkpoints", ", ".join(checkpoints))] if checkpoints else [])
+
+
+def _command(comparison: Comparison, name: str) -> str:
+    run = comparison.arms[name][0]
+    arguments = comparison.arguments.get(name)
+    if arguments is None:
+        return shlex.join(["ssl-lightning", "active", "--config", str(run.folder / "config.yaml")])
+    seed = "SEED" if run.seed is None else str(run.seed)
+    given = [part.replace("{seed}", seed) for part in arguments]
+    own = ["--seed_everything", seed, "--folder", str(run.folder)]
+    return shlex.join(["ssl-lightning", "active", *given, *own])
+
+
+def _figure(comparison: Comparison, dark: bool) -> str:
+    buffer = io.BytesIO()
+    learning_curves(comparison, dark=dark).savefig(buffer, format="png")
+    return _data_uri(buffer.getvalue(), "png")
+
+
+def _describe(comparison: Comparison, curves: dict[str, Curve]) -> str:
+    """The picture in words, for those who cannot see it."""
+    unit = unit_of(comparison.metric)
+    lines = []
+    for name, curve in curves.items():
+        ends = [(int(curve.labels[i]), unit.number(float(curve.mean[i]))) for i in (0, -1)]
+        lines.append(f"{name}: {ends[0][1]} at {ends[0][0]} labels, {ends[1][1]} at {ends[1][0]}")
+    return f"Learning curves, {comparison.metric} {unit.symbol} against labels. {'; '.join(lines)}."
+
+
+def _best(row: Sequence[str], curves: dict[str, Curve], metric: str) -> int | None:
+    """Column of the best mean in a row of the table; None with one arm or a gap."""
+    means = [cell.split(" ")[0] for cell in row[1:]]
+    if len(means) < 2 or "-" in means:
+        return None
+    values = [float(mean) for mean in means]
+    return 1 + int(np.argmax(values) if unit_of(metric).higher_is_better else np.argmin(values))
+
+
+def _penalties(curves: dict[str, Curve], higher_is_better: bool) -> dict[str, object] | None:
+    """The pairwise penalty matrix with its column means; None where no pair can be tested."""
+    if len(curves) < 2 or min(len(curve.seeds) for curve in curves.values()) < 2:
+        return None
+    names, matrix = penalty_matrix([curves], higher_is_better)
+    means = matrix.sum(axis=0) / (len(names) - 1)
+    return {"names": names, "rows": list(zip(names, matrix.tolist(), strict=True)), "means": means.tolist()}
+
+
+def _arm(name: str, run: Run, colour: str) -> ArmView:
+    numbers = sorted({query.round for query in run.queries})
+    classes: dict[str, int] = {}
+    for query in sorted((q for q in run.queries if q.label is not None), key=lambda q: q.label or 0):
+        classes.setdefault(query.label_text, len(classes))
+    counts = {number: Counter(q.label_text for q in run.queries_of(number)) for number in numbers}
+    tallest = max((max(counter.values()) for counter in counts.values()), default=1)
+    rounds = []
+    for number in numbers:
+        bars = tuple(Bar(label, counts[number][label], counts[number][label] / tallest) for label in classes)
+        rounds.append(_round(run, number, bars))
+    long_names = any(len(label) > 2 for label in classes)
+    return ArmView(name, colour, run.seed, len(run.rounds), long_names, tuple(rounds))
+
+
+def _round(run: Run, number: int, bars: tuple[Bar, ...]) -> RoundView:
+    queries, path = run.queries_of(number), run.strip_of(number)
+    strip = _strip(path) if path else None
+    shown = queries[: min(strip.cells if strip else _SHOWN, _SHOWN)]
+    cells = tuple(_cell(query, position, strip.cells if strip else 1) for position, query in enumerate(shown))
+    labelled = next((row.labelled for row in run.rounds if row.number == number), None)
+    after = "" if labelled is None else f", by the model of {labelled} labels"
+    title = "Initial labels" if number == INITIAL_ROUND else f"Asked after round {number}{after}"
+    return RoundView(f"{title}: {len(queries)} samples", strip, cells, bars, len(queries) - len(shown))
+
+
+def _cell(query: Query, position: int, drawn: int) -> Cell:
+    offset = f"{100 * position / (drawn - 1):.4f}%" if drawn > 1 else "0"
+    score = "" if query.score is None else f"{query.score:#.3g}"
+    alt = f"sample {query.index}, label {query.label_text}" + (f", score {score}" if score else "")
+    return Cell(offset, query.label_text, score, alt)
+
+
+def _strip(path: Path) -> Strip:
+    """Read a strip, and shrink it where it is large."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            width, height = image.size
+            drawn = max(1, round(width / height))
+            content = path.read_bytes()
+            if len(content) <= _LARGE:
+                return Strip(_data_uri(content, "png"), drawn, height <= _SHARP)
+            side, buffer = min(_CELL, height), io.BytesIO()
+            image.convert("RGB").resize((side * drawn, side), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=85)
+            return Strip(_data_uri(buffer.getvalue(), "jpeg"), drawn, side <= _SHARP)
+    except OSError as error:
+        raise ValueError(f"`{path}` is not a readable picture ({error}); delete it to leave it out") from None
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,323 @@
+"""Read the folders that `ssl-lightning active` and `ssl-lightning compare` leave behind.
+
+Nothing here knows how a run was trained: files in, plain values out.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COMPARISON_FILE = "comparison.yaml"
+DEFAULT_METRIC = "test/accuracy"
+INITIAL_ROUND = -1
+_REMEDY = "give the --folder of a finished `ssl-lightning active` run"
+_COUNTS = ("round", "labelled", "validation", "queried")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One sample that a run asked a label for; `label` is None while the answer is pending."""
+
+    round: int
+    position: int
+    index: int
+    label: int | None
+    score: float | None
+    class_name: str = ""
+
+    @property
+    def label_text(self) -> str:
+        """The class's name where the run knew it, else its number, else a question mark."""
+        return self.class_name or ("?" if self.label is None else str(self.label))
+
+
+@dataclass(frozen=True)
+class Round:
+    """One finished round: how many labels its model was trained on, and what it reached."""
+
+    number: int
+    labelled: int
+    validation: int
+    queried: int
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one `active` run logged."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    rounds: tuple[Round, ...]
+    queries: tuple[Query, ...] = ()
+
+    @property
+    def strategy(self) -> str:
+        """Class name of the acquisition strategy, without its modules."""
+        return _class_name(self.config.get("strategy")) or "unknown strategy"
+
+    @property
+    def checkpoint(self) -> str | None:
+        """Path of the SSL checkpoint that every round started from; None from scratch."""
+        value = _get(self.config, "model", "init_args", "checkpoint")
+        return None if value is None else str(value)
+
+    @property
+    def initialisation(self) -> str:
+        """`scratch`, or `SSL` where a checkpoint was loaded."""
+        return "scratch" if self.checkpoint is None else "SSL"
+
+    @property
+    def seed(self) -> int | None:
+        """The base seed; None where the run was not seeded."""
+        value = self.config.get("seed_everything")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    @property
+    def data(self) -> str:
+        """Class name of the data."""
+        return _class_name(self.config.get("data")) or "unknown data"
+
+    @property
+    def validation(self) -> int:
+        """Labelled validation samples, spent besides the labels trained on."""
+        return max((row.validation for row in self.rounds), default=0)
+
+    @property
+    def seconds(self) -> float:
+        """Time of all finished rounds together."""
+        return sum(row.seconds for row in self.rounds)
+
+    @cached_property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """For each metric, its value against the number of labels trained on."""
+        curves: dict[str, list[tuple[int, float]]] = {}
+        for row in self.rounds:
+            for metric, value in row.metrics.items():
+                curves.setdefault(metric, []).append((row.labelled, value))
+        return curves
+
+    def queries_of(self, number: int) -> tuple[Query, ...]:
+        """Samples asked after round `number` (-1: the initial labels), in the order of choice."""
+        return tuple(sorted((q for q in self.queries if q.round == number), key=lambda q: q.position))
+
+    def strip_of(self, number: int) -> Path | None:
+        """Picture of the samples asked after round `number`; None where the run drew none."""
+        name = "initial.png" if number == INITIAL_ROUND else f"round_{number:03d}.png"
+        path = self.folder / "queries" / name
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms, each one setting run with several seeds, and what to contrast.
+
+    Args:
+        arms: name -> its runs, in the order to show.
+        metric: key of the metric that is compared.
+        pairs: (better, baseline) names of arms.
+        label_range: first and last number of labels to average over; None takes all that both arms have.
+        arguments: name -> command-line arguments that made the arm, for the record.
+        missing: one sentence for each run that failed or is not finished.
+    """
+
+    arms: Mapping[str, tuple[Run, ...]]
+    metric: str = DEFAULT_METRIC
+    pairs: tuple[tuple[str, str], ...] = ()
+    label_range: tuple[int, int] | None = None
+    arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+def read_run(folder: str | Path) -> Run:
+    """Read one run's folder: `config.yaml`, `rounds.csv` and, where present, `queries.csv`.
+
+    Raises:
+        ValueError: the folder is not that of a run with at least one finished round.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"`folder={folder}` does not exist; {_REMEDY}")
+    for name in ("rounds.csv", "config.yaml"):
+        if not (folder / name).is_file():
+            raise ValueError(f"`folder={folder}` holds no {name}; {_REMEDY}")
+    rounds = tuple(_read_round(row, where) for row, where in _rows(folder / "rounds.csv", ("round", "labelled")))
+    if not rounds:
+        raise ValueError(
+            f"`folder={folder}` holds no finished round yet (rounds.csv is empty); "
+            "wait for the first, or go on with the same `ssl-lightning active` command"
+        )
+    path, needed = folder / "queries.csv", ("round", "position", "index")
+    queries = tuple(_read_query(row, where) for row, where in _rows(path, needed)) if path.is_file() else ()
+    return Run(folder, read_yaml(folder / "config.yaml"), rounds, queries)
+
+
+def read_comparison(folder: str | Path) -> Comparison:
+    """Read a folder of `ssl-lightning compare`: its `comparison.yaml` and every run that can be read."""
+    folder = Path(folder)
+    record = read_yaml(folder / COMPARISON_FILE)
+    arms: dict[str, tuple[Run, ...]] = {}
+    missing: list[str] = []
+    for name in record["arms"]:
+        runs = []
+        for seed in record["seeds"]:
+            try:
+                runs.append(read_run(run_folder(folder, name, seed)))
+            except ValueError as error:
+                missing.append(f"{name}, seed {seed}: {error}")
+        if runs:
+            arms[name] = tuple(runs)
+    if not arms:
+        raise ValueError(f"`folder={folder}` holds no finished run; call `ssl-lightning compare` again")
+    return Comparison(
+        arms=arms,
+        metric=record["metric"],
+        pairs=tuple((better, base) for better, base in record["pairs"] if better in arms and base in arms),
+        label_range=tuple(record["range"]) if record["range"] else None,
+        arguments={name: (*record["base"], *arguments) for name, arguments in record["arms"].items()},
+        missing=tuple(missing),
+    )
+
+
+def group_runs(runs: Sequence[Run], metric: str | None = None) -> Comparison:
+    """Make arms of loose runs: those that share strategy, data and checkpoint are seeds of one arm.
+
+    The checkpoint's folder, and last the run's own, is added to a name only where it is needed to tell two arms apart.
+    """
+    arms: dict[str, list[Run]] = {}
+    namings: tuple[Callable[[Run], str], ...] = (
+        lambda run: f"{run.strategy}, {run.initialisation}",
+        lambda run: (
+            f"{run.strategy}, {run.initialisation} ({Path(run.checkpoint).parent.name})"
+            if run.checkpoint
+            else f"{run.strategy}, scratch"
+        ),
+        lambda run: f"{run.strategy}, {run.initialisation}, {run.data} ({run.folder})",
+    )
+    for naming in namings:
+        arms = {}
+        for run in runs:
+            arms.setdefault(naming(run), []).append(run)
+        if all(_same_setting(group) for group in arms.values()):
+            break
+    return Comparison({name: tuple(group) for name, group in arms.items()}, metric or default_metric(runs))
+
+
+def find_runs(folder: str | Path) -> list[Run]:
+    """Read the run in `folder`, or else all runs in folders below it."""
+    folder = Path(folder)
+    if (folder / "rounds.csv").is_file():
+        return [read_run(folder)]
+    found = sorted(path.parent for path in folder.rglob("rounds.csv"))
+    return [read_run(path) for path in found] if found else [read_run(folder)]
+
+
+def default_metric(runs: Iterable[Run]) -> str:
+    """`test/accuracy` where it was logged, else the first accuracy, else the first metric."""
+    metrics = list(dict.fromkeys(metric for run in runs for metric in run.curves))
+    candidates = [m for m in metrics if m == DEFAULT_METRIC] + [m for m in metrics if "accuracy" in m] + metrics
+    return candidates[0] if candidates else DEFAULT_METRIC
+
+
+def run_folder(folder: Path, arm: str, seed: int) -> Path:
+    """Where `compare` puts one run: `folder/slug(arm)/seedN`."""
+    return folder / slug(arm) / f"seed{seed}"
+
+
+def slug(name: str) -> str:
+    """Turn a name into a folder's name.
+
+    Example:
+        >>> slug("Entropy, SSL (400 epochs)")
+        'entropy-ssl-400-epochs'
+    """
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Say which of the `known` names was probably meant, or list them.
+
+    Example:
+        >>> did_you_mean("seed", ["seeds", "jobs"])
+        'did you mean `seeds`?'
+        >>> did_you_mean("xyz", ["seeds", "jobs"])
+        'known: seeds, jobs'
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; a mistake in it becomes a ValueError that names the file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"`{path}` does not exist; check the path") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"`{path}` cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"`{path}` holds {type(content).__name__}, not `key: value` lines; is it the right file?")
+    return content
+
+
+def _rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[dict[str, str], str]]:
+    """Rows of a CSV file with a text that says where each stands; empty cells are left out."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        lacking = [name for name in needed if name not in (reader.fieldnames or ())]
+        if lacking:
+            raise ValueError(f"`{path}` lacks the column {', '.join(lacking)}; {_REMEDY}")
+        for row in reader:
+            cells = {key: value for key, value in row.items() if key and isinstance(value, str) and value.strip()}
+            where = f"line {reader.line_num} of `{path}`"
+            for name in needed:
+                if name not in cells:
+                    raise ValueError(f"{where} has no {name}; the file is cut off or was edited")
+            yield cells, where
+
+
+def _read_round(row: Mapping[str, str], where: str) -> Round:
+    try:
+        number, labelled, validation, queried = (int(row.get(name, "0")) for name in _COUNTS)
+        metrics = {key: float(value) for key, value in row.items() if key not in (*_COUNTS, "seconds")}
+        return Round(number, labelled, validation, queried, float(row.get("seconds", "0")), metrics)
+    except ValueError as error:
+        raise ValueError(f"{where} is not a row of numbers: {error}") from None
+
+
+def _read_query(row: Mapping[str, str], where: str) -> Query:
+    try:
+        number, position, index = (int(row[name]) for name in ("round", "position", "index"))
+        label = int(row["label"]) if "label" in row else None
+        score = float(row["score"]) if "score" in row else None
+    except ValueError as error:
+        raise ValueError(f"{where} is not a row of numbers: {error}") from None
+    return Query(number, position, index, label, score, row.get("class_name", ""))
+
+
+def _same_setting(group: Sequence[Run]) -> bool:
+    """Whether the runs differ by their seed alone."""
+    settings = {(run.strategy, run.data, run.checkpoint) for run in group}
+    return len(settings) == 1 and len({run.seed for run in group}) == len(group)
+
+
+def _class_name(spec: object) -> str:
+    path = spec.get("class_path", "") if isinstance(spec, Mapping) else spec
+    return str(path or "").rpartition(".")[2]
+
+
+def _get(config: Any, *keys: str) -> Any:
+    for key in keys:
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config

@@ -1,0 +1,108 @@
+"""The table of a comparison, for terminal, Markdown and CSV, and the sentences that say how sure it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ssl_lightning.experiments.aggregate import (
+    Floats,
+    areas,
+    curves_of,
+    paired_difference,
+    sentence,
+    unit_of,
+    what_seeds_vary,
+)
+from ssl_lightning.experiments.runs import Comparison
+
+
+def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: labels, then mean ± standard deviation over seeds for each arm; last the areas under the curves.
+
+    A cell that has fewer seeds than its arm says how many it has.
+    """
+    curves, unit = curves_of(comparison), unit_of(comparison.metric)
+    rows = []
+    for labels in sorted({int(count) for curve in curves.values() for count in curve.labels}):
+        row = [str(labels)]
+        for curve in curves.values():
+            column = curve.values[:, curve.labels == labels]
+            row.append(_cell(column.ravel(), unit.number, len(curve.seeds)))
+        rows.append(row)
+    by_arm, (first, last) = areas(curves, comparison.label_range)
+    if first < last:
+        rows.append([f"area {first}-{last}", *(_cell(values, unit.number, len(values)) for values in by_arm.values())])
+    return ["labels", *curves], rows
+
+
+def conclusions(comparison: Comparison) -> list[str]:
+    """The sentences below the table: what is shown, each pair, what the seeds cover, and what is missing."""
+    symbol = f" [{symbol}]" if (symbol := unit_of(comparison.metric).symbol) else ""
+    lines = [
+        f"{comparison.metric}{symbol}: mean ± standard deviation over seeds; area: under the curve, over its width."
+    ]
+    curves = curves_of(comparison)
+    for better, baseline in comparison.pairs:
+        try:
+            difference = paired_difference(curves, better, baseline, comparison.label_range)
+            lines.append(sentence(difference, comparison.metric))
+        except ValueError as error:
+            lines.append(f"{better} against {baseline}: {error}.")
+    if max(len(curve.seeds) for curve in curves.values()) > 1:
+        lines.append(what_seeds_vary(comparison))
+    return lines + [f"Missing: {text}." for text in comparison.missing]
+
+
+def rich_table(comparison: Comparison) -> Table:
+    """The table for a terminal."""
+    header, rows = table_rows(comparison)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+        header_style="bold",
+        title=f"{comparison.metric} against labels",
+    )
+    for name in header:
+        table.add_column(name, justify="right")
+    for row, following in zip(rows, [*rows[1:], [""]], strict=True):
+        narrow = [cell.replace(" ± ", "±") for cell in row]  # six arms fit on 80 columns
+        table.add_row(*narrow, end_section=following[0].startswith("area"))
+    return table
+
+
+def write_tables(comparison: Comparison, folder: Path) -> None:
+    """Write `summary.csv` (one row an arm and number of labels), `table.md` and `table.txt`."""
+    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["arm", "metric", "labelled", "seeds", "mean", "std", "ci95_low", "ci95_high"])
+        for name, curve in curves_of(comparison).items():
+            mean, std, half = curve.mean, curve.std, curve.half_width
+            for i, labels in enumerate(curve.labels):
+                numbers = (mean[i], std[i], mean[i] - half[i], mean[i] + half[i])
+                cells = ["" if np.isnan(number) else f"{number:.6g}" for number in numbers]
+                writer.writerow([name, comparison.metric, int(labels), int(curve.count[i]), *cells])
+    header, rows = table_rows(comparison)
+    lines = [header, ["---:"] * len(header), *rows]
+    sentences = "".join(f"- {line}\n" for line in conclusions(comparison))
+    markdown = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    (folder / "table.md").write_text(f"{markdown}\n{sentences}", encoding="utf-8")
+    text = io.StringIO()
+    Console(file=text, width=max(80, 16 * len(header)), color_system=None).print(rich_table(comparison))
+    (folder / "table.txt").write_text(f"{text.getvalue()}\n{sentences}", encoding="utf-8")
+
+
+def _cell(values: Floats, number: Callable[[float], str], seeds: int) -> str:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return "-"
+    spread = f" ± {number(float(known.std(ddof=1)))}" if len(known) > 1 else ""
+    return f"{number(float(known.mean()))}{spread}" + (f" ({len(known)} of {seeds})" if len(known) < seeds else "")

@@ -1,0 +1,328 @@
+"""The comparison: config, worker processes, resuming, failures, tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from ssl_lightning.experiments import compare as module
+from ssl_lightning.experiments.compare import CompareConfig, compare, main, read_config
+from ssl_lightning.experiments.grid import Outcome, Task, run_grid
+from ssl_lightning.experiments.runs import Comparison, read_run, run_folder
+from ssl_lightning.experiments.tables import conclusions, table_rows, write_tables
+
+WriteRun = Any
+QUIET = Console(quiet=True)
+
+FAKE = '''
+"""Stands in for ssl_lightning.cli: writes the run folder of the contract, or fails as told."""
+import os, subprocess, sys, time
+from pathlib import Path
+
+def main(argv):
+    assert argv[0] == "active"
+    options = dict(zip(argv[1::2], argv[2::2]))
+    folder, seed = Path(options["--folder"]), int(options["--seed_everything"])
+    print("threads", os.environ["OMP_NUM_THREADS"], "pid", os.getpid())
+    subprocess.run([sys.executable, "-c", "print('from a child')"])
+    how = options.get("--how", "")
+    if how == f"raise{seed}":
+        raise RuntimeError("NaN loss in round 3")
+    if how == f"exit{seed}":
+        sys.exit("bad option")
+    if how == f"die{seed}":
+        os._exit(9)
+    if how == "sleep":
+        (folder / "pid").write_text(str(os.getpid()))
+        time.sleep(120)
+    if how == f"code{seed}":
+        print("progress 1\\rprogress 2\\rlast words")
+        return 2
+    if (folder / "rounds.csv").exists():
+        print("already finished")
+        return 0
+    gain = float(options.get("--gain", 0))
+    rows = "".join(f"{r},{20 + 10 * r},0,10,1.0,{0.5 + gain + 0.1 * r + 0.01 * seed}\\n" for r in range(3))
+    (folder / "rounds.csv").write_text("round,labelled,validation,queried,seconds,test/accuracy\\n" + rows)
+    (folder / "config.yaml").write_text(f"seed_everything: {seed}\\nstrategy: {{class_path: a.b.Entropy}}\\n")
+    return 0
+'''
+
+
+@pytest.fixture
+def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A `module:function` that worker processes can import, since spawn hands sys.path on."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "fake_active.py").write_text(FAKE)
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    return "fake_active:main"
+
+
+def config_of(folder: Path, **changes: Any) -> CompareConfig:
+    arms = {"Entropy, SSL": ("--gain", "0.2"), "Entropy, scratch": ()}
+    values = {
+        "folder": folder,
+        "arms": arms,
+        "seeds": (0, 1),
+        "jobs": 2,
+        "pairs": (("Entropy, SSL", "Entropy, scratch"),),
+    }
+    return CompareConfig(**(values | changes))
+
+
+def log_of(folder: Path, arm: str, seed: int) -> str:
+    return (run_folder(folder, arm, seed) / "log.txt").read_text()
+
+
+def test_runs_aggregates_and_goes_on(tmp_path: Path, runner: str) -> None:
+    console = Console(record=True, width=120, file=io.StringIO())
+    comparison, failed = compare(config_of(tmp_path / "c"), runner, console)
+    assert failed == 0
+    assert {name: [run.seed for run in runs] for name, runs in comparison.arms.items()} == {
+        "Entropy, SSL": [0, 1],
+        "Entropy, scratch": [0, 1],
+    }
+    printed = console.export_text()
+    assert "70.5±0.7" in printed
+    assert "+20.0 points of test/accuracy, averaged over 20 to 40 labels" in printed
+    first = log_of(tmp_path / "c", "Entropy, SSL", 0)
+    assert "$ ssl-lightning active --gain 0.2 --seed_everything 0 --folder" in first
+    assert "from a child" in first  # the descriptor is redirected, not only sys.stdout
+    before = (run_folder(tmp_path / "c", "Entropy, SSL", 0) / "rounds.csv").stat().st_mtime_ns
+    _, failed = compare(config_of(tmp_path / "c", seeds=(0, 1, 2)), runner, QUIET)
+    assert failed == 0
+    assert "already finished" in log_of(tmp_path / "c", "Entropy, SSL", 0)
+    assert "already finished" not in log_of(tmp_path / "c", "Entropy, SSL", 2)
+    assert (run_folder(tmp_path / "c", "Entropy, SSL", 0) / "rounds.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("how", "tail"),
+    [
+        ("raise1", "RuntimeError: NaN loss in round 3"),
+        ("exit1", "bad option"),
+        ("code1", "last words"),
+        ("die1", "worker process was killed"),
+    ],
+)
+def test_a_failure_stops_nothing_else_and_is_reported(tmp_path: Path, runner: str, how: str, tail: str) -> None:
+    console = Console(record=True, width=120, file=io.StringIO())
+    arms = {"good": (), "bad": ("--how", how)}
+    config = config_of(tmp_path / "c", arms=arms, seeds=(0, 1, 2), pairs=(("good", "bad"),))
+    comparison, failed = compare(config, runner, console)
+    assert failed == 1
+    assert [run.seed for run in comparison.arms["bad"]] == [0, 2]
+    assert len(comparison.arms["good"]) == 3
+    printed = console.export_text()
+    assert "bad, seed 1 failed" in printed
+    assert tail in printed
+    assert "progress 1" not in printed
+    assert "Missing: bad, seed 1" in printed
+    assert "Left out, since not finished in both: seed 1." in printed
+
+
+def test_a_worker_is_used_again_and_cores_are_shared(tmp_path: Path, runner: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    config = config_of(tmp_path / "c", seeds=(0, 1, 2), jobs=1)
+    outcomes = run_grid(config.tasks(), 1, runner, QUIET)
+    assert [outcome.code for outcome in outcomes] == [0] * 6
+    lines = {log_of(tmp_path / "c", arm, seed).splitlines()[1] for arm in config.arms for seed in config.seeds}
+    assert len(lines) == 1  # one process did all runs
+    assert lines.pop().startswith("threads 8 pid")
+    run_grid(config.tasks(), 2, runner, QUIET)
+    assert "threads 4 pid" in log_of(tmp_path / "c", "Entropy, SSL", 0)
+
+
+_PARENT = """
+import sys
+from pathlib import Path
+from ssl_lightning.experiments.grid import Task, run_grid
+if __name__ == "__main__":
+    sys.path.insert(0, sys.argv[1])
+    arguments = ("active", "--how", "sleep", "--seed_everything", "0", "--folder", sys.argv[2])
+    run_grid([Task("a", arguments, Path(sys.argv[2]))], 1, "fake_active:main")
+"""
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited for a minute in vain"
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_killed_comparison_leaves_no_run_behind(tmp_path: Path, runner: str, number: signal.Signals) -> None:
+    script, folder = tmp_path / "parent.py", tmp_path / "run"
+    script.write_text(_PARENT)
+    root = Path(module.__file__).parents[2]
+    command = [sys.executable, str(script), str(tmp_path / "modules"), str(folder)]
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(root)})
+    try:
+        wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text() != "")
+        worker = int((folder / "pid").read_text())
+        assert is_alive(worker)
+        parent.send_signal(number)
+        parent.wait(60)
+        wait_for(lambda: not is_alive(worker))
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_all_runs_failed_is_an_error(tmp_path: Path, runner: str) -> None:
+    config = config_of(tmp_path / "c", arms={"bad": ("--how", "raise0")}, seeds=(0,), pairs=())
+    with pytest.raises(ValueError, match="holds no finished run"):
+        compare(config, runner, QUIET)
+
+
+def test_other_arguments_in_the_same_folder_are_refused(tmp_path: Path, runner: str) -> None:
+    compare(config_of(tmp_path / "c", seeds=(0,)), runner, QUIET)
+    changed = config_of(tmp_path / "c", seeds=(0,), base=("--how", "x"))
+    with pytest.raises(ValueError, match="already holds `Entropy, SSL` with other arguments"):
+        compare(changed, runner, QUIET)
+
+
+def test_tasks_fill_in_seed_and_folder(tmp_path: Path) -> None:
+    arms = {"A (x)": ("--model.checkpoint", "runs/simclr-{seed}/last.ckpt")}
+    config = CompareConfig(tmp_path, arms, seeds=(3,), base=("--config", "x.yaml"))
+    (task,) = config.tasks()
+    folder = tmp_path / "a-x" / "seed3"
+    checkpoint = ("--model.checkpoint", "runs/simclr-3/last.ckpt")
+    seeded = ("--seed_everything", "3", "--folder", str(folder))
+    assert task == Task("A (x), seed 3", ("active", "--config", "x.yaml", *checkpoint, *seeded), folder)
+
+
+GOOD = """
+folder: runs/x
+seeds: [0, 1]
+jobs: 2
+base: [--config, configs/digits.yaml]
+arms:
+  "A": [--strategy, Entropy, --rounds, 5, --flag, true, --path, null]
+  "B": [--strategy, Random, --list, [1, 2]]
+pairs: [[A, B]]
+range: [20, 60]
+"""
+
+
+def test_config_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    config = read_config(path)
+    assert config.folder == Path("runs/x")
+    assert config.arms["A"] == ("--strategy", "Entropy", "--rounds", "5", "--flag", "true", "--path", "null")
+    assert config.arms["B"][-1] == "[1, 2]"
+    assert (config.seeds, config.jobs, config.range, config.metric) == ((0, 1), 2, (20, 60), "test/accuracy")
+    assert config.pairs == (("A", "B"),)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": [1]}, r"unknown key `seed`; did you mean `seeds`\?"),
+        ({"folder": None}, "lacks `folder`"),
+        ({"arms": None}, "lacks `arms`"),
+        ({"arms": {}}, "`arms` is empty"),
+        ({"arms": ["A"]}, "`arms` must be a mapping of names"),
+        ({"arms": {"A": "--x 1"}}, "`arms` must be a mapping of names"),
+        ({"arms": {"A b": [], "a-B": []}, "pairs": []}, "same folder `a-b`"),
+        ({"pairs": [["A", "b"]]}, r"unknown arm `b`; known: A, B"),
+        ({"pairs": [["A"]]}, "`pairs` must be a list of"),
+        ({"seeds": 3}, r"`seeds: 3` is not valid; `seeds` must be a list of integers"),
+        ({"seeds": [1, 1]}, "must be different integers"),
+        ({"seeds": []}, "must be different integers"),
+        ({"seeds": ["a"]}, "must be a list of integers"),
+        ({"jobs": 0}, "`jobs=0` must be at least 1"),
+        ({"jobs": "two"}, "`jobs` must be an integer"),
+        ({"range": [20]}, "`range` must be"),
+        ({"range": [60, 20]}, "first <= last"),
+        ({"metric": 3}, "`metric` must be a metric's key"),
+        ({"base": ["--folder=x"]}, "`--folder=x` is set by compare"),
+    ],
+)
+def test_mistakes_in_the_config_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(GOOD) | change))
+    with pytest.raises(ValueError, match=message):
+        read_config(path)
+
+
+def test_command_line(tmp_path: Path, runner: str, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(module.compare, "__defaults__", (runner, None))
+    path = tmp_path / "c.yaml"
+    record = {"folder": str(tmp_path / "old"), "arms": {"A": [], "B": ["--how", "code5"]}, "jobs": 1}
+    path.write_text(yaml.safe_dump(record))
+    folder = tmp_path / "new"
+    assert main([str(path), "--seeds", "4", "--folder", str(folder)]) == 0
+    written = {p.name for p in folder.iterdir()}
+    assert {"summary.csv", "table.md", "table.txt", "curves.png", "curves.svg", "report.html"} <= written
+    assert "Wrote summary.csv" in capsys.readouterr().out
+    assert main([str(path), "--seeds", "4", "5", "--folder", str(folder), "--no-report"]) == 1
+    assert not (tmp_path / "old").exists()
+
+
+def test_help_gives_an_example(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    path = tmp_path / "example.yaml"
+    path.write_text(textwrap.dedent(text[text.index("  folder: runs") :]))
+    assert read_config(path).pairs == (("Entropy, SSL", "Entropy, scratch"),)  # the example in the help works
+
+
+def test_tables(tmp_path: Path, make_run: WriteRun) -> None:
+    def arm(name: str, *accuracies: list[float]) -> tuple[Any, ...]:
+        return tuple(
+            read_run(make_run(tmp_path / name / str(seed), seed=seed, accuracy=accuracy))
+            for seed, accuracy in enumerate(accuracies)
+        )
+
+    arms = {"A": arm("a", [0.5, 0.6, 0.7], [0.52, 0.62]), "B|C": arm("b", [0.4, 0.4, 0.4])}
+    comparison = Comparison(arms, pairs=(("A", "B|C"),), label_range=(20, 24))
+    header, rows = table_rows(comparison)
+    assert header == ["labels", "A", "B|C"]
+    assert rows == [
+        ["20", "51.0 ± 1.4", "40.0"],
+        ["24", "61.0 ± 1.4", "40.0"],
+        ["28", "70.0 (1 of 2)", "40.0"],
+        ["area 20-24", "56.0 ± 1.4", "40.0"],
+    ]
+    assert "+15.0 points" in conclusions(comparison)[1]
+    write_tables(comparison, tmp_path)
+    markdown = (tmp_path / "table.md").read_text().splitlines()
+    assert markdown[0] == "| labels | A | B\\|C |"
+    assert markdown[2] == "| 20 | 51.0 ± 1.4 | 40.0 |"
+    assert "51.0±1.4" in (tmp_path / "table.txt").read_text()
+    with (tmp_path / "summary.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["seeds"] for line in lines] == ["2", "2", "1", "1", "1", "1"]
+    assert float(lines[0]["mean"]) == pytest.approx(0.51)
+    assert float(lines[0]["std"]) == pytest.approx(np.std([0.5, 0.52], ddof=1), rel=1e-4)
+    # t(0.975, 1) = 12.706
+    assert float(lines[0]["ci95_high"]) == pytest.approx(0.51 + 12.706 * 0.01, rel=1e-4)
+    assert lines[2]["std"] == lines[2]["ci95_low"] == ""
+
+
+def test_log_tail_without_a_log(tmp_path: Path) -> None:
+    assert Outcome(Task("a", (), tmp_path / "none"), 1, 0.0).log_tail() == "(no log)"
