@@ -76,9 +76,9 @@ def _mistake(error: BaseException | None) -> BaseException | None:
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
             trace = trace.tb_next
-        if trace is not None and isinstance(error, ValueError):
-            if str(trace.tb_frame.f_globals.get("__name__", "")).startswith("ssl_lightning"):
-                return error
+        raised_in = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+        if isinstance(error, ValueError) and raised_in.startswith("ssl_lightning"):
+            return error
         error = error.__cause__ or error.__context__
     return None
 

@@ -1,6 +1,7 @@
 """Encoders: normalised images in, one embedding a sample out, whose size is `feature_dim`."""
 
 import importlib
+from itertools import pairwise
 from typing import Any, Literal
 
 import torchvision
@@ -39,7 +40,7 @@ class ConvNet(Backbone):
         self.feature_dim = 4 * width
         sizes = [channels, width, 2 * width, 4 * width]
         blocks: list[nn.Module] = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             # ceil_mode keeps odd sizes, and 8 px end as 1 px
             blocks += [
                 nn.Conv2d(before, after, 3, padding=1, bias=False),

@@ -85,7 +85,11 @@ def _paper(text: str) -> str:
         return f"arXiv {numbers[0]}"
     reference = re.search(r"Reference: (.+)", text)
     year = re.search(r"\b(?:19|20)\d\d\b", reference[1] if reference else text)
-    author = re.search(r"(?:[A-Z]\. )+([A-Z][\w-]+)", reference[1]) if reference else re.search(r"\((\w+)(?: et al\.)? \d{4}", text)
+    author = (
+        re.search(r"(?:[A-Z]\. )+([A-Z][\w-]+)", reference[1])
+        if reference
+        else re.search(r"\((\w+)(?: et al\.)? \d{4}", text)
+    )
     return " ".join(match for match in (author[1] if author else "", year[0] if year else "") if match)
 
 
@@ -101,7 +105,9 @@ def main(arguments: list[str]) -> int:
     import argparse
 
     parser = argparse.ArgumentParser("ssl-lightning list", description="What there is to choose from, a line each.")
-    parser.add_argument("kind", nargs="*", choices=[*BASES, []], help="methods, strategies, backbones or data; none for all")
+    parser.add_argument(
+        "kind", nargs="*", choices=[*BASES, []], help="methods, strategies, backbones or data; none for all"
+    )
     kinds = parser.parse_args(arguments).kind or list(BASES)
     for kind in kinds:
         if len(kinds) > 1:

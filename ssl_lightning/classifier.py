@@ -59,13 +59,15 @@ class Classifier(L.LightningModule):
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout={dropout}` must be a probability from 0 to below 1.")
         if freeze and checkpoint is None:
-            raise ValueError("`freeze=true` without `checkpoint` would probe random weights; give a pretrained checkpoint.")
+            raise ValueError(
+                "`freeze=true` without `checkpoint` would probe random weights; give a pretrained checkpoint."
+            )
         self.backbone = load_backbone(checkpoint, backbone)
         if channels_last:
-            self.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.backbone.to(memory_format=torch.channels_last)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
         self.views, self.clean = views, CleanView()
-        self.num_classes, self.freeze, self.label_smoothing = num_classes, freeze, label_smoothing
+        self.num_classes, self.frozen, self.label_smoothing = num_classes, freeze, label_smoothing
         self.channels_last = channels_last
         self.optimizer_spec = optimizer or OptimizerSpec()
         self._seed = 0
@@ -78,7 +80,7 @@ class Classifier(L.LightningModule):
     def train(self, mode: bool = True) -> "Classifier":
         """Set the mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
-        if self.freeze:
+        if self.frozen:
             self.backbone.eval()
         return self
 
@@ -119,7 +121,8 @@ class Classifier(L.LightningModule):
         found = getattr(getattr(self.trainer, "datamodule", None), "num_classes", self.num_classes)
         if found != self.num_classes:
             raise ValueError(
-                f"`num_classes={self.num_classes}` of the classifier is not the data's {found}; labels would be out of range. "
+                f"`num_classes={self.num_classes}` of the classifier is not the data's {found}; labels would be out "
+                f"of range. "
                 "Leave it out on the command line, or pass `num_classes=data.num_classes`."
             )
 
@@ -190,7 +193,10 @@ def load_backbone(checkpoint: str | None, backbone: Backbone | None) -> Backbone
     """
     if checkpoint is None:
         if backbone is None:
-            raise ValueError("`backbone` and `checkpoint` are both missing; give a backbone (such as ConvNet), a checkpoint, or both.")
+            raise ValueError(
+                "`backbone` and `checkpoint` are both missing; give a backbone (such as ConvNet), a checkpoint, or "
+                "both."
+            )
         return backbone
     if not Path(checkpoint).is_file():
         raise ValueError(f"`checkpoint={checkpoint}` is no file; give a checkpoint that `ssl-lightning fit` saved.")
@@ -200,7 +206,8 @@ def load_backbone(checkpoint: str | None, backbone: Backbone | None) -> Backbone
         description = saved["backbone"]
     except Exception as error:  # torch.load raises whatever the file's bytes lead to
         raise ValueError(
-            f"`checkpoint={checkpoint}` is no checkpoint of ours ({type(error).__name__}: {str(error)[:200]}); give one that "
+            f"`checkpoint={checkpoint}` is no checkpoint of ours ({type(error).__name__}: {str(error)[:200]}); give "
+            f"one that "
             "`ssl-lightning fit` saved."
         ) from error
     backbone = backbone or build(description)
@@ -211,7 +218,8 @@ def load_backbone(checkpoint: str | None, backbone: Backbone | None) -> Backbone
         raise ValueError(
             f"`checkpoint={checkpoint}` holds another architecture: {describe_briefly(description)}, not "
             f"{describe_briefly(describe(backbone))}; first difference `{key}`: {theirs.get(key, 'absent')} there, "
-            f"{mine.get(key, 'absent')} here. Leave `backbone` out to take the checkpoint's, and use data of the same channels."
+            f"{mine.get(key, 'absent')} here. Leave `backbone` out to take the checkpoint's, and use data of the "
+            f"same channels."
         )
     backbone.load_state_dict(weights)
     return backbone
@@ -246,7 +254,8 @@ def fixed_masks(module: nn.Module, seed: int) -> Iterator[None]:
             # Dropout2d and the like drop whole channels
             shape = output.shape[1:] if type(layer) is nn.Dropout else (output.shape[1], *[1] * (output.ndim - 2))
             kept = torch.rand(shape, generator=derive_generator(seed, "mask", place)) >= layer.p
-            return output * (kept.to(output) / (1 - layer.p))
+            masked: Tensor = output * (kept.to(output) / (1 - layer.p))
+            return masked
 
         return hook
 
@@ -277,7 +286,8 @@ def mc_dropout(module: nn.Module, inputs: Tensor, members: int, seed: int) -> Te
     """
     if not any(layer.p > 0 for layer in dropout_layers(module)):
         raise ValueError(
-            "the model has no dropout to draw from; give `dropout` to the classifier (`--model.dropout 0.5`) or its backbone."
+            "the model has no dropout to draw from; give `dropout` to the classifier (`--model.dropout 0.5`) or its "
+            "backbone."
         )
     outputs = []
     for member in range(members):

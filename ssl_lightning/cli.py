@@ -1,4 +1,4 @@
-"""The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`, with bare class names."""
+"""The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`; bare class names."""
 
 import csv
 import logging
@@ -12,16 +12,17 @@ from typing import Any, Literal, NoReturn
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.rank_zero import rank_zero_module
+from lightning.fabric.utilities.rank_zero import rank_zero_module  # type: ignore[attr-defined]
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
 # imported, their classes can be named bare
 from ssl_lightning import active, backbones, classifier, data, evaluation, labelling, methods, views  # noqa: F401
 from ssl_lightning.active import run_rounds
 from ssl_lightning.catalogue import PLUGINS
+from ssl_lightning.evaluation.inference import first_process
 from ssl_lightning.mistakes import explain
 
 FOLDER = "SSL_LIGHTNING_FOLDER"  # tells the processes of one distributed run their common folder
@@ -99,7 +100,7 @@ class CLI(LightningCLI):
             "--folder",
             type=str | None,
             default=None,
-            help="Folder of the run: config, metrics, checkpoints. Null: runs/active for `active`, else the next free number.",
+            help="Folder of the run: config, metrics, checkpoints. Null: runs/active for `active`, else numbered.",
         )
         parser.add_argument(
             "--wandb",
@@ -116,7 +117,7 @@ class CLI(LightningCLI):
         """Choose the run's folder."""
         command = str(self.subcommand)
         given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
-        if given is None and rank_zero_only.rank != 0:
+        if given is None and not first_process():
             given = os.environ[FOLDER]
         if given is None:
             number = 1
@@ -126,9 +127,10 @@ class CLI(LightningCLI):
         os.environ[FOLDER] = given
         self.folder = Path(given)
         last = self.folder / "checkpoints" / "last.ckpt"
-        if command == "fit" and last.exists() and not self._get(self.config, "ckpt_path") and rank_zero_only.rank == 0:
+        if command == "fit" and last.exists() and not self._get(self.config, "ckpt_path") and first_process():
             raise ValueError(
-                f"`folder={given}` holds a run already; add `--ckpt_path {last}` to go on with it, or give another folder."
+                f"`folder={given}` holds a run already; add `--ckpt_path {last}` to go on with it, or give another "
+                "folder."
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -136,9 +138,9 @@ class CLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks = list(config.callbacks or []) if isinstance(config.callbacks, list | None) else [config.callbacks]
         callbacks += kwargs.pop("callbacks", [])
-        if self.subcommand == "fit" and not any(isinstance(callback, ModelCheckpoint) for callback in callbacks):
-            if config.enable_checkpointing is not False:
-                callbacks.append(ModelCheckpoint(self.folder / "checkpoints", save_top_k=0, save_last=True))
+        saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+        if self.subcommand == "fit" and not saves and config.enable_checkpointing is not False:
+            callbacks.append(ModelCheckpoint(self.folder / "checkpoints", save_top_k=0, save_last=True))
         kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
         kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -154,7 +156,7 @@ class CLI(LightningCLI):
         return loggers
 
     def _save_config(self) -> None:
-        if rank_zero_only.rank != 0:
+        if not first_process():
             return
         parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -182,8 +184,11 @@ class CLI(LightningCLI):
         kwargs["return_predictions"] = True
         batches = self.trainer.predict(**kwargs)
         if not batches or not isinstance(batches[0], dict):
-            raise ValueError(f"`{type(self.model).__name__}` predicts nothing that could be written; use `trainer.predict` in Python.")
-        joined = {key: torch.cat([batch[key] for batch in batches]).cpu() for key in batches[0]}  # type: ignore[call-overload, index]
+            raise ValueError(
+                f"`{type(self.model).__name__}` predicts nothing that could be written; use `trainer.predict` in "
+                "Python."
+            )
+        joined = {key: torch.cat([batch[key] for batch in batches]).cpu() for key in batches[0]}
         rank = f"_rank{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
         if "embedding" in joined:
             path = self.folder / f"embeddings{rank}.pt"
@@ -218,7 +223,9 @@ class CLI(LightningCLI):
         settings = {key: dump[key] for key in ("model", "data", "strategy", "oracle", "steps_per_epoch") if key in dump}
         for key in ("max_epochs", "max_steps", "precision"):
             settings[f"trainer.{key}"] = dump["trainer"].get(key)
-        run_rounds(make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs)
+        run_rounds(
+            make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs
+        )
         say(f"done: {self.folder / 'rounds.csv'}")
 
 
@@ -233,14 +240,14 @@ def require_wandb(logger: WandbLogger) -> None:
     """
     import wandb
 
-    if rank_zero_only.rank != 0:
+    if not first_process():
         return
     try:
         _ = logger.experiment
     except (wandb.errors.Error, OSError) as error:
         raise ValueError(
-            f"W&B does not start: {str(error).splitlines()[0]} Log in once by `wandb login` where there is a network, or add "
-            "`--wandb offline` and `wandb sync` the run's folder later."
+            f"W&B does not start: {str(error).splitlines()[0]} Log in once by `wandb login` where there is a network, "
+            "or add `--wandb offline` and `wandb sync` the run's folder later."
         ) from error
 
 
@@ -260,7 +267,7 @@ def quieten() -> None:
 
 def say(text: str) -> None:
     """Print, in the first process only."""
-    if rank_zero_only.rank == 0:
+    if first_process():
         print(text, flush=True)
 
 

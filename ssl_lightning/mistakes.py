@@ -27,7 +27,8 @@ def explain(message: str, parser: Any) -> str:
         choices = [*re.findall(r"'([^']+)'", found[2]), *("compare", "report", "list")]
         return f"there is no command `{found[1]}`{meant(found[1], choices)}; the commands are {', '.join(choices)}."
     if found := re.search(r"unrecognized arguments: (\S+)(.*)", message, re.IGNORECASE):
-        return f"there is no option `{found[1].split('=')[0]}`{meant(found[1].split('=')[0], _options(parser))}{_see(parser)}."
+        name = found[1].split("=")[0]
+        return f"there is no option `{name}`{meant(name, _options(parser))}{_see(parser)}."
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         owners = re.findall(r"Problem with given class_path '([^']+)'", message)
         accepted = sorted(set(_arguments(owners[-1]))) if owners else []
@@ -39,7 +40,9 @@ def explain(message: str, parser: Any) -> str:
     if found := re.search(r"(?:No module named|Failed to import|Import path|does not correspond)[^\n]*", message):
         given = re.search(r"Given value: (\S+)", message)
         name = given[1] if given else ""
-        return f"{option}: {found[0].strip().rstrip('.')}{meant(name.rpartition('.')[2], _names(option))}{_see(parser)}."
+        return (
+            f"{option}: {found[0].strip().rstrip('.')}{meant(name.rpartition('.')[2], _names(option))}{_see(parser)}."
+        )
     if found := re.search(r"the following arguments are required: (\S+)", message):
         owners = re.findall(r"Problem with given class_path '([^']+)'", message)
         owner = f" of `{owners[-1].rpartition('.')[2]}`" if owners else ""
@@ -49,7 +52,9 @@ def explain(message: str, parser: Any) -> str:
         return f"`{missing}`{owner} is required and missing{choose}."
     if found := re.search(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", message):
         choices = re.findall(r"'([^']+)'", found[1])
-        return f"`{option}={found[2]}` is not possible{meant(found[2], choices)}; required is one of {', '.join(choices)}."
+        return (
+            f"`{option}={found[2]}` is not possible{meant(found[2], choices)}; required is one of {', '.join(choices)}."
+        )
     expected = [kind for kind in re.findall(r"Expected an? <class '([^']+)'>", message) if kind != "NoneType"]
     given = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*)", message)
     if expected and given:
@@ -82,8 +87,8 @@ def _no_class(name: str, option: str) -> str:
     names = _names(option)
     listed = f"; there are {', '.join(names)}" if option.rpartition(".")[2].lstrip("-") in KINDS else ""
     return (
-        f"{option}: there is no class `{name}`{meant(name, names)}{listed}. A class of your own is named by its dotted path, "
-        "`my_module.MyClass`."
+        f"{option}: there is no class `{name}`{meant(name, names)}{listed}. A class of your own is named by its dotted "
+        "path, `my_module.MyClass`."
     )
 
 

@@ -35,7 +35,12 @@ class OptimizerSpec:
     schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self) -> None:
-        for key, low, high in (("lr", 0, math.inf), ("weight_decay", 0, math.inf), ("momentum", 0, 1), ("warmup", 0, 1)):
+        for key, low, high in (
+            ("lr", 0, math.inf),
+            ("weight_decay", 0, math.inf),
+            ("momentum", 0, 1),
+            ("warmup", 0, 1),
+        ):
             value = getattr(self, key)
             if not low <= value <= high or value == math.inf:
                 raise ValueError(f"`optimizer.{key}={value}` is out of range; give a number from {low} to {high}.")
@@ -83,7 +88,9 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     """
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if not trainable:
-        raise ValueError(f"`{type(module).__name__}` has no trainable parameter; unfreeze a part of it, or do not fit it.")
+        raise ValueError(
+            f"`{type(module).__name__}` has no trainable parameter; unfreeze a part of it, or do not fit it."
+        )
     return [
         {"params": [parameter for parameter in trainable if parameter.ndim > 1], "weight_decay": weight_decay},
         {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
@@ -128,7 +135,9 @@ def require_finite(loss: Tensor, module: L.LightningModule, batch_idx: int) -> N
     if not torch.isfinite(loss):
         raise ValueError(
             f"the training loss of `{type(module).__name__}` is {loss.item()} at epoch {module.current_epoch}, batch "
-            f"{batch_idx}, step {module.global_step}, rank {module.global_rank}; the weights are still those of the last "
-            "good step. Lower `optimizer.lr`, add `warmup`, clip gradients (`--trainer.gradient_clip_val 1`), or look at "
+            f"{batch_idx}, step {module.global_step}, rank {module.global_rank}; the weights are still those of the "
+            f"last "
+            "good step. Lower `optimizer.lr`, add `warmup`, clip gradients (`--trainer.gradient_clip_val 1`), or "
+            "look at "
             "the images of that batch."
         )

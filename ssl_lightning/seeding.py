@@ -10,8 +10,8 @@ import torch
 def derive_seed(*parts: int | str) -> int:
     """Hash a base seed and the purpose of a random draw into an independent seed.
 
-    A draw seeded by `derive_seed(seed, "views", step, rank)` is the same whether the run was resumed, whatever was drawn
-    before it, and on every machine.
+    A draw seeded by `derive_seed(seed, "views", step, rank)` is the same whether the run was resumed, whatever was
+    drawn before it, and on every machine.
 
     Args:
         parts: The base seed followed by what tells this draw from others.

@@ -18,7 +18,8 @@ class BALD(AcquisitionStrategy):
 
     Reference:
         Y. Gal, R. Islam, Z. Ghahramani, Deep Bayesian Active Learning with Image Data, ICML 2017, arXiv 1703.02910,
-        section 4. There every forward pass draws masks of its own; ours are shared, so that picks do not depend on batches.
+        section 4. There every forward pass draws masks of its own; ours are shared, so that picks do not depend on
+        batches.
     """
 
     def __init__(self, members: int = 20, query_size: int = 10, batch_size: int | None = None) -> None:

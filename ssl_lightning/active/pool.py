@@ -37,14 +37,15 @@ class PoolImages(Dataset[Batch]):
 class PoolDataModule(L.LightningDataModule):
     """Labelled, pending and unlabelled training samples of a data module.
 
-    Every training sample is one of the three. The truth is in the label store; process 0 alone writes it, and `setup` and
-    every acquisition give all processes the same view. Training batches hold labelled samples only, an epoch being a fixed
-    number of steps, so that ten labels and ten thousand train alike.
+    Every training sample is one of the three. The truth is in the label store; process 0 alone writes it, and `setup`
+    and every acquisition give all processes the same view. Training batches hold labelled samples only, an epoch being
+    a fixed number of steps, so that ten labels and ten thousand train alike.
 
     Args:
         data: Any of our data modules; its validation part is no part of the pool.
         initial: Labels to begin with, drawn at random; more only if the store is empty.
-        balanced: Draw the initial labels evenly over the classes, which needs to know them: a common but optimistic set-up.
+        balanced: Draw the initial labels evenly over the classes, which needs to know them: a common but optimistic
+            set-up.
         steps_per_epoch: Training steps an epoch; null for one pass over the labelled samples.
         store: Where labels are kept; null for a database in memory.
         oracle: Who answers queries; null for the ground truth.
@@ -107,8 +108,10 @@ class PoolDataModule(L.LightningDataModule):
         for query in queries:
             if query.index >= total or (query.label is not None and not 0 <= query.label < self.num_classes):
                 raise ValueError(
-                    f"the label store `{self.store.url}` gives sample {query.index} the label {query.label}, but the data have "
-                    f"{total} training samples and {self.num_classes} classes; it belongs to other data: use another `folder`."
+                    f"the label store `{self.store.url}` gives sample {query.index} the label {query.label}, but "
+                    f"the data have "
+                    f"{total} training samples and {self.num_classes} classes; it belongs to other data: use "
+                    f"another `folder`."
                 )
         self.queries = queries
 
@@ -122,7 +125,7 @@ class PoolDataModule(L.LightningDataModule):
             assert self.data.train_images is not None
             targets = self.data.train_images.targets[order]
             turn = torch.zeros(len(order), dtype=torch.int64)  # how many of its class came before each
-            for target in targets.unique():
+            for target in targets.unique().tolist():  # type: ignore[no-untyped-call]
                 turn[targets == target] = torch.arange(int((targets == target).sum()))
             order = order[turn.argsort(stable=True)]
         self._commit(INITIAL, "initial", seed, order[: self.initial].tolist(), None)
@@ -135,7 +138,10 @@ class PoolDataModule(L.LightningDataModule):
                     f"`{type(self.oracle).__name__}` answered {answer} for sample {index}; a label must be from 0 to "
                     f"{self.num_classes - 1}."
                 )
-        queries = [Query(i, a, None if scores is None else scores[k]) for k, (i, a) in enumerate(zip(indices, answers, strict=True))]
+        queries = [
+            Query(i, a, None if scores is None else scores[k])
+            for k, (i, a) in enumerate(zip(indices, answers, strict=True))
+        ]
         self.store.add_round(number, strategy, seed, queries, self.oracle.name)
 
     def acquire(self, strategy: str, seed: int, indices: Sequence[int], scores: Sequence[float] | None = None) -> None:
@@ -153,7 +159,9 @@ class PoolDataModule(L.LightningDataModule):
         unlabelled = set(self.unlabelled.tolist())
         wrong = [index for index in indices if index not in unlabelled]
         if wrong or len(set(indices)) < len(indices):
-            raise ValueError(f"`{strategy}` chose samples that are not unlabelled, or one twice: {wrong or sorted(indices)}.")
+            raise ValueError(
+                f"`{strategy}` chose samples that are not unlabelled, or one twice: {wrong or sorted(indices)}."
+            )
         if self._is_zero:
             self._commit(self.round, strategy, seed, list(indices), None if scores is None else list(scores))
         self.synchronise()
@@ -164,7 +172,9 @@ class PoolDataModule(L.LightningDataModule):
     @property
     def labelled(self) -> Tensor:
         """Samples with a label that was there when this round began, in the order they were asked, `(n,)`."""
-        return torch.tensor([q.index for q in self.queries if q.label is not None and self._before(q)], dtype=torch.int64)
+        return torch.tensor(
+            [q.index for q in self.queries if q.label is not None and self._before(q)], dtype=torch.int64
+        )
 
     @property
     def pending(self) -> Tensor:
@@ -191,7 +201,9 @@ class PoolDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return a shuffled, repeating loader of the labelled samples."""
         if not len(self.labelled):
-            raise ValueError(f"no sample is labelled yet, {len(self.pending)} answers are pending; label some and go on.")
+            raise ValueError(
+                f"no sample is labelled yet, {len(self.pending)} answers are pending; label some and go on."
+            )
         return self.data.training_loader(self.pool_images, self.labelled, self.steps_per_epoch)
 
     def pool_dataloader(self, batch_size: int | None = None) -> DataLoader[Batch]:

@@ -5,7 +5,15 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch.utils.data import DataLoader
 
 from ssl_lightning.data.base import Batch
@@ -65,7 +73,9 @@ class RoundsProgress(ProgressBar):
         total = trainer.estimated_stepping_batches
         self.progress.reset(self._fit, total=None if total == float("inf") else int(total), note="")
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Advance it."""
         self.progress.update(self._fit, completed=trainer.global_step)
 

@@ -17,7 +17,7 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.active.strategy import AcquisitionStrategy
 from ssl_lightning.data.base import ImageData
-from ssl_lightning.evaluation.inference import share_buffers
+from ssl_lightning.evaluation.inference import first_process, share_buffers
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle
 from ssl_lightning.seeding import base_seed, derive_seed
 
@@ -45,12 +45,12 @@ def run_rounds(
     store: str | None = None,
     settings: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Run active learning: in each round train a fresh model on what is labelled, then label what the strategy asks for.
+    """Run active learning: each round trains a fresh model on what is labelled, then labels what the strategy wants.
 
-    Trains `rounds + 1` models; the last asks for nothing. Each round is seeded by the run's seed and its number alone, so a
-    run that was stopped at any instant goes on by the same call, to the same picks as one that was not. In the folder are
-    `labels.sqlite` (the truth), `rounds.csv` and `queries.csv` (written from it after each round), `queries/*.png` and the
-    last model, `checkpoints/round_*.ckpt`.
+    Trains `rounds + 1` models; the last asks for nothing. Each round is seeded by the run's seed and its number alone,
+    so a run that was stopped at any instant goes on by the same call, to the same picks as one that was not. In the
+    folder are `labels.sqlite` (the truth), `rounds.csv` and `queries.csv` (written from it after each round),
+    `queries/*.png` and the last model, `checkpoints/round_*.ckpt`.
 
     Args:
         make_model: Builds a fresh model; called once a round, after seeding.
@@ -78,7 +78,7 @@ def run_rounds(
     label_store = LabelStore(store or f"sqlite:///{root.resolve() / 'labels.sqlite'}")
     pool = PoolDataModule(data, initial, balanced, steps_per_epoch, label_store, oracle or GroundTruth(), base_seed())
     _require_budget(pool, strategy, rounds)
-    if rank_zero_only.rank == 0:
+    if first_process():
         label_store.require_settings(
             {
                 "strategy": type(strategy).__name__,
@@ -100,7 +100,7 @@ def run_rounds(
             _run_round(make_model, make_trainer, pool, strategy, number < rounds, root, progress)
     finally:
         progress.stop()
-    if rank_zero_only.rank == 0:
+    if first_process():
         write_tables(label_store, root, data.class_names)
     return _rows(label_store)
 
@@ -129,7 +129,8 @@ def _require_budget(pool: PoolDataModule, strategy: AcquisitionStrategy, rounds:
     size, need = len(pool.data.train_indices), pool.initial + rounds * strategy.query_size
     if need > size:
         raise ValueError(
-            f"`initial={pool.initial}` + `rounds={rounds}` x `query_size={strategy.query_size}` = {need} labels exceed the "
+            f"`initial={pool.initial}` + `rounds={rounds}` x `query_size={strategy.query_size}` = {need} labels "
+            f"exceed the "
             f"{size} samples of the pool; lower one of them."
         )
 
@@ -215,7 +216,7 @@ def log_round(loggers: Iterable[Logger], row: dict[str, Any], step: int) -> None
     """
     metrics = {f"active/{key}": value for key, value in row.items()}
     for logger in loggers:
-        if isinstance(logger, WandbLogger) and rank_zero_only.rank == 0:
+        if isinstance(logger, WandbLogger) and first_process():
             logger.experiment.define_metric("active/*", step_metric="active/labelled")
         logger.log_metrics(metrics, step=step)
         logger.save()

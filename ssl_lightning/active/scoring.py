@@ -34,7 +34,8 @@ def mutual_information(log_probabilities: Tensor) -> Tensor:
 
     Reference:
         N. Houlsby, F. Huszar, Z. Ghahramani, M. Lengyel, Bayesian Active Learning for Classification and Preference
-        Learning, 2011, arXiv 1112.5745, Eq. 2; with MC dropout: Y. Gal, R. Islam, Z. Ghahramani, ICML 2017, arXiv 1703.02910.
+        Learning, 2011, arXiv 1112.5745, Eq. 2; with MC dropout: Y. Gal, R. Islam, Z. Ghahramani, ICML 2017, arXiv
+        1703.02910.
 
     Example:
         >>> certain_but_divided = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]]).log()

@@ -50,16 +50,19 @@ class Predictions:
 
     def _need(self, name: str) -> Any:
         if not hasattr(self.module, name):
-            raise ValueError(f"`{type(self.module).__name__}` has no method `{name}`, which this strategy needs; `Classifier` has it.")
+            raise ValueError(
+                f"`{type(self.module).__name__}` has no method `{name}`, which this strategy needs; `Classifier` "
+                f"has it."
+            )
         return getattr(self.module, name)
 
 
 class AcquisitionStrategy(Callback, ABC):
     """Chooses which unlabelled samples to label, once, at the end of fit.
 
-    A subclass gives `score`, a number a sample of which the largest are chosen; or `rows` and `select`, to keep more than a
-    number and to choose a batch as a whole. The same seed and weights give the same picks for any number of processes and any
-    batch size. The model is left as it was: weights, batch-norm statistics, mode and random state.
+    A subclass gives `score`, a number a sample of which the largest are chosen; or `rows` and `select`, to keep more
+    than a number and to choose a batch as a whole. The same seed and weights give the same picks for any number of
+    processes and any batch size. The model is left as it was: weights, batch-norm statistics, mode and random state.
 
     Args:
         query_size: Labels to ask for.
@@ -100,7 +103,7 @@ class AcquisitionStrategy(Callback, ABC):
         return top(rows["score"], rows["index"], self.query_size)
 
     def local(self, rows: Rows) -> Rows:
-        """Reduce this process's rows before all processes' are joined: with a score, no other than the best can be chosen."""
+        """Reduce this process's rows before all processes' are joined: by score, only the best can be chosen."""
         if type(self).select is not AcquisitionStrategy.select or "score" not in rows:
             return rows
         keep = top(rows["score"], rows["index"], min(self.query_size, len(rows["index"])))
@@ -117,8 +120,8 @@ class AcquisitionStrategy(Callback, ABC):
         left = len(pool.unlabelled)
         if self.query_size > left:
             raise ValueError(
-                f"`query_size={self.query_size}` exceeds the {left} unlabelled samples left in round {pool.round}; lower "
-                "`query_size`, or stop earlier."
+                f"`query_size={self.query_size}` exceeds the {left} unlabelled samples left in round {pool.round}; "
+                "lower `query_size`, or stop earlier."
             )
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -128,7 +131,9 @@ class AcquisitionStrategy(Callback, ABC):
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Pass over the pool, choose, ask, commit."""
         if trainer.global_step == self._first_step:
-            rank_zero_warn(f"`{type(self).__name__}` asks for nothing: this fit took no step. Use a fresh Trainer each round.")
+            rank_zero_warn(
+                f"`{type(self).__name__}` asks for nothing: this fit took no step. Use a fresh Trainer each round."
+            )
             return
         pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self._check(pool)

@@ -46,9 +46,9 @@ def effective_rank(embeddings: Tensor) -> float:
         From 1 to min(N, d); 0 if all embeddings are the same.
 
     Reference:
-        O. Roy, M. Vetterli, The Effective Rank: a Measure of Effective Dimensionality, EUSIPCO 2007. RankMe (Garrido et al.
-        2023, arXiv 2210.02885) is the same without centring and normalising; we centre, so that a common offset, which
-        tells no sample from another, does not hide what does.
+        O. Roy, M. Vetterli, The Effective Rank: a Measure of Effective Dimensionality, EUSIPCO 2007. RankMe (Garrido
+        et al. 2023, arXiv 2210.02885) is the same without centring and normalising; we centre, so that a common
+        offset, which tells no sample from another, does not hide what does.
 
     Example:
         >>> round(effective_rank(torch.cat([torch.eye(3), -torch.eye(3)])), 3), effective_rank(torch.ones(4, 3))
@@ -64,7 +64,7 @@ def effective_rank(embeddings: Tensor) -> float:
 
 
 class CollapseMonitor(L.Callback):
-    """Logs `val/embedding_std` and `val/effective_rank`, and warns in words where they say that the embedding collapsed.
+    """Logs `val/embedding_std` and `val/effective_rank`, and warns in words of a collapsed embedding.
 
     Args:
         min_std: Warn of complete collapse below this `spread`.
@@ -77,7 +77,13 @@ class CollapseMonitor(L.Callback):
         self._rows: list[Rows] = []
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *args: Any, **kwargs: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the embeddings."""
         if not trainer.sanity_checking and sum(len(rows["index"]) for rows in self._rows) < self.limit:
@@ -94,11 +100,14 @@ class CollapseMonitor(L.Callback):
         dim = embeddings.shape[1]
         if std < self.min_std:
             rank_zero_warn(
-                f"epoch {trainer.current_epoch}: the embedding has collapsed: all images point almost the same way (std {std:.4f}, "
-                "1 is even). Lower the learning rate, or look at what should prevent it: negatives, stop-gradient, centring."
+                f"epoch {trainer.current_epoch}: the embedding has collapsed: all images point almost the same way "
+                f"(std {std:.4f}, "
+                "1 is even). Lower the learning rate, or look at what should prevent it: negatives, stop-gradient, "
+                "centring."
             )
         elif rank < self.min_rank:
             rank_zero_warn(
-                f"epoch {trainer.current_epoch}: the embedding has collapsed to {rank:.1f} of its {dim} dimensions. Try stronger views, "
+                f"epoch {trainer.current_epoch}: the embedding has collapsed to {rank:.1f} of its {dim} dimensions. "
+                f"Try stronger views, "
                 "a larger batch or a wider projector."
             )

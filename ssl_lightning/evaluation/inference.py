@@ -1,10 +1,11 @@
-"""One pass of a module over data outside Lightning's loops: on its device, without a trace in it, over all processes."""
+"""One pass of a module over data outside Lightning's loops: on its device, leaving no trace, over all processes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from ssl_lightning.data.base import Batch
@@ -12,12 +13,17 @@ from ssl_lightning.data.base import Batch
 Rows = dict[str, Tensor]
 
 
+def first_process() -> bool:
+    """Tell whether this is the process that writes and speaks, with or without a trainer."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 @contextmanager
 def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
     """Put a module on the trainer's device in evaluation and inference mode, and leave it as it was.
 
-    After fit, Lightning has moved the module to the CPU; weights, batch-norm statistics, modes and the device are the same
-    afterwards.
+    After fit, Lightning has moved the module to the CPU; weights, batch-norm statistics, modes and the device are
+    the same afterwards.
 
     Args:
         trainer: That fits or fitted the module.
@@ -39,8 +45,8 @@ def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
 def share_buffers(module: L.LightningModule) -> None:
     """Give every process the first one's buffers.
 
-    In a distributed fit each process updates batch-norm statistics by its own batches, and the last update is never shared:
-    without this, each would judge its part of the pool by another model.
+    In a distributed fit each process updates batch-norm statistics by its own batches, and the last update is never
+    shared: without this, each would judge its part of the pool by another model.
 
     Args:
         module: On the device of the process group.

@@ -15,7 +15,13 @@ from ssl_lightning.evaluation.inference import Rows, gather, sweep
 
 
 def knn_accuracy(
-    queries: Tensor, targets: Tensor, bank: Tensor, bank_targets: Tensor, num_classes: int, k: int = 200, temperature: float = 0.1
+    queries: Tensor,
+    targets: Tensor,
+    bank: Tensor,
+    bank_targets: Tensor,
+    num_classes: int,
+    k: int = 200,
+    temperature: float = 0.1,
 ) -> float:
     r"""Classify embeddings by their nearest neighbours in a bank, each neighbour i with weight :math:`e^{\cos_i / T}`.
 
@@ -32,8 +38,8 @@ def knn_accuracy(
         The fraction of queries whose heaviest class is right.
 
     Reference:
-        Z. Wu, Y. Xiong, S. Yu, D. Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018,
-        arXiv 1805.01978, section 3.4. The prediction is lightly's.
+        Z. Wu, Y. Xiong, S. Yu, D. Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR
+        2018, arXiv 1805.01978, section 3.4. The prediction is lightly's.
 
     Example:
         >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -42,7 +48,7 @@ def knn_accuracy(
     """
     columns = normalize(bank.float(), dim=1).T.contiguous()
     right = 0
-    for rows, truth in zip(normalize(queries.float(), dim=1).split(1024), targets.split(1024), strict=True):
+    for rows, truth in zip(normalize(queries.float(), dim=1).split(1024), targets.split(1024), strict=True):  # type: ignore[no-untyped-call]
         predicted = knn_predict(rows, columns, bank_targets, num_classes, min(k, columns.shape[1]), temperature)
         right += int((predicted[:, 0] == truth).sum())
     return right / len(targets)
@@ -61,9 +67,13 @@ class KNN(L.Callback):
         ValueError: If a number is out of its range.
     """
 
-    def __init__(self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 1, bank_size: int | None = 20_000) -> None:
+    def __init__(
+        self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 1, bank_size: int | None = 20_000
+    ) -> None:
         if k < 1 or temperature <= 0 or every_n_epochs < 1:
-            raise ValueError(f"`k={k}`, `temperature={temperature}` and `every_n_epochs={every_n_epochs}` must be positive.")
+            raise ValueError(
+                f"`k={k}`, `temperature={temperature}` and `every_n_epochs={every_n_epochs}` must be positive."
+            )
         self.k, self.temperature, self.every_n_epochs, self.bank_size = k, temperature, every_n_epochs, bank_size
         self._rows: list[Rows] = []
 
@@ -74,7 +84,13 @@ class KNN(L.Callback):
         return trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *args: Any, **kwargs: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the embeddings."""
         if self._due(trainer):
@@ -85,7 +101,13 @@ class KNN(L.Callback):
         self._finish(trainer, module, "val")
 
     def on_test_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *args: Any, **kwargs: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Keep the embeddings."""
         keep_embeddings(self, self._rows, outputs, batch)
@@ -103,13 +125,16 @@ class KNN(L.Callback):
         labelled = data.train_indices[data.train_images.targets[data.train_indices] >= 0]
         known = queries["target"] >= 0
         if not len(labelled) or not known.any():
-            rank_zero_warn("KNN has no labels to judge by and logs nothing; remove the callback, or give labelled data.")
+            rank_zero_warn(
+                "KNN has no labels to judge by and logs nothing; remove the callback, or give labelled data."
+            )
             return
         if self.bank_size is not None:  # an even choice, the same in every epoch
             labelled = labelled[torch.linspace(0, len(labelled) - 1, min(self.bank_size, len(labelled))).long()]
+        embed: Any = module.embed
         loader = data.evaluation_loader(data.train_images, labelled)
         bank = gather(
-            sweep(trainer, module, loader, lambda batch: {"embedding": module.embed(batch.input), "target": batch.target})
+            sweep(trainer, module, loader, lambda batch: {"embedding": embed(batch.input), "target": batch.target})
         )
         accuracy = knn_accuracy(
             queries["embedding"][known], queries["target"][known], bank["embedding"], bank["target"],
@@ -132,7 +157,8 @@ def keep_embeddings(callback: Callback, store: list[Rows], outputs: Any, batch: 
     """
     if not isinstance(outputs, dict) or "embedding" not in outputs:
         raise ValueError(
-            f"`{type(callback).__name__}` needs a module whose validation step returns {{'embedding': ...}}, as every SSLMethod "
+            f"`{type(callback).__name__}` needs a module whose validation step returns {{'embedding': ...}}, as "
+            f"every SSLMethod "
             "does; remove the callback."
         )
     store.append(

@@ -14,8 +14,8 @@ from ssl_lightning.data.base import Batch
 class OnlineLinearProbe(L.Callback):
     """Logs `train/probe_loss` and `val/probe_accuracy` of a linear classifier on the detached embedding.
 
-    It learns from the labels of the training set; the method never sees them. Its state is in the checkpoint, apart from the
-    model's. Unlabelled samples are left out.
+    It learns from the labels of the training set; the method never sees them. Its state is in the checkpoint, apart
+    from the model's. Unlabelled samples are left out.
 
     Args:
         lr: Of Adam.
@@ -31,11 +31,12 @@ class OnlineLinearProbe(L.Callback):
         """Build the head, the same in every process."""
         if self.head is not None:
             return
-        dim, classes = module.backbone.feature_dim, trainer.datamodule.num_classes  # type: ignore[union-attr, attr-defined]
+        backbone: Any = module.backbone
+        dim, classes = backbone.feature_dim, trainer.datamodule.num_classes  # type: ignore[attr-defined]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            # batch norm without affine parameters evens out the scales of methods (He et al. 2022, arXiv 2111.06377, A.1)
-            self.head = nn.Sequential(nn.BatchNorm1d(dim, affine=False), nn.Linear(dim, classes))  # type: ignore[arg-type]
+            # batch norm without affine parameters evens out the methods' scales (He et al. 2022, arXiv 2111.06377, A.1)
+            self.head = nn.Sequential(nn.BatchNorm1d(dim, affine=False), nn.Linear(dim, classes))
         self.accuracy = MulticlassAccuracy(num_classes=classes, average="micro", ignore_index=-1)
 
     def _start(self, module: L.LightningModule) -> None:
@@ -74,11 +75,17 @@ class OnlineLinearProbe(L.Callback):
     def _mean(trainer: L.Trainer, gradient: Tensor) -> Tensor:
         if trainer.world_size == 1:
             return gradient
-        averaged: Tensor = trainer.strategy.reduce(gradient, reduce_op="mean")  # type: ignore[assignment]
+        averaged: Tensor = trainer.strategy.reduce(gradient, reduce_op="mean")
         return averaged
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, *args: Any, **kwargs: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Count what the head gets right on clean images."""
         if trainer.sanity_checking or not (batch.target >= 0).any():

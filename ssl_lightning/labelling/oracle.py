@@ -31,7 +31,8 @@ class GroundTruth(Oracle):
     """The simulated annotator: knows the data set's own labels.
 
     Args:
-        noise: Fraction of answers that are wrong: a class drawn evenly from the others, the same each time a sample is asked.
+        noise: Fraction of answers that are wrong: a class drawn evenly from the others, the same each time a sample is
+            asked.
         seed: Of the noise.
 
     Raises:
@@ -52,7 +53,8 @@ class GroundTruth(Oracle):
         if -1 in truth:
             index = indices[truth.index(-1)]
             raise ValueError(
-                f"the ground-truth oracle has no label for sample {index}: the data are unlabelled there. Use labelled data to "
+                f"the ground-truth oracle has no label for sample {index}: the data are unlabelled there. Use "
+                f"labelled data to "
                 "simulate, or another oracle."
             )
         answers: list[int | None] = []

@@ -56,7 +56,7 @@ class Query(NamedTuple):
         position: Rank within the round, 0 first.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # the word of the contract, over tuple's method
     label: int | None
     score: float | None = None
     round: int = INITIAL
@@ -88,8 +88,8 @@ class LabelStore:
 
     Example:
         >>> store = LabelStore()
-        >>> store.add_round(INITIAL, "initial", seed=0, queries=[Query(7, label=3), Query(2, label=1)], annotator="oracle")
-        >>> [(query.index, query.label) for query in store.queries()]
+        >>> store.add_round(INITIAL, "initial", seed=0, queries=[Query(7, label=3), Query(2, label=1)],
+        annotator="oracle") >>> [(query.index, query.label) for query in store.queries()]
         [(7, 3), (2, 1)]
     """
 
@@ -213,7 +213,8 @@ class LabelStore:
         for key in given:
             if key in known and known[key] != given[key]:
                 raise ValueError(
-                    f"`{key}={given[key]}` differs from `{key}={known[key]}` of the run in `{self.url}`; give the same settings "
+                    f"`{key}={given[key]}` differs from `{key}={known[key]}` of the run in `{self.url}`; give the "
+                    f"same settings "
                     "to go on with it, or another `folder` for a new run."
                 )
 
@@ -226,6 +227,7 @@ def _sqlite_settings(connection: Any, _: Any) -> None:
 def _failed(what: str, url: str, error: Exception) -> str:
     reason = str(getattr(error, "orig", None) or error)
     return (
-        f"the label store `{url}` cannot be {what}: {reason}. What was committed before is safe; mend the cause (free space, "
+        f"the label store `{url}` cannot be {what}: {reason}. What was committed before is safe; mend the cause "
+        f"(free space, "
         "rights, address) and give the same command again to go on."
     )

@@ -50,7 +50,7 @@ class SSLMethod(L.LightningModule, ABC):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone.to(memory_format=torch.channels_last) if channels_last else backbone  # type: ignore[call-overload]
+        self.backbone = backbone.to(memory_format=torch.channels_last) if channels_last else backbone
         self.views = views
         self.clean = clean or CleanView()
         self.optimizer_spec = optimizer or OptimizerSpec()
@@ -81,7 +81,7 @@ class SSLMethod(L.LightningModule, ABC):
         self._seed = self.trainer.strategy.broadcast(base_seed())
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Make the views, on the device; a pure function of seed, step and rank, so that a resumed run sees the same."""
+        """Make the views, on the device; a function of seed, step and rank: a resumed run sees the same."""
         if not self.training:
             return batch._replace(input=self._format(self.clean(batch.input)))
         generator = derive_generator(self._seed, "views", *position(self))
