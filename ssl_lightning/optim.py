@@ -46,6 +46,9 @@ class OptimizerSpec:
                 raise ValueError(f"`optimizer.{key}={value}` is out of range; give a number from {low} to {high}.")
 
 
+torch.serialization.add_safe_globals([OptimizerSpec])  # checkpoints hold it among the hyper-parameters
+
+
 def rate(step: int, total: float, spec: OptimizerSpec) -> float:
     """Return the factor on `spec.lr` at a step.
 

@@ -7,12 +7,10 @@ from typing import Any
 
 import lightning as L
 import pytest
-import torch
+from support import DATA
 
 from ssl_lightning.__main__ import main
 
-ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("SSL_LIGHTNING_DATA", ROOT / "data"))
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 
@@ -62,9 +60,3 @@ def mnist_root() -> Path:
     if not (DATA / "MNIST" / "raw").is_dir():
         pytest.skip(f"no MNIST in {DATA}; set SSL_LIGHTNING_DATA to a folder that holds it")
     return DATA
-
-
-def equal_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    """Tell whether two modules have bit-equal parameters and buffers."""
-    a, b = one.state_dict(), other.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)

@@ -148,7 +148,7 @@ def _decorate(axes: Axes, comparison: Comparison, theme: _Theme) -> None:
     axes.set_xlabel(f"Labels to train on [samples]{extra}", color=theme.ink, fontsize=10, labelpad=6)
     symbol = f" [{unit.symbol}]" if unit.symbol else ""
     axes.set_ylabel(f"{_readable(comparison.metric)}{symbol}", color=theme.ink, fontsize=10)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9, steps=[1, 2, 5, 10]))
     axes.grid(True, color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=theme.faint, labelsize=9, length=0)

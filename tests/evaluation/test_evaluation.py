@@ -1,0 +1,145 @@
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from support import equal_weights
+from sklearn.neighbors import KNeighborsClassifier
+
+from ssl_lightning.backbones import Backbone, ConvNet
+from ssl_lightning.classifier import Classifier
+from ssl_lightning.data import Digits
+from ssl_lightning.evaluation import KNN, CollapseMonitor, OnlineLinearProbe, effective_rank, knn_accuracy, spread
+from ssl_lightning.methods import SimCLR
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (20, 0.5), (500, 0.1)])
+def test_knn_agrees_with_scikit_learn(k: int, temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank, queries = (torch.randn(n, 6, generator=generator).double() for n in (100, 60))
+    centres = torch.randn(3, 6, generator=generator).double()
+    labels, truth = (torch.cdist(x, centres).argmin(dim=1) for x in (bank, queries))
+    unit = lambda x: torch.nn.functional.normalize(x, dim=1).numpy()  # noqa: E731
+    reference = KNeighborsClassifier(  # |a - b|^2 = 2 - 2 cos
+        min(k, 100), weights=lambda distances: np.exp((1 - distances**2 / 2) / temperature), algorithm="brute"
+    ).fit(unit(bank), labels)
+    expected = float((reference.predict(unit(queries)) == truth.numpy()).mean())
+    assert knn_accuracy(queries, truth, bank, labels, 3, k, temperature) == pytest.approx(expected, abs=1e-9)
+
+
+def test_spread_of_even_and_collapsed_embeddings() -> None:
+    even = torch.randn(5000, 16, generator=torch.Generator().manual_seed(0))
+    assert spread(even) == pytest.approx(1.0, abs=0.01)
+    assert spread(torch.ones(50, 16) + 1e-4 * even[:50]) < 0.01
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_effective_rank_counts_dimensions(rank: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    # far from the origin, normalising barely bends the plane
+    flat = torch.randn(4000, rank, generator=generator) @ torch.linalg.qr(torch.randn(32, rank, generator=generator))[0].T
+    offset = torch.nn.functional.normalize(torch.randn(32, generator=generator), dim=0) * 1000
+    assert effective_rank(flat + offset) == pytest.approx(rank, rel=0.15)
+
+
+def test_effective_rank_is_the_entropy_of_singular_values() -> None:
+    x = torch.nn.functional.normalize(torch.randn(40, 7).double(), dim=1)
+    values = np.linalg.svd((x - x.mean(0)).numpy(), compute_uv=False)
+    p = values / values.sum()
+    assert effective_rank(x) == pytest.approx(float(np.exp(-(p * np.log(p)).sum())), rel=1e-6)
+
+
+def test_callbacks_log_and_leave_the_method_alone(trainer: Any) -> None:
+    def run(callbacks: list[L.Callback]) -> tuple[SimCLR, dict[str, Any]]:
+        L.seed_everything(1, verbose=False)
+        model = SimCLR(ConvNet(width=8))
+        fit = trainer(max_epochs=3, callbacks=callbacks)
+        fit.fit(model, datamodule=Digits(batch_size=128))
+        return model, {key: float(value) for key, value in fit.callback_metrics.items()}
+
+    watched, metrics = run([KNN(k=20), OnlineLinearProbe(), CollapseMonitor()])
+    alone, _ = run([])
+    assert equal_weights(watched, alone)
+    assert metrics["val/knn_accuracy"] > 0.8
+    assert metrics["val/probe_accuracy"] > 0.15
+    assert 0 < metrics["val/embedding_std"] < 1
+    assert 1 < metrics["val/effective_rank"] <= 32
+
+
+def test_knn_callback_is_the_function_on_clean_embeddings(trainer: Any) -> None:
+    data, model = Digits(batch_size=100), SimCLR(ConvNet(width=8))
+    validation = trainer(callbacks=[KNN(k=7, temperature=0.2)])
+    logged = validation.validate(model, datamodule=data, verbose=False)[0]["val/knn_accuracy"]
+    model.eval()
+    with torch.no_grad():
+        assert data.train_images is not None
+        parts = []
+        for indices in (data.val_indices, data.train_indices):
+            batch = data.train_images.__getitems__(indices.tolist())
+            parts += [model.embed(model.clean(batch.input)), batch.target]
+    assert logged == pytest.approx(knn_accuracy(*parts, 10, 7, 0.2), abs=1e-6)
+
+
+def test_probe_is_in_the_checkpoint(trainer: Any, tmp_path: Path) -> None:
+    def run(epochs: int, ckpt_path: Path | None = None) -> OnlineLinearProbe:
+        L.seed_everything(1, verbose=False)
+        probe = OnlineLinearProbe()
+        fit = trainer(max_epochs=epochs, callbacks=[probe])
+        fit.fit(SimCLR(ConvNet(width=4)), datamodule=Digits(batch_size=256), ckpt_path=ckpt_path)
+        fit.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+        return probe
+
+    class Constant(SimCLR):
+        pass
+
+    run(1)
+    resumed = run(2, tmp_path / "1.ckpt")
+    saved = torch.load(tmp_path / "1.ckpt", weights_only=True)
+    assert not any("probe" in key for key in saved["state_dict"])
+    assert "OnlineLinearProbe" in str(list(saved["callbacks"]))
+    assert resumed.optimizer.state_dict()["state"][0]["step"] == 8  # 4 steps an epoch, both epochs counted
+
+
+class Constant(Backbone):
+    """A collapsed encoder: one embedding for all."""
+
+    feature_dim = 8
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(rank=rank)
+        self.weight = torch.nn.Parameter(torch.ones(8))
+        self.rank = rank
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        flat = torch.zeros(len(images), 8)
+        flat[:, : self.rank] = images.flatten(1)[:, 20 : 20 + self.rank]
+        return self.weight * (flat + (self.rank == 0))
+
+
+@pytest.mark.parametrize(("rank", "words"), [(0, "all images point almost the same way"), (2, "collapsed to .* of its 8 dimensions")])
+def test_collapse_is_said_in_words(rank: int, words: str, trainer: Any) -> None:
+    model = SimCLR(Constant(rank))
+    with pytest.warns(UserWarning, match=words):
+        trainer(callbacks=[CollapseMonitor()]).validate(model, datamodule=Digits(), verbose=False)
+
+
+def test_no_warning_for_a_healthy_encoder(trainer: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*collapsed.*")
+        trainer(callbacks=[CollapseMonitor()]).validate(SimCLR(ConvNet()), datamodule=Digits(), verbose=False)
+
+
+def test_knn_without_labels_says_so(trainer: Any) -> None:
+    data = Digits()
+    data.setup("fit")
+    data.train_images.targets.fill_(-1)  # type: ignore[union-attr]
+    with pytest.warns(UserWarning, match="KNN has no labels to judge by"):
+        trainer(callbacks=[KNN()]).validate(SimCLR(ConvNet(width=4)), datamodule=data, verbose=False)
+
+
+def test_knn_needs_an_embedding(trainer: Any) -> None:
+    with pytest.raises(ValueError, match="`KNN` needs a module whose validation step returns"):
+        trainer(callbacks=[KNN()]).validate(Classifier(10, ConvNet(width=4)), datamodule=Digits(), verbose=False)

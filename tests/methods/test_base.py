@@ -1,0 +1,151 @@
+"""What every method must do, over all concrete subclasses of SSLMethod."""
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from support import ROOT, equal_weights
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.classifier import Classifier
+from ssl_lightning.data import Batch, Digits
+from ssl_lightning.methods import SimCLR, SSLMethod
+from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.views import SimCLRViews
+
+METHODS = [kind for kind in SSLMethod.__subclasses__() if kind.__module__.startswith("ssl_lightning.")]
+
+
+def test_there_are_methods() -> None:
+    assert SimCLR in METHODS
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_docstring_has_a_reference_and_a_config(kind: type[SSLMethod]) -> None:
+    assert "arXiv" in (inspect.getdoc(kind) or "").partition("Reference:")[2]
+    configs = [path for path in (ROOT / "configs" / "method").glob("*.yaml") if f"class_path: {kind.__name__}\n" in path.read_text()]
+    assert configs, f"no file in configs/method uses {kind.__name__}"
+
+
+class Stop(Exception):
+    """Stands for a killed process."""
+
+
+class Killer(L.Callback):
+    """Saves and dies at a step."""
+
+    def __init__(self, step: int, path: Path, after_epoch: bool = False) -> None:
+        self.step, self.path, self.after_epoch = step, path, after_epoch
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step and not self.after_epoch:
+            trainer.save_checkpoint(self.path)
+            raise Stop
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.global_step == self.step and self.after_epoch:
+            trainer.save_checkpoint(self.path)
+            raise Stop
+
+
+def models() -> list[Any]:
+    optimizer = OptimizerSpec(lr=3e-3, warmup=0.2)
+    ssl = [
+        pytest.param(lambda kind=kind: kind(ConvNet(width=4), optimizer=optimizer), id=kind.__name__) for kind in METHODS
+    ]
+    views = SimCLRViews(count=1)
+    views.forward = lambda images, generator: SimCLRViews(count=1)(images, generator)[0]  # type: ignore[method-assign]
+    classifier = pytest.param(
+        lambda: Classifier(10, ConvNet(width=4, dropout=0.2), dropout=0.3, views=views, optimizer=optimizer), id="Classifier"
+    )
+    return [*ssl, classifier]
+
+
+@pytest.mark.parametrize("make", models())
+@pytest.mark.parametrize(
+    ("step", "after_epoch"), [(5, False), (8, False), (8, True)], ids=["mid-epoch", "last batch of an epoch", "end of an epoch"]
+)
+def test_resumed_run_is_bit_equal(make: Any, step: int, after_epoch: bool, trainer: Any, tmp_path: Path) -> None:
+    def run(callbacks: list[L.Callback], ckpt_path: Path | None) -> L.LightningModule:
+        L.seed_everything(3, verbose=False)
+        model = make()
+        data = Digits(batch_size=128, val_size=200)  # 8 batches an epoch
+        fit = trainer(max_epochs=3, callbacks=callbacks)
+        try:
+            fit.fit(model, datamodule=data, ckpt_path=ckpt_path)
+            assert fit.global_step == 24
+        except Stop:
+            pass
+        return model  # type: ignore[no-any-return]
+
+    undisturbed = run([], None)
+    path = tmp_path / "killed.ckpt"
+    killed = run([Killer(step, path, after_epoch)], None)
+    assert not equal_weights(killed, undisturbed)
+    assert equal_weights(run([], path), undisturbed)
+
+
+def test_model_checkpoint_and_last_resume(trainer: Any, tmp_path: Path) -> None:
+    """Through Lightning's own ModelCheckpoint, stopped by the number of epochs."""
+
+    def run(epochs: int, **options: Any) -> SimCLR:
+        L.seed_everything(3, verbose=False)
+        model = SimCLR(ConvNet(width=4), optimizer=OptimizerSpec(schedule="constant"))
+        saver = ModelCheckpoint(tmp_path, save_last=True)
+        fit = trainer(max_epochs=epochs, callbacks=[saver], enable_checkpointing=True)
+        fit.fit(model, datamodule=Digits(batch_size=256), **options)
+        return model
+
+    undisturbed = run(2)
+    for path in tmp_path.glob("*.ckpt"):
+        path.unlink()
+    run(1)
+    assert equal_weights(run(2, ckpt_path=tmp_path / "last.ckpt"), undisturbed)
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_needs_no_labels(kind: type[SSLMethod], trainer: Any) -> None:
+    data = Digits(batch_size=64)
+    data.setup("fit")
+    data.train_images.targets.fill_(-1)  # type: ignore[union-attr]
+    fit = trainer(max_steps=2)
+    fit.fit(kind(ConvNet(width=4)), datamodule=data)  # type: ignore[call-arg]
+    assert math.isfinite(fit.callback_metrics["train/loss"])
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_bf16_and_channels_last(kind: type[SSLMethod], trainer: Any) -> None:
+    model = kind(ConvNet(width=4), channels_last=True)  # type: ignore[call-arg]
+    seen: list[bool] = []
+    model.backbone.register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    fit = trainer(max_steps=3, precision="bf16-mixed")
+    fit.fit(model, datamodule=Digits(batch_size=64))
+    assert seen
+    assert all(seen)
+    assert math.isfinite(fit.callback_metrics["train/loss"])
+
+
+class Diverging(SSLMethod):
+    """Its loss is NaN at the third step."""
+
+    def __init__(self) -> None:
+        super().__init__(ConvNet(width=4), SimCLRViews())
+
+    def compute_loss(self, views: Any, batch: Batch) -> Any:
+        h = self.backbone(views[0])
+        return {"loss": h.mean() * (math.nan if self.global_step == 2 else 1.0), "embedding": h}
+
+
+def test_nan_loss_stops_and_says_where(trainer: Any) -> None:
+    model = Diverging()
+    message = r"training loss of `Diverging` is nan at epoch 0, batch 2, step 2, rank 0.*Lower `optimizer.lr`"
+    with pytest.raises(ValueError, match=message):
+        trainer(max_epochs=1).fit(model, datamodule=Digits(batch_size=64))
+    assert all(torch.isfinite(p).all() for p in model.parameters())
