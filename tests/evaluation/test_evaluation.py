@@ -6,8 +6,8 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from support import equal_weights
 from sklearn.neighbors import KNeighborsClassifier
+from support import equal_weights
 
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.classifier import Classifier
@@ -40,7 +40,9 @@ def test_spread_of_even_and_collapsed_embeddings() -> None:
 def test_effective_rank_counts_dimensions(rank: int) -> None:
     generator = torch.Generator().manual_seed(0)
     # far from the origin, normalising barely bends the plane
-    flat = torch.randn(4000, rank, generator=generator) @ torch.linalg.qr(torch.randn(32, rank, generator=generator))[0].T
+    flat = (
+        torch.randn(4000, rank, generator=generator) @ torch.linalg.qr(torch.randn(32, rank, generator=generator))[0].T
+    )
     offset = torch.nn.functional.normalize(torch.randn(32, generator=generator), dim=0) * 1000
     assert effective_rank(flat + offset) == pytest.approx(rank, rel=0.15)
 
@@ -119,7 +121,9 @@ class Constant(Backbone):
         return self.weight * (flat + (self.rank == 0))
 
 
-@pytest.mark.parametrize(("rank", "words"), [(0, "all images point almost the same way"), (2, "collapsed to .* of its 8 dimensions")])
+@pytest.mark.parametrize(
+    ("rank", "words"), [(0, "all images point almost the same way"), (2, "collapsed to .* of its 8 dimensions")]
+)
 def test_collapse_is_said_in_words(rank: int, words: str, trainer: Any) -> None:
     model = SimCLR(Constant(rank))
     with pytest.warns(UserWarning, match=words):

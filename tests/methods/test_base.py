@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from support import ROOT, equal_weights
 from lightning.pytorch.callbacks import ModelCheckpoint
+from support import ROOT, equal_weights
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.classifier import Classifier
@@ -28,7 +28,11 @@ def test_there_are_methods() -> None:
 @pytest.mark.parametrize("kind", METHODS)
 def test_docstring_has_a_reference_and_a_config(kind: type[SSLMethod]) -> None:
     assert "arXiv" in (inspect.getdoc(kind) or "").partition("Reference:")[2]
-    configs = [path for path in (ROOT / "configs" / "method").glob("*.yaml") if f"class_path: {kind.__name__}\n" in path.read_text()]
+    configs = [
+        path
+        for path in (ROOT / "configs" / "method").glob("*.yaml")
+        if f"class_path: {kind.__name__}\n" in path.read_text()
+    ]
     assert configs, f"no file in configs/method uses {kind.__name__}"
 
 
@@ -56,19 +60,23 @@ class Killer(L.Callback):
 def models() -> list[Any]:
     optimizer = OptimizerSpec(lr=3e-3, warmup=0.2)
     ssl = [
-        pytest.param(lambda kind=kind: kind(ConvNet(width=4), optimizer=optimizer), id=kind.__name__) for kind in METHODS
+        pytest.param(lambda kind=kind: kind(ConvNet(width=4), optimizer=optimizer), id=kind.__name__)
+        for kind in METHODS
     ]
     views = SimCLRViews(count=1)
     views.forward = lambda images, generator: SimCLRViews(count=1)(images, generator)[0]  # type: ignore[method-assign]
     classifier = pytest.param(
-        lambda: Classifier(10, ConvNet(width=4, dropout=0.2), dropout=0.3, views=views, optimizer=optimizer), id="Classifier"
+        lambda: Classifier(10, ConvNet(width=4, dropout=0.2), dropout=0.3, views=views, optimizer=optimizer),
+        id="Classifier",
     )
     return [*ssl, classifier]
 
 
 @pytest.mark.parametrize("make", models())
 @pytest.mark.parametrize(
-    ("step", "after_epoch"), [(5, False), (8, False), (8, True)], ids=["mid-epoch", "last batch of an epoch", "end of an epoch"]
+    ("step", "after_epoch"),
+    [(5, False), (8, False), (8, True)],
+    ids=["mid-epoch", "last batch of an epoch", "end of an epoch"],
 )
 def test_resumed_run_is_bit_equal(make: Any, step: int, after_epoch: bool, trainer: Any, tmp_path: Path) -> None:
     def run(callbacks: list[L.Callback], ckpt_path: Path | None) -> L.LightningModule:

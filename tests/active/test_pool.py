@@ -1,0 +1,168 @@
+from typing import Any
+
+import pytest
+import torch
+
+from ssl_lightning.active import PoolDataModule
+from ssl_lightning.data import Digits
+from ssl_lightning.labelling import GroundTruth, LabelStore, Oracle
+
+
+@pytest.fixture
+def pool() -> PoolDataModule:
+    pool = PoolDataModule(Digits(batch_size=16), initial=25, steps_per_epoch=7, seed=0)
+    pool.setup("fit")
+    return pool
+
+
+def test_every_sample_is_one_of_three(pool: PoolDataModule) -> None:
+    parts = [set(part.tolist()) for part in (pool.labelled, pool.pending, pool.unlabelled)]
+    assert sum(map(len, parts)) == len(pool.data.train_indices)
+    assert set.union(*parts) == set(pool.data.train_indices.tolist())
+    assert not set.union(*parts) & set(pool.data.val_indices.tolist())
+
+
+def test_training_batches_hold_given_labels_only(pool: PoolDataModule) -> None:
+    batches = list(pool.train_dataloader())
+    assert [len(batch.target) for batch in batches] == [16] * 7
+    labelled = set(pool.labelled.tolist())
+    for batch in batches:
+        assert set(batch.index.tolist()) <= labelled
+        assert torch.equal(batch.target, pool.data.train_images.targets[batch.index])  # type: ignore[union-attr]
+
+
+def test_the_pool_shows_no_label(pool: PoolDataModule) -> None:
+    batches = list(pool.pool_dataloader(batch_size=100))
+    assert (torch.cat([batch.target for batch in batches]) == -1).all()
+    assert torch.equal(torch.cat([batch.index for batch in batches]), pool.unlabelled)
+
+
+def test_the_next_round_sees_the_new_labels(pool: PoolDataModule) -> None:
+    new = pool.unlabelled[:5].tolist()
+    pool.acquire("Test", 0, new, [0.5] * 5)
+    assert len(pool.labelled) == 25  # not in the round that asked
+    pool.round = 1
+    assert pool.labelled.tolist()[-5:] == new
+    seen = {index for batch in pool.train_dataloader() for index in batch.index.tolist()}
+    assert set(new) <= seen
+
+
+def test_balanced_start() -> None:
+    pool = PoolDataModule(Digits(), initial=30, balanced=True, seed=4)
+    pool.setup("fit")
+    targets = pool.data.train_images.targets[pool.labelled]  # type: ignore[union-attr]
+    assert targets.bincount(minlength=10).tolist() == [3] * 10
+
+
+def test_initial_labels_are_random_and_of_the_seed() -> None:
+    drawn = []
+    for seed in (0, 0, 1):
+        pool = PoolDataModule(Digits(), initial=10, seed=seed)
+        pool.setup("fit")
+        drawn.append(pool.labelled.tolist())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_store_goes_on() -> None:
+    store = LabelStore()
+    first = PoolDataModule(Digits(), initial=10, store=store, seed=0)
+    first.setup("fit")
+    first.acquire("Test", 0, first.unlabelled[:3].tolist())
+    again = PoolDataModule(Digits(), initial=99, store=store, seed=5)
+    again.setup("fit")
+    assert again.queries == first.queries
+
+
+class Answers(Oracle):
+    """Gives what it was told to."""
+
+    def __init__(self, answer: int | None) -> None:
+        self.given = answer
+
+    def answer(self, indices: Any, data: Any) -> list[int | None]:
+        return [self.given for _ in indices]
+
+
+def test_pending_answers_wait(pool: PoolDataModule) -> None:
+    pool.oracle = Answers(None)
+    asked = pool.unlabelled[:3].tolist()
+    pool.acquire("Test", 0, asked)
+    pool.round = 1
+    assert pool.pending.tolist() == asked
+    assert len(pool.labelled) == 25
+    pool.store.answer(asked[1], 4, "me")
+    pool.synchronise()
+    assert pool.labelled.tolist()[-1] == asked[1]
+    assert pool.pool_images.labels[asked[1]] == 4
+
+
+def test_no_label_at_all_is_said() -> None:
+    pool = PoolDataModule(Digits(), initial=3, oracle=Answers(None))
+    pool.setup("fit")
+    with pytest.raises(ValueError, match="no sample is labelled yet, 3 answers are pending"):
+        pool.train_dataloader()
+
+
+def test_label_out_of_range_is_refused_and_nothing_changes(pool: PoolDataModule) -> None:
+    pool.oracle = Answers(10)
+    before = pool.store.queries()
+    with pytest.raises(ValueError, match=r"`Answers` answered 10 for sample \d+; a label must be from 0 to 9"):
+        pool.acquire("Test", 0, pool.unlabelled[:2].tolist())
+    assert pool.store.queries() == before
+
+
+def test_known_samples_are_refused(pool: PoolDataModule) -> None:
+    known = pool.labelled[:1].tolist()
+    with pytest.raises(ValueError, match="chose samples that are not unlabelled"):
+        pool.acquire("Test", 0, known)
+    with pytest.raises(ValueError, match="or one twice"):
+        pool.acquire("Test", 0, pool.unlabelled[:1].tolist() * 2)
+
+
+def test_a_store_of_other_data_is_refused() -> None:
+    store = LabelStore()
+    from ssl_lightning.labelling import Query
+
+    store.add_round(-1, "initial", 0, [Query(5000, 1)], "me")
+    with pytest.raises(
+        ValueError, match=r"gives sample 5000 the label 1, but the data have 1132|1258 training samples"
+    ):
+        PoolDataModule(Digits(), store=store).setup("fit")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"initial": 0}, "`initial=0` must be at least 1"),
+        ({"steps_per_epoch": 0}, "`steps_per_epoch=0` must be at least 1"),
+    ],
+)
+def test_bad_numbers_are_named(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PoolDataModule(Digits(), **options)  # type: ignore[arg-type]
+
+
+def test_too_many_initial_labels() -> None:
+    with pytest.raises(ValueError, match=r"`initial=5000` exceeds the 1132 samples of the pool"):
+        PoolDataModule(Digits(), initial=5000).setup("fit")
+
+
+def test_noisy_oracle() -> None:
+    data = Digits(val_size=0)
+    data.setup("fit")
+    indices = list(range(1000))
+    truth = data.train_images.targets[:1000]  # type: ignore[union-attr]
+    oracle = GroundTruth(noise=0.3, seed=1)
+    answers = torch.tensor(oracle.answer(indices, data))
+    assert 0.25 < (answers != truth).float().mean() < 0.35
+    assert oracle.answer(indices[::-1], data)[::-1] == answers.tolist()  # a matter of the sample, not of the order
+    assert GroundTruth().answer(indices, data) == truth.tolist()
+    assert (torch.tensor(GroundTruth(noise=1).answer(indices, data)) != truth).all()
+
+
+def test_ground_truth_of_unlabelled_data() -> None:
+    data = Digits()
+    data.setup("fit")
+    data.train_images.targets[4] = -1  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="ground-truth oracle has no label for sample 4"):
+        GroundTruth().answer([3, 4], data)

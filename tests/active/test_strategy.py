@@ -1,0 +1,187 @@
+"""What every strategy must do, over all concrete subclasses of AcquisitionStrategy."""
+
+import inspect
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from support import ROOT
+
+from ssl_lightning.active import BALD, AcquisitionStrategy, Entropy, PoolDataModule, Random
+from ssl_lightning.active.scoring import entropy, mutual_information
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.classifier import Classifier
+from ssl_lightning.data import Digits
+from ssl_lightning.labelling import Query
+
+STRATEGIES = [kind for kind in AcquisitionStrategy.__subclasses__() if kind.__module__.startswith("ssl_lightning.")]
+
+
+def test_there_are_strategies() -> None:
+    assert {Random, Entropy, BALD} <= set(STRATEGIES)
+
+
+@pytest.fixture
+def fitted(trainer: Any) -> Any:
+    """Return a function that fits a small classifier with a strategy and returns trainer, model and pool."""
+
+    def fit(strategy: AcquisitionStrategy, seed: int = 0, batch_size: int = 64, **options: Any) -> Any:
+        L.seed_everything(seed, verbose=False)
+        pool = PoolDataModule(Digits(batch_size=batch_size), **{"initial": 30, "steps_per_epoch": 10, **options})
+        model = Classifier(10, ConvNet(width=8), dropout=0.5)
+        fit = trainer(max_epochs=1, callbacks=[strategy])
+        fit.fit(model, datamodule=pool)
+        return fit, model, pool
+
+    return fit
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_docstring_has_a_reference_and_a_config(kind: type[AcquisitionStrategy]) -> None:
+    assert "Reference:" in (inspect.getdoc(kind) or "")
+    path = ROOT / "configs" / "active" / f"{kind.__name__.lower()}.yaml"
+    assert f"class_path: {kind.__name__}\n" in path.read_text()
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_asks_for_exactly_the_query_and_nothing_known(kind: type[AcquisitionStrategy], fitted: Any) -> None:
+    _, _, pool = fitted(kind(query_size=7))
+    initial = [query.index for query in pool.queries if query.round == -1]
+    asked = [query.index for query in pool.queries if query.round == 0]
+    assert len(initial) == 30
+    assert len(set(asked)) == len(asked) == 7
+    assert not set(asked) & set(initial)
+    assert not set(asked) & set(pool.data.val_indices.tolist())
+    truth = pool.data.train_images.targets
+    assert all(query.label == truth[query.index] for query in pool.queries)
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_same_seed_same_picks(kind: type[AcquisitionStrategy], fitted: Any) -> None:
+    picks = [fitted(kind(query_size=5), seed=seed)[2].queries for seed in (1, 1, 2)]
+    assert picks[0] == picks[1] != picks[2]
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_any_batch_size_gives_the_same_picks(kind: type[AcquisitionStrategy], fitted: Any) -> None:
+    strategy = kind(query_size=9)
+    fit, model, pool = fitted(strategy)
+    picks = []
+    for size in (1, 7, 256):
+        strategy.batch_size = size
+        picks.append(strategy.query(fit, model, pool)[0])
+    assert picks[0] == picks[1] == picks[2]
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+@pytest.mark.parametrize("training", [True, False])
+def test_leaves_the_model_alone(kind: type[AcquisitionStrategy], training: bool, fitted: Any) -> None:
+    strategy = kind(query_size=5)
+    fit, model, pool = fitted(strategy)
+    model.train(training)
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    modes, state = [module.training for module in model.modules()], torch.get_rng_state()
+    strategy.query(fit, model, pool)
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+    assert modes == [module.training for module in model.modules()]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_pending_samples_are_not_asked_again(kind: type[AcquisitionStrategy], fitted: Any) -> None:
+    strategy = kind(query_size=5)
+    fit, model, pool = fitted(strategy)
+    pool.queries = [query._replace(label=None) if query.round == 0 else query for query in pool.queries]
+    pending = set(pool.pending.tolist())
+    assert len(pending) == 5
+    assert not pending & set(strategy.query(fit, model, pool)[0])
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_the_whole_pool_and_one_more(kind: type[AcquisitionStrategy], fitted: Any) -> None:
+    size = len(fitted(kind(query_size=1))[2].unlabelled) + 1
+    assert len(fitted(kind(query_size=size))[2].unlabelled) == 0
+    with pytest.raises(ValueError, match=rf"`query_size={size + 1}` exceeds the {size} unlabelled samples left"):
+        fitted(kind(query_size=size + 1))
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_identical_samples_of_one_class(kind: type[AcquisitionStrategy], trainer: Any) -> None:
+    data = Digits(batch_size=32, val_size=0)
+    data.setup("fit")
+    data.train_images.images[:] = data.train_images.images[:1].clone()  # type: ignore[union-attr, attr-defined]
+    data.train_images.targets[:] = 3  # type: ignore[union-attr]
+    pool = PoolDataModule(data, initial=5, steps_per_epoch=3)
+    trainer(max_epochs=1, callbacks=[kind(query_size=4)]).fit(
+        Classifier(10, ConvNet(width=4), dropout=0.5), datamodule=pool
+    )
+    asked = [query.index for query in pool.queries if query.round == 0]
+    assert len(set(asked)) == 4
+    if kind.uses_model:  # all scores are equal: ties go by index
+        unlabelled = sorted(set(range(len(data.train_indices))) - {query.index for query in pool.queries[:5]})
+        assert asked == unlabelled[:4]
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+@pytest.mark.parametrize(("option", "value"), [("query_size", 0), ("query_size", -3), ("batch_size", 0)])
+def test_bad_numbers_are_named(kind: type[AcquisitionStrategy], option: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"`{option}={value}` must be at least 1"):
+        kind(**{option: value})
+
+
+def test_a_second_fit_of_no_step_asks_for_nothing(fitted: Any) -> None:
+    fit, model, pool = fitted(Entropy(query_size=5))
+    before = list(pool.queries)
+    with pytest.warns(UserWarning, match="`Entropy` asks for nothing: this fit took no step"):
+        fit.fit(model, datamodule=pool)
+    assert pool.queries == before
+
+
+def test_needs_a_pool(trainer: Any) -> None:
+    with pytest.raises(ValueError, match=r"`Entropy` needs a pool: pass `datamodule=PoolDataModule"):
+        trainer(max_steps=1, callbacks=[Entropy()]).fit(Classifier(10, ConvNet(width=4)), datamodule=Digits())
+
+
+def test_bald_needs_dropout(trainer: Any) -> None:
+    pool = PoolDataModule(Digits(), steps_per_epoch=2)
+    with pytest.raises(ValueError, match="no dropout to draw from"):
+        trainer(max_epochs=1, callbacks=[BALD()]).fit(Classifier(10, ConvNet(width=4)), datamodule=pool)
+
+
+@pytest.mark.parametrize("kind", [Entropy, BALD])
+def test_picks_are_those_of_brute_force(kind: type[AcquisitionStrategy], fitted: Any) -> None:
+    """Scores of the whole pool in one batch, without the pass over the pool."""
+    strategy = kind(query_size=10)
+    fit, model, pool = fitted(strategy)
+    picks, scores = strategy.query(fit, model, pool)
+    unlabelled = pool.unlabelled
+    images = model.clean(pool.data.train_images.__getitems__(unlabelled.tolist()).input)
+    model.eval()
+    with torch.no_grad():
+        if kind is Entropy:
+            expected = entropy(model(images).log_softmax(-1))
+        else:
+            from ssl_lightning.seeding import derive_seed
+
+            seed = derive_seed(strategy._seed(pool), "masks")
+            expected = mutual_information(model.sample_logits(images, 20, seed).log_softmax(-1))
+    best = sorted(
+        zip(expected.tolist(), unlabelled.tolist(), strict=True), key=lambda pair: (-round(pair[0], 6), pair[1])
+    )
+    assert picks == [index for _, index in best[:10]]
+    assert scores == pytest.approx([score for score, _ in best[:10]], abs=1e-5)
+
+
+def test_random_is_even(fitted: Any) -> None:
+    """Every sample is about equally likely, over many seeds."""
+    fit, model, pool = fitted(Random(query_size=10))
+    pool.queries = [Query(index, 0) for index in pool.data.train_indices[40:].tolist()]  # 40 are left
+    counts = torch.zeros(40)
+    for seed in range(400):
+        pool.seed = seed
+        picks = Random(query_size=10).query(fit, model, pool)[0]
+        counts[torch.searchsorted(pool.unlabelled, torch.tensor(picks))] += 1
+    # 100 expected each, standard deviation sqrt(400 * 1/4 * 3/4) = 8.7
+    assert counts.min() > 65
+    assert counts.max() < 135

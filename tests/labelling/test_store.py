@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from ssl_lightning.labelling import INITIAL, LabelStore, Query
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    store = LabelStore(f"sqlite:///{tmp_path / 'deep' / 'labels.sqlite'}")
+    store.add_round(INITIAL, "initial", 5, [Query(7, 3), Query(2, 1)], "me")
+    return store
+
+
+def test_round_trip_keeps_order_and_scores(store: LabelStore) -> None:
+    store.add_round(0, "Entropy", 9, [Query(5, 0, 0.7), Query(1, None, 0.5)], "me")
+    expected = [Query(7, 3, None, -1, 0), Query(2, 1, None, -1, 1), Query(5, 0, 0.7, 0, 0), Query(1, None, 0.5, 0, 1)]
+    assert store.queries() == expected
+    assert LabelStore(store.url).queries() == expected
+
+
+def test_a_sample_is_asked_once_and_a_refused_round_leaves_nothing(store: LabelStore) -> None:
+    before = store.queries()
+    with pytest.raises(ValueError, match=r"cannot be written: .*UNIQUE.*What was committed before is safe"):
+        store.add_round(0, "Entropy", 0, [Query(100, 1), Query(7, 3)], "me")
+    assert store.queries() == before
+    assert list(store.rounds()) == [INITIAL]
+
+
+def test_full_disk_loses_nothing(store: LabelStore) -> None:
+    """SQLite says "database or disk is full" when it may not grow."""
+    before = store.queries()
+
+    def no_room(connection: object, _: object) -> None:
+        connection.execute("PRAGMA max_page_count=1")  # type: ignore[attr-defined]
+
+    sqlalchemy.event.listen(store._engine, "connect", no_room)
+    store._engine.dispose()
+    many = [Query(index, 1) for index in range(1000, 9000)]
+    with pytest.raises(ValueError, match=r"cannot be written: database or disk is full.*give the same command again"):
+        store.add_round(0, "Entropy", 0, many, "me")
+    assert LabelStore(store.url).queries() == before
+
+
+def test_metrics_of_a_round_that_asked_and_of_one_that_did_not(store: LabelStore) -> None:
+    store.add_round(0, "Entropy", 0, [Query(5, 0)], "me")
+    store.add_metrics(0, {"accuracy": 0.5})
+    store.add_metrics(1, {"accuracy": 0.6})
+    assert {number: tuple(record) for number, record in store.rounds().items()} == {
+        -1: ("initial", None),
+        0: ("Entropy", {"accuracy": 0.5}),
+        1: ("", {"accuracy": 0.6}),
+    }
+    store.add_round(1, "Entropy", 0, [Query(6, 0)], "me")  # the run was prolonged
+    assert tuple(store.rounds()[1]) == ("Entropy", {"accuracy": 0.6})
+
+
+def test_answers(store: LabelStore) -> None:
+    store.add_round(0, "Entropy", 0, [Query(5, None)], None)
+    store.answer(5, 8, "me")
+    assert store.queries()[-1].label == 8
+    with pytest.raises(ValueError, match="`index=99` was never asked for"):
+        store.answer(99, 1, "me")
+
+
+def test_settings_must_not_change(store: LabelStore) -> None:
+    store.require_settings({"strategy": "Entropy", "query_size": 10})
+    store.require_settings({"strategy": "Entropy", "query_size": 10})
+    with pytest.raises(
+        ValueError, match=r"`strategy=BALD` differs from `strategy=Entropy` of the run .* another `folder`"
+    ):
+        store.require_settings({"strategy": "BALD", "query_size": 10})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "sqlite:////proc/nowhere/labels.sqlite", "nodialect://host/base"],
+    ids=["no URL", "no rights", "no driver"],
+)
+def test_unusable_url_is_named(url: str) -> None:
+    with pytest.raises(ValueError, match=f"the label store `{url}` cannot be opened"):
+        LabelStore(url)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "labels.sqlite").write_text("this is text, and long enough to be taken for a header of a database file")
+    with pytest.raises(ValueError, match="cannot be opened: file is not a database"):
+        LabelStore(f"sqlite:///{tmp_path / 'labels.sqlite'}")
