@@ -23,7 +23,7 @@ from ssl_lightning import active, backbones, classifier, data, evaluation, label
 from ssl_lightning.active import run_rounds
 from ssl_lightning.catalogue import PLUGINS
 from ssl_lightning.evaluation.inference import first_process
-from ssl_lightning.mistakes import explain
+from ssl_lightning.mistakes import arguments, explain
 
 FOLDER = "SSL_LIGHTNING_FOLDER"  # tells the processes of one distributed run their common folder
 
@@ -47,20 +47,21 @@ class Trainer(L.Trainer):
 
 
 class _Instantiator(_InstantiatorFn):
-    """Lightning's, for links into a nested object that may be null: then there is nothing to note."""
+    """Lightning's, which notes what was linked among the hyper-parameters, but only what the class has a place for."""
 
     def __call__(self, class_type: Any, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
         self.cli._dump_config()
 
-        def exists(key: str) -> bool:
+        def has_place(key: str) -> bool:
+            *parents, leaf = key.split(".")
             node: Any = self.cli.config_dump
-            for part in key.split(".")[:-1]:
-                if not isinstance(node, dict) or part not in node:
-                    return False
-                node = node[part]
-            return isinstance(node, dict)
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            if parents == ["model", "init_args"]:
+                return leaf in arguments(class_type)
+            return isinstance(node, dict)  # the nested object may be null
 
-        links = {key: value for key, value in applied_instantiation_links.items() if exists(key)}
+        links = {key: value for key, value in applied_instantiation_links.items() if has_place(key)}
         return super().__call__(class_type, *args, applied_instantiation_links=links, **kwargs)
 
 
@@ -112,6 +113,9 @@ class CLI(LightningCLI):
     def _add_instantiators(self) -> None:
         for key, kind in (("model", L.LightningModule), ("data", L.LightningDataModule)):
             self.parser.add_instantiator(_Instantiator(self, key), kind, subclasses=True)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config as it was given: Lightning would silently replace it by what the checkpoint was made with."""
 
     def before_instantiate_classes(self) -> None:
         """Choose the run's folder."""

@@ -31,7 +31,7 @@ def explain(message: str, parser: Any) -> str:
         return f"there is no option `{name}`{meant(name, _options(parser))}{_see(parser)}."
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         owners = re.findall(r"Problem with given class_path '([^']+)'", message)
-        accepted = sorted(set(_arguments(owners[-1]))) if owners else []
+        accepted = sorted(set(arguments(_import(owners[-1])))) if owners else []
         owner = owners[-1].rpartition(".")[2] if owners else option
         which = f"; it takes {', '.join(accepted)}." if accepted else "."
         return f"`{owner}` has no argument `{found[1]}`{meant(found[1], accepted)}{which}"
@@ -101,11 +101,23 @@ def _see(parser: Any) -> str:
     return f"; `{parser.prog.replace(' [options]', '')} --help` tells all"
 
 
-def _arguments(class_path: str) -> Iterator[str]:
+def _import(class_path: str) -> type:
     module, _, name = class_path.rpartition(".")
-    for kind in getattr(importlib.import_module(module), name).__mro__:
-        if "__init__" in vars(kind) and kind.__module__.startswith(module.partition(".")[0]):
-            signature = inspect.signature(kind.__init__).parameters.values()
-            yield from (p.name for p in signature if p.name != "self" and p.kind is not p.VAR_KEYWORD)
+    kind: type = getattr(importlib.import_module(module), name)
+    return kind
+
+
+def arguments(kind: type) -> Iterator[str]:
+    """Yield the names of a class's constructor arguments, those it passes on by `**kwargs` to its bases included.
+
+    Args:
+        kind: Any class.
+    """
+    for owner in kind.__mro__:
+        if "__init__" in vars(owner):
+            signature = inspect.signature(owner.__init__).parameters.values()  # type: ignore[misc]
+            yield from (
+                p.name for p in signature if p.name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+            )
             if not any(p.kind is p.VAR_KEYWORD for p in signature):
                 return

@@ -1,0 +1,231 @@
+"""The round loop: resumed, killed, prolonged, on several processes."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+
+from ssl_lightning.active import BALD, AcquisitionStrategy, Entropy, run_rounds
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.classifier import Classifier
+from ssl_lightning.data import Digits
+from ssl_lightning.labelling import LabelStore
+
+RUN = [
+    "--data", "Digits", "--data.batch_size", "64", "--model", "Classifier", "--model.backbone", "ConvNet",
+    "--model.backbone.width", "8", "--model.dropout", "0.5", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu",
+    "--trainer.devices", "1", "--steps_per_epoch", "15", "--initial", "20", "--strategy.query_size", "6",
+]  # fmt: skip
+
+
+def picks(folder: Path) -> list[tuple[str, ...]]:
+    with (folder / "queries.csv").open() as file:
+        return [(row["round"], row["position"], row["index"], row["label"]) for row in csv.DictReader(file)]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "rounds.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def run(trainer: Any, tmp_path: Path) -> Any:
+    """Return a function that runs the loop in Python, as a notebook does."""
+
+    def go(name: str = "run", rounds: int = 2, strategy: AcquisitionStrategy | None = None, **options: Any) -> Path:
+        L.seed_everything(options.pop("seed", 0), verbose=False)
+        callbacks = options.pop("callbacks", [])
+        run_rounds(
+            make_model=lambda: Classifier(10, ConvNet(width=8), dropout=0.5),
+            make_trainer=lambda more: trainer(max_epochs=1, callbacks=[*callbacks, *more], enable_progress_bar=True),
+            data=Digits(batch_size=64),
+            strategy=strategy or Entropy(query_size=6),
+            rounds=rounds,
+            initial=20,
+            steps_per_epoch=15,
+            folder=str(tmp_path / name),
+            **options,
+        )
+        return tmp_path / name
+
+    return go
+
+
+def test_tables_pictures_and_checkpoint(run: Any) -> None:
+    folder = run(strategy=BALD(query_size=6, members=5))
+    table = rows(folder)
+    assert [row["labelled"] for row in table] == ["20", "26", "32"]
+    assert [row["queried"] for row in table] == ["6", "6", "0"]
+    assert {row["validation"] for row in table} == {"126"}
+    assert all(0 < float(row["test/accuracy"]) < 1 for row in table)
+    assert [row[0] for row in picks(folder)] == ["-1"] * 20 + ["0"] * 6 + ["1"] * 6
+    assert sorted(path.name for path in (folder / "queries").iterdir()) == [
+        "initial.png",
+        "round_000.png",
+        "round_001.png",
+    ]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["round_002.ckpt"]
+
+
+def test_pictures_are_the_queried_images(run: Any) -> None:
+    from torchvision.io import decode_image
+
+    folder = run(rounds=1)
+    data = Digits()
+    data.setup("fit")
+    indices = [int(row[2]) for row in picks(folder) if row[0] == "0"]
+    expected = torch.cat(list(data.train_images.__getitems__(indices).input), dim=2)  # type: ignore[union-attr]
+    assert torch.equal(decode_image(str(folder / "queries" / "round_000.png")), expected)
+
+
+def test_same_seed_same_run(run: Any) -> None:
+    one, other, third = run("a"), run("b"), run("c", seed=1)
+    assert picks(one) == picks(other) != picks(third)
+    for a, b in zip(rows(one), rows(other), strict=True):
+        assert a["test/loss"] == b["test/loss"]
+
+
+def test_a_finished_run_does_nothing(run: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run()
+    before = (folder / "rounds.csv").read_text()
+    run()
+    assert (folder / "rounds.csv").read_text() == before
+    assert "3 of 3 models are trained" in capsys.readouterr().out
+
+
+def test_a_prolonged_run_is_a_longer_run(run: Any) -> None:
+    short, long = run("short", rounds=1), run("long", rounds=3)
+    assert picks(run("short", rounds=3)) == picks(long)
+    assert [row["labelled"] for row in rows(short)] == [row["labelled"] for row in rows(long)]
+
+
+class Die(L.Callback):
+    """Raises at one hook of one round."""
+
+    def __init__(self, hook: str, round: int) -> None:
+        self.round = round
+        setattr(self, hook, self.die)
+
+    def die(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.datamodule.round == self.round:  # type: ignore[attr-defined]
+            raise ArithmeticError("killed")
+
+
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_train_epoch_end", "on_test_start"])
+def test_stopped_anywhere_it_goes_on_to_the_same_picks(hook: str, run: Any) -> None:
+    """`on_test_start` is after the acquisition was committed and before its metrics are."""
+    undisturbed = run("undisturbed")
+    with pytest.raises(ArithmeticError):
+        run("killed", callbacks=[Die(hook, 1)])
+    killed = run("killed")
+    assert picks(killed) == picks(undisturbed)
+    for one, other in zip(rows(killed), rows(undisturbed), strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+def test_other_settings_are_refused(run: Any) -> None:
+    run(rounds=0)
+    with pytest.raises(ValueError, match=r"`query_size=7` differs from `query_size=6` of the run .* another `folder`"):
+        run(rounds=1, strategy=Entropy(query_size=7))
+    with pytest.raises(ValueError, match=r"`seed=1` differs from `seed=0`"):
+        run(rounds=1, seed=1)
+
+
+def test_more_labels_than_samples_is_said_before_training(run: Any) -> None:
+    message = r"`initial=20` \+ `rounds=300` x `query_size=6` = 1820 labels exceed the 1132 samples of the pool"
+    with pytest.raises(ValueError, match=message):
+        run(rounds=300)
+    with pytest.raises(ValueError, match=r"`rounds=-1` must be at least 0"):
+        run(rounds=-1)
+
+
+def test_one_logger_over_all_rounds(run: Any, trainer: Any, tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path, name="logs")
+    L.seed_everything(0, verbose=False)
+    run_rounds(
+        lambda: Classifier(10, ConvNet(width=8)),
+        lambda more: trainer(max_epochs=1, callbacks=more, enable_progress_bar=True, logger=logger, log_every_n_steps=1),
+        Digits(batch_size=64), Entropy(query_size=6), rounds=2, steps_per_epoch=5, folder=str(tmp_path / "run"),
+    )  # fmt: skip
+    with (tmp_path / "logs" / "version_0" / "metrics.csv").open() as file:
+        table = list(csv.DictReader(file))
+    steps = [int(row["step"]) for row in table]
+    assert steps == sorted(steps)
+    assert steps[-1] == 15
+    assert [row["active/labelled"] for row in table if row["active/labelled"]] == ["20.0", "30.0", "40.0"]
+
+
+# From here on, real processes.
+
+
+def start(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ssl_lightning", "active", *RUN, "--folder", str(folder), *options]
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def finish(folder: Path, *options: str) -> None:
+    process = start(folder, *options)
+    assert process.wait(timeout=200) == 0, (folder.parent / f"{folder.name}.log").read_text()[-3000:]
+
+
+def asked(folder: Path) -> int:
+    """Rounds that are committed, read from outside while the run goes on."""
+    path = folder / "labels.sqlite"
+    try:
+        return len({query.round for query in LabelStore(f"sqlite:///{path}").queries()}) if path.exists() else 0
+    except ValueError:  # being created
+        return 0
+
+
+@pytest.mark.timeout(600)
+def test_sigkill_between_rounds_and_in_training(tmp_path: Path) -> None:
+    options = ["--strategy", "BALD", "--rounds", "3"]
+    finish(tmp_path / "undisturbed", *options)
+    killed = tmp_path / "killed"
+    for rounds in (2, 3):  # as soon as round 0, then round 1 is committed: before its metrics, or in the next training
+        process = start(killed, *options)
+        deadline = time.monotonic() + 150
+        while asked(killed) < rounds and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if rounds == 3:
+            time.sleep(0.4)  # into the next round
+        assert process.poll() is None, "the run ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finish(killed, *options)
+    assert picks(killed) == picks(tmp_path / "undisturbed")
+    assert [row["labelled"] for row in rows(killed)] == ["20", "26", "32", "38"]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("strategy", ["Random", "Entropy", "BALD"])
+def test_two_processes_pick_what_one_picks(strategy: str, tmp_path: Path, trainer: Any) -> None:
+    """With the same weights: a frozen backbone and a head that does not learn."""
+    from ssl_lightning.methods import SimCLR
+
+    fit = trainer(max_steps=2)
+    fit.fit(SimCLR(ConvNet(width=8)), datamodule=Digits(batch_size=64))
+    checkpoint = tmp_path / "ssl.ckpt"
+    fit.save_checkpoint(checkpoint)
+    options = [
+        "--strategy", strategy, "--rounds", "2", "--model.backbone", "null", "--model.checkpoint", str(checkpoint),
+        "--model.freeze", "true", "--model.optimizer.lr", "0",
+    ]  # fmt: skip
+    options = [option for option in options if option != "--model.backbone.width"]
+    finish(tmp_path / "one", *options)
+    finish(tmp_path / "two", *options, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert picks(tmp_path / "one") == picks(tmp_path / "two")
+    for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert float(one["test/accuracy"]) == pytest.approx(float(two["test/accuracy"]), abs=1e-6)
+        assert float(one["test/loss"]) == pytest.approx(float(two["test/loss"]), rel=1e-4)

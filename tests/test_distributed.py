@@ -1,0 +1,93 @@
+"""On two processes (gloo): training, gathering and the loss agree with one process."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.data import Batch
+from ssl_lightning.evaluation.inference import gather, share_buffers
+from ssl_lightning.methods import SimCLR
+
+
+def work(rank: int, world: int, port: int, path: str, job: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+    torch.save(job(rank, world), f"{path}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def spawn(job: Any, world: int, path: Path) -> list[Any]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(work, (world, port, str(path), job), nprocs=world)  # type: ignore[no-untyped-call]
+    return [torch.load(path / f"{rank}.pt", weights_only=False) for rank in range(world)]
+
+
+def views_of(count: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(count, 1, 8, 8, generator=generator) for _ in range(2)]
+
+
+def gathered_rows(rank: int, world: int) -> Any:
+    index = torch.arange(7)[rank::world]
+    return gather({"index": index, "square": (index**2).float()})
+
+
+def one_without_rows(rank: int, world: int) -> Any:
+    return gather(
+        {"index": torch.empty(0, dtype=torch.int64)} if rank else {"index": torch.tensor([4]), "x": torch.ones(1)}
+    )
+
+
+def shared(rank: int, world: int) -> Any:
+    net = torch.nn.BatchNorm1d(2)
+    net.running_mean += rank + 1  # type: ignore[operator]
+    share_buffers(net)  # type: ignore[arg-type]
+    return net.running_mean
+
+
+def simclr_gradient(rank: int, world: int) -> Any:
+    torch.manual_seed(0)
+    method = SimCLR(ConvNet(width=4), projection_dim=8).eval()  # batch norm would see another batch
+    mine = [view[rank::world] for view in views_of(8)]
+    step = method.compute_loss(mine, Batch(None, torch.zeros(len(mine[0])), torch.zeros(0)))
+    step["loss"].backward()
+    gradients = [p.grad for p in method.parameters()]
+    if world > 1:  # as DDP does
+        for gradient in gradients:
+            torch.distributed.all_reduce(gradient)
+            gradient /= world  # type: ignore[operator]
+    return gradients
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_gather_joins_uneven_shares_in_order(world: int, tmp_path: Path) -> None:
+    for rows in spawn(gathered_rows, world, tmp_path):
+        assert rows["index"].tolist() == list(range(7))
+        assert rows["square"].tolist() == [float(i**2) for i in range(7)]
+
+
+def test_gather_with_an_empty_share(tmp_path: Path) -> None:
+    for rows in spawn(one_without_rows, 2, tmp_path):
+        assert (rows["index"].tolist(), rows["x"].tolist()) == ([4], [1.0])
+
+
+def test_buffers_are_the_first_processes(tmp_path: Path) -> None:
+    for mean in spawn(shared, 2, tmp_path):
+        assert mean.tolist() == [1.0, 1.0]
+
+
+def test_simclr_gradient_is_that_of_one_process(tmp_path: Path) -> None:
+    """The loss is gathered: negatives come from all processes, and averaged gradients are those of the whole batch."""
+    alone = simclr_gradient(0, 1)
+    for gradients in spawn(simclr_gradient, 2, tmp_path):
+        for one, other in zip(alone, gradients, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
