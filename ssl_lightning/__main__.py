@@ -38,8 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _command(arguments[0])(arguments)
     except KeyboardInterrupt:
-        print("interrupted; give the same command again to go on", file=sys.stderr)
+        how = "add --ckpt_path FOLDER/checkpoints/last.ckpt" if arguments[0] == "fit" else "give the same command again"
+        print(f"interrupted; {how} to go on", file=sys.stderr)
         return 130
+    except SystemExit as stop:  # argparse has said why
+        return int(stop.code or 0)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0

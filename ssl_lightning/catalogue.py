@@ -1,5 +1,6 @@
 """What there is to choose from, read from the source without importing it: `ssl-lightning list` answers at once."""
 
+import argparse
 import ast
 import importlib.util
 import re
@@ -76,7 +77,7 @@ def _ancestors(name: str, parents: dict[str, list[str]]) -> Iterator[str]:
 
 def _first_sentence(text: str) -> str:
     text = re.sub(r":math:`([^`]*)`", r"\1", text)
-    return re.split(r"(?<=[^l]\.)\s|\s(?=Args:|Reference:)", text, maxsplit=1)[0]  # no sentence ends in "et al."
+    return re.split(r"(?<=\.)(?<!al\.)(?<!Eq\.)\s|\s(?=Args:|Reference:)", text, maxsplit=1)[0]
 
 
 def _paper(text: str) -> str:
@@ -101,14 +102,18 @@ def main(arguments: list[str]) -> int:
 
     Returns:
         Exit status.
+
+    Raises:
+        ValueError: If there is no such kind.
     """
-    import argparse
+    from ssl_lightning.mistakes import meant  # which asks this module for names
 
     parser = argparse.ArgumentParser("ssl-lightning list", description="What there is to choose from, a line each.")
-    parser.add_argument(
-        "kind", nargs="*", choices=[*BASES, []], help="methods, strategies, backbones or data; none for all"
-    )
+    parser.add_argument("kind", nargs="*", help="methods, strategies, backbones or data; none for all")
     kinds = parser.parse_args(arguments).kind or list(BASES)
+    for kind in kinds:
+        if kind not in BASES:
+            raise ValueError(f"there is no kind `{kind}`{meant(kind, BASES)}; there are {', '.join(BASES)}.")
     for kind in kinds:
         if len(kinds) > 1:
             print(f"{kind}:")

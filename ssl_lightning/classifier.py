@@ -17,7 +17,7 @@ from ssl_lightning.backbones import Backbone, build, describe
 from ssl_lightning.data.base import Batch
 from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
 from ssl_lightning.seeding import base_seed, derive_generator, derive_seed, position
-from ssl_lightning.views import CleanView
+from ssl_lightning.views import clean_view
 
 
 class Classifier(L.LightningModule):
@@ -35,6 +35,8 @@ class Classifier(L.LightningModule):
         optimizer: What to build.
         label_smoothing: Of the cross-entropy.
         channels_last: Keep images and convolutions in channels-last memory format; faster with bf16.
+        clean: Evaluation transform; null for `CleanView` with the normalisation of `views`. Give both that of the
+            pretraining.
 
     Raises:
         ValueError: If there is neither backbone nor checkpoint, or they do not fit each other.
@@ -51,11 +53,15 @@ class Classifier(L.LightningModule):
         optimizer: OptimizerSpec | None = None,
         label_smoothing: float = 0.0,
         channels_last: bool = False,
+        clean: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["backbone", "views"])
-        if num_classes < 1:
-            raise ValueError(f"`num_classes={num_classes}` must be at least 1.")
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        if num_classes < 2:
+            raise ValueError(
+                f"`num_classes={num_classes}` must be at least 2 to classify; a folder without class folders has "
+                "no classes."
+            )
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout={dropout}` must be a probability from 0 to below 1.")
         if freeze and checkpoint is None:
@@ -66,7 +72,7 @@ class Classifier(L.LightningModule):
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
-        self.views, self.clean = views, CleanView()
+        self.views, self.clean = views, clean or clean_view(views)
         self.num_classes, self.frozen, self.label_smoothing = num_classes, freeze, label_smoothing
         self.channels_last = channels_last
         self.optimizer_spec = optimizer or OptimizerSpec()
@@ -236,6 +242,22 @@ def dropout_layers(module: nn.Module) -> list[Any]:
     return [layer for layer in module.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
 
 
+def require_dropout(module: nn.Module) -> None:
+    """Check that a module has dropout to draw from.
+
+    Args:
+        module: To be drawn from.
+
+    Raises:
+        ValueError: If no dropout layer has a positive probability.
+    """
+    if not any(layer.p > 0 for layer in dropout_layers(module)):
+        raise ValueError(
+            "the model has no dropout to draw from; give `dropout` to the classifier (`--model.dropout 0.5`) or its "
+            "backbone."
+        )
+
+
 @contextmanager
 def fixed_masks(module: nn.Module, seed: int) -> Iterator[None]:
     """Let a module in evaluation mode drop by one mask, the same for every sample, batch and process.
@@ -284,11 +306,7 @@ def mc_dropout(module: nn.Module, inputs: Tensor, members: int, seed: int) -> Te
     Raises:
         ValueError: If no dropout layer has a positive probability.
     """
-    if not any(layer.p > 0 for layer in dropout_layers(module)):
-        raise ValueError(
-            "the model has no dropout to draw from; give `dropout` to the classifier (`--model.dropout 0.5`) or its "
-            "backbone."
-        )
+    require_dropout(module)
     outputs = []
     for member in range(members):
         with fixed_masks(module, derive_seed(seed, "member", member)):

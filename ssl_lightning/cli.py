@@ -77,6 +77,7 @@ class CLI(LightningCLI):
             save_config_callback=None,  # we save it in the run's folder
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            trainer_defaults={"log_every_n_steps": 10},  # small data have few steps
         )
 
     @staticmethod
@@ -89,7 +90,7 @@ class CLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Accept no abbreviated options: a typo could be one."""
-        return super().init_parser(allow_abbrev=False, **kwargs)
+        return super().init_parser(allow_abbrev=False, **{"prog": "ssl-lightning", **kwargs})
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link from the data what would be typed twice; add the run's folder and W&B."""
@@ -115,7 +116,7 @@ class CLI(LightningCLI):
             self.parser.add_instantiator(_Instantiator(self, key), kind, subclasses=True)
 
     def _parse_ckpt_path(self) -> None:
-        """Leave the config as it was given: Lightning would silently replace it by what the checkpoint was made with."""
+        """Leave the config as it was given: Lightning would silently replace it by that of the checkpoint."""
 
     def before_instantiate_classes(self) -> None:
         """Choose the run's folder."""
@@ -207,12 +208,12 @@ class CLI(LightningCLI):
 
     def active(self, **kwargs: Any) -> None:
         """Run the rounds, each with a model, callbacks and trainer made afresh from the config."""
-        self._save_config()
         del kwargs["model"]
         fresh: dict[str, Any] = {}
         loggers = self.trainer.loggers
 
         def make_model() -> L.LightningModule:
+            self._save_config()  # not before the settings were found to be those of the folder's run
             self.config_init = self.parser.instantiate_classes(self.config)
             model: L.LightningModule = self._get(self.config_init, "model")
             return model
@@ -300,10 +301,14 @@ def main(argv: list[str]) -> int:
     load_plugins()
     before = sys.argv
     sys.argv = [before[0], *argv]  # LightningCLI reads it, and so do the processes of a distributed run
+    if os.getcwd() not in sys.path:  # a stranger's module beside the command
+        sys.path.insert(0, os.getcwd())
     try:
         CLI()
     except SystemExit as stop:
-        return int(stop.code or 0)
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
+            raise KeyboardInterrupt from None
+        raise
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
     finally:

@@ -84,7 +84,7 @@ def test_classifier_checkpoint_opens_again(checkpoint: str, trainer: Any, tmp_pa
             {"backbone": ConvNet(channels=3, width=8)},
             r"first difference `blocks.0.weight`: \(8, 1, 3, 3\) there, \(8, 3, 3, 3\)",
         ),
-        ({"num_classes": 0}, "`num_classes=0` must be at least 1"),
+        ({"num_classes": 1}, "`num_classes=1` must be at least 2"),
         ({"dropout": 1.0}, "`dropout=1.0` must be a probability"),
         ({"checkpoint": None}, "`backbone` and `checkpoint` are both missing"),
         ({"checkpoint": "nowhere.ckpt"}, "`checkpoint=nowhere.ckpt` is no file"),

@@ -1,9 +1,11 @@
 """Strategies that ask where draws of the weights disagree."""
 
+import lightning as L
 from torch import Tensor
 
 from ssl_lightning.active.scoring import mutual_information
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
+from ssl_lightning.classifier import require_dropout
 
 
 class BALD(AcquisitionStrategy):
@@ -27,6 +29,11 @@ class BALD(AcquisitionStrategy):
         if members < 2:
             raise ValueError(f"`members={members}` must be at least 2: one draw cannot disagree.")
         self.members = members
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Refuse a model without dropout before it is trained, too."""
+        super().on_fit_start(trainer, module)
+        require_dropout(module)
 
     def score(self, predictions: Predictions) -> Tensor:
         """Return mutual information in nats, `(N,)`."""

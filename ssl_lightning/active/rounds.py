@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
+import yaml
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torchvision.io import write_png
+from PIL import Image
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
@@ -90,6 +91,7 @@ def run_rounds(
                 **(settings or {}),
             }
         )
+        _describe(root, pool, strategy)
     start = _first_open(label_store, rounds)
     if start > 0:
         _say(f"`{folder}`: {start} of {rounds + 1} models are trained; going on from there.")
@@ -108,6 +110,25 @@ def run_rounds(
 @rank_zero_only
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def _describe(root: Path, pool: PoolDataModule, strategy: AcquisitionStrategy) -> None:
+    """Write what reports read of a run, unless the command line has written all of its config."""
+    path = root / "config.yaml"
+    if path.exists():
+        return
+
+    def named(thing: Any, **init_args: Any) -> dict[str, Any]:
+        return {"class_path": f"{type(thing).__module__}.{type(thing).__qualname__}", "init_args": init_args}
+
+    config = {
+        "seed_everything": pool.seed,
+        "strategy": named(strategy, query_size=strategy.query_size),
+        "data": named(pool.data),
+        "model": {"init_args": {}},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config))
 
 
 def _first_open(store: LabelStore, rounds: int) -> int:
@@ -268,4 +289,5 @@ def write_picture(pool: PoolDataModule, number: int, root: Path) -> None:
     assert pool.data.train_images is not None
     images = pool.data.train_images.__getitems__(indices).input  # (n, C, H, W)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(images.permute(1, 2, 0, 3).flatten(2), str(path))
+    strip = images.permute(2, 0, 3, 1).flatten(1, 2)  # (H, n * W, C)
+    Image.fromarray(strip.squeeze(2).numpy()).save(path)

@@ -20,7 +20,7 @@ def entropy(log_probabilities: Tensor) -> Tensor:
         tensor([0.6931, 0.0000])
     """
     probabilities = log_probabilities.exp()
-    return -torch.where(probabilities > 0, probabilities * log_probabilities, 0.0).sum(dim=-1)
+    return torch.where(probabilities > 0, -probabilities * log_probabilities, 0.0).sum(dim=-1)
 
 
 def mutual_information(log_probabilities: Tensor) -> Tensor:

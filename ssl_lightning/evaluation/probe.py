@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.classification import MulticlassAccuracy
@@ -33,6 +34,9 @@ class OnlineLinearProbe(L.Callback):
             return
         backbone: Any = module.backbone
         dim, classes = backbone.feature_dim, trainer.datamodule.num_classes  # type: ignore[attr-defined]
+        if classes < 2:
+            rank_zero_warn("OnlineLinearProbe has no classes to tell apart and does nothing; the data are unlabelled.")
+            return
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             # batch norm without affine parameters evens out the methods' scales (He et al. 2022, arXiv 2111.06377, A.1)
@@ -40,7 +44,8 @@ class OnlineLinearProbe(L.Callback):
         self.accuracy = MulticlassAccuracy(num_classes=classes, average="micro", ignore_index=-1)
 
     def _start(self, module: L.LightningModule) -> None:
-        assert self.head is not None
+        if self.head is None:
+            return
         self.head.to(module.device)
         self.accuracy.to(module.device)
         if self._saved:
@@ -49,7 +54,8 @@ class OnlineLinearProbe(L.Callback):
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Go to the device, and on from a checkpoint."""
         self._start(module)
-        assert self.head is not None
+        if self.head is None:
+            return
         self.optimizer = torch.optim.Adam(self.head.parameters(), lr=self.lr, weight_decay=self.weight_decay)
         if self._saved:
             self.optimizer.load_state_dict(self._saved["optimizer"])
@@ -58,8 +64,9 @@ class OnlineLinearProbe(L.Callback):
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Take one step on the detached embedding."""
+        if self.head is None:
+            return
         known = batch.target >= 0
-        assert self.head is not None
         self.head.train()
         self.optimizer.zero_grad()
         if int(known.sum()) > 1:  # batch norm needs two
@@ -88,9 +95,8 @@ class OnlineLinearProbe(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count what the head gets right on clean images."""
-        if trainer.sanity_checking or not (batch.target >= 0).any():
+        if self.head is None or trainer.sanity_checking or not (batch.target >= 0).any():
             return
-        assert self.head is not None
         self.head.eval()
         self.accuracy(self.head(outputs["embedding"].float()), batch.target)
 
@@ -101,7 +107,7 @@ class OnlineLinearProbe(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Log the accuracy over all processes."""
-        if trainer.sanity_checking or self.accuracy.update_count == 0:
+        if self.head is None or trainer.sanity_checking or self.accuracy.update_count == 0:
             return
         module.log("val/probe_accuracy", self.accuracy.compute(), prog_bar=True)
         self.accuracy.reset()

@@ -167,10 +167,10 @@ _EXAMPLE = """an example of CONFIG (paths are relative to where the command is c
   folder: runs/digits-demo
   seeds: [0, 1, 2]
   jobs: 2                                        # runs at a time
-  base: [--config, configs/active/digits.yaml]   # arguments of every `ssl-lightning active`
+  base: [--config, configs/experiment/digits_active.yaml]   # arguments of every `ssl-lightning active`
   arms:                                          # name: further arguments
     "Entropy, scratch": [--strategy, Entropy]
-    "Entropy, SSL": [--strategy, Entropy, --model.checkpoint, runs/digits-simclr/last.ckpt]
+    "Entropy, SSL": [--strategy, Entropy, --model.checkpoint, runs/digits-simclr/checkpoints/last.ckpt]
   pairs:                                         # what to contrast: [better, baseline]
     - ["Entropy, SSL", "Entropy, scratch"]
   metric: test/accuracy
@@ -230,7 +230,7 @@ _REQUIRED = {
     "folder": "a path",
     "arms": "a mapping of names to lists of arguments, such as `Entropy: [--strategy, Entropy]`",
     "seeds": "a list of integers, such as [0, 1, 2]",
-    "base": "a list of arguments, such as [--config, configs/active/digits.yaml]",
+    "base": "a list of arguments, such as [--config, configs/experiment/digits_active.yaml]",
     "pairs": "a list of [better, baseline] names of arms",
     "metric": "a metric's key, such as test/accuracy",
     "range": "[first, last] numbers of labels",

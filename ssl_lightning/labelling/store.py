@@ -88,8 +88,9 @@ class LabelStore:
 
     Example:
         >>> store = LabelStore()
-        >>> store.add_round(INITIAL, "initial", seed=0, queries=[Query(7, label=3), Query(2, label=1)],
-        annotator="oracle") >>> [(query.index, query.label) for query in store.queries()]
+        >>> asked = [Query(7, label=3), Query(2, label=1)]
+        >>> store.add_round(INITIAL, "initial", seed=0, queries=asked, annotator="oracle")
+        >>> [(query.index, query.label) for query in store.queries()]
         [(7, 3), (2, 1)]
     """
 

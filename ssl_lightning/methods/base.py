@@ -13,7 +13,7 @@ from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.data.base import Batch
 from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
 from ssl_lightning.seeding import base_seed, derive_generator, position
-from ssl_lightning.views import CleanView
+from ssl_lightning.views import clean_view
 
 
 class Step(TypedDict):
@@ -52,7 +52,7 @@ class SSLMethod(L.LightningModule, ABC):
         super().__init__()
         self.backbone = backbone.to(memory_format=torch.channels_last) if channels_last else backbone
         self.views = views
-        self.clean = clean or CleanView()
+        self.clean = clean or clean_view(views)
         self.optimizer_spec = optimizer or OptimizerSpec()
         self.channels_last = channels_last
         self._seed = 0

@@ -99,6 +99,16 @@ class CleanView(nn.Module):
         return images.sub(mean).div_(std)
 
 
+def clean_view(views: nn.Module | None) -> CleanView:
+    """Return the evaluation transform that normalises as random views do.
+
+    Args:
+        views: Ours, or any module; the default normalisation where it tells none.
+    """
+    found = (module for module in (views.modules() if views else ()) if isinstance(module, CleanView))
+    return next(found, None) or CleanView()
+
+
 class RandomView(nn.Module):
     """One random view of each image: crop, flip, colour jitter, grayscale, blur, solarize, normalise, in this order.
 

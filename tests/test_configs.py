@@ -1,0 +1,100 @@
+"""Every config runs by the command on its first line, made short."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from support import DATA, ROOT
+
+from ssl_lightning.__main__ import main
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+SHORT = {
+    "fit": ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--trainer.num_sanity_val_steps", "0"],
+    "active": ["--rounds", "1", "--steps_per_epoch", "1", "--trainer.max_epochs", "1", "--strategy.query_size", "3"],
+}
+
+
+def test_there_are_configs() -> None:
+    assert len(CONFIGS) > 10
+    assert {path.parent.name for path in CONFIGS} == {"data", "method", "trainer", "active", "experiment"}
+
+
+def command_of(path: Path) -> list[str]:
+    first, second = path.read_text().splitlines()[:2]
+    assert first.startswith("# ssl-lightning "), "the first line is the exact command"
+    assert str(path.relative_to(ROOT)) in first, "the command names this file"
+    assert second.startswith("# "), "the second line says what to expect"
+    return shlex.split(first.removeprefix("# ssl-lightning "))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small folder of colour images in two classes."""
+    for name in ("cat", "dog"):
+        for number in range(15):
+            path = tmp_path / "pets" / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (number * 9, 90, 200)).save(path)
+    return tmp_path / "pets"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_config_runs(
+    path: Path, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    command = command_of(path)
+    if command[0] == "compare":
+        compare_config_parses(ROOT / command[1], capfd)
+        return
+    text = " ".join(command)
+    if "mnist" in text:
+        if not (DATA / "MNIST" / "raw").is_dir():
+            pytest.skip(f"no MNIST in {DATA}")
+        command += ["--data.root", str(DATA), "--data.limit", "1200", "--data.val_size", "100"]
+    if "cifar10" in text or "folder" in path.name:  # the layout is what matters
+        command += ["--data.root", str(folder), "--data.val_size", "4", "--data.batch_size", "8"]
+        command += ["--data.limit", "null"]
+    if "FOLDER" in command:
+        command[command.index("FOLDER")] = str(folder)
+    command += [*SHORT[command[0]], "--folder", str(tmp_path / "run")]
+    command += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
+    status = main(command)
+    captured = capfd.readouterr()
+    assert status == 0, captured.out + captured.err
+
+
+def compare_config_parses(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Each arm's command line is understood, and the files that it names are made by the config that it says."""
+    config = yaml.safe_load(path.read_text())
+    assert len(config["arms"]) == 6
+    assert {name for pair in config["pairs"] for name in pair} <= set(config["arms"])
+    for arguments in config["arms"].values():
+        status = main(["active", *config["base"], *arguments, "--print_config"])
+        captured = capfd.readouterr()
+        assert status == 0, captured.err
+        printed = yaml.safe_load(captured.out)
+        assert printed["strategy"]["class_path"].endswith(arguments[1])
+        for checkpoint in re.findall(r"runs/\S+\.ckpt", " ".join(arguments)):
+            pretraining = yaml.safe_load((path.parent / f"{path.stem.split('_')[0]}_pretrain.yaml").read_text())
+            assert checkpoint == f"{pretraining['folder']}/checkpoints/last.ckpt"
+
+
+def test_gpu_config_without_a_gpu_says_so(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., tuple[int, str]]
+) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.chdir(ROOT)
+    arguments = command_of(ROOT / "configs" / "trainer" / "gpu.yaml")
+    status, out = command(*arguments, "--data.root", folder, "--data.val_size", "4", "--folder", tmp_path / "run")
+    assert status == 2
+    assert "gpu" in out.lower() or "cuda" in out.lower()
+    assert "Traceback" not in out
