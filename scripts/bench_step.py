@@ -115,17 +115,15 @@ def main() -> None:
     from lightning.fabric.utilities.rank_zero import rank_zero_module
 
     rank_zero_module.log.setLevel(logging.WARNING)
-    print(
-        f"torch {torch.__version__}, lightning {L.__version__}, {torch.get_num_threads()} threads, {repetitions} repetitions"
-    )
+    versions = f"torch {torch.__version__}, lightning {L.__version__}"
+    print(f"{versions}, {torch.get_num_threads()} threads, {repetitions} repetitions")
     print("model     channels  px  batch     bare ms  lightning ms  lightning / bare")
     for backbone, channels, size, batch, steps in (("ConvNet", 1, 28, 256, 30), ("ResNet", 3, 32, 64, 4)):
         data = Noise(channels, size, batch)
         pairs = [(bare_step(backbone, data, steps), lightning_step(backbone, data, steps)) for _ in range(repetitions)]
         bare, framed = (statistics.median(times) * 1000 for times in zip(*pairs, strict=True))
-        print(
-            f"{backbone:<8}  {channels:>8}  {size:>2}  {batch:>5}  {bare:>10.1f}  {framed:>12.1f}  {framed / bare:>16.3f}"
-        )
+        setting = f"{backbone:<8}  {channels:>8}  {size:>2}  {batch:>5}"
+        print(f"{setting}  {bare:>10.1f}  {framed:>12.1f}  {framed / bare:>16.3f}")
 
 
 if __name__ == "__main__":

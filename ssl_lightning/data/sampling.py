@@ -1,0 +1,81 @@
+"""Which samples go to which process, as pure functions of seed, epoch and rank."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+
+from ssl_lightning.seeding import derive_generator
+
+
+class TrainSampler(DistributedSampler[int]):
+    """Shuffled samples in full batches, repeated as often as an epoch is long.
+
+    Each epoch is a fixed number of steps, so that ten labels and ten thousand train alike. Step by step, the global batch
+    is the same for any number of processes; each takes its part. It is a `DistributedSampler` by type, since Lightning
+    replaces any other in a distributed run, and a checkpoint needs no more than `skip` to continue in mid-epoch.
+
+    Args:
+        indices: Samples, `(N,)`.
+        batch_size: Samples a step and process; fewer if there are fewer samples and `steps` is null.
+        steps: Steps an epoch, or null for as many full batches as one pass holds.
+        seed: Base seed; the order is a function of it and the epoch.
+        rank: Of this process.
+        world: Number of processes.
+
+    Raises:
+        ValueError: If there is no sample for each process.
+
+    Example:
+        >>> list(TrainSampler(torch.arange(3), 2, steps=3, seed=0))  # two passes, each a permutation
+        [2, 1, 0, 0, 1, 2]
+    """
+
+    def __init__(self, indices: Tensor, batch_size: int, steps: int | None, seed: int, rank: int = 0, world: int = 1) -> None:
+        super().__init__(range(len(indices)), num_replicas=world, rank=rank, seed=seed)  # type: ignore[arg-type]
+        if len(indices) < world:
+            raise ValueError(
+                f"{len(indices)} training samples are too few for {world} process(es); label more, or use fewer `devices`."
+            )
+        self.indices = indices
+        if steps is None:
+            batch_size = min(batch_size, len(indices) // world)
+            steps = len(indices) // (batch_size * world)
+        self.batch_size, self.steps, self.skip = batch_size, steps, 0
+
+    def __iter__(self) -> Iterator[int]:
+        need = self.steps * self.batch_size * self.num_replicas
+        generator = derive_generator(self.seed, "order", self.epoch)
+        passes = -(-need // len(self.indices))
+        order = torch.cat([torch.randperm(len(self.indices), generator=generator) for _ in range(passes)])[:need]
+        mine = order.view(self.steps, self.num_replicas, self.batch_size)[self.skip :, self.rank]
+        self.skip = 0
+        return iter(self.indices[mine.flatten()].tolist())
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size
+
+
+class ShareSampler(DistributedSampler[int]):
+    """Every `world`-th sample: each exactly once over all processes, none padded in.
+
+    Args:
+        indices: Samples, `(N,)`.
+        rank: Of this process.
+        world: Number of processes.
+
+    Example:
+        >>> list(ShareSampler(torch.tensor([4, 5, 9]), rank=0, world=2)), list(ShareSampler(torch.tensor([4, 5, 9]), 1, 2))
+        ([4, 9], [5])
+    """
+
+    def __init__(self, indices: Tensor, rank: int = 0, world: int = 1) -> None:
+        super().__init__(range(len(indices)), num_replicas=world, rank=rank, shuffle=False)  # type: ignore[arg-type]
+        self.share = indices[rank::world].tolist()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
