@@ -265,6 +265,7 @@ def quieten() -> None:
         ".*isinstance.treespec, LeafSpec.*",
         ".*overridden `on_after_batch_transfer`.*",  # the module's hook is the one that is meant
         ".*smaller than the logging interval.*",
+        ".*Total length of `list` across ranks is zero.*",  # no validation part
         ".*Checkpoint directory .* exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", text)

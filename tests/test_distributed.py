@@ -1,13 +1,17 @@
 """On two processes (gloo): training, gathering and the loss agree with one process."""
 
+import csv
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from support import ROOT
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Batch
@@ -91,3 +95,24 @@ def test_simclr_gradient_is_that_of_one_process(tmp_path: Path) -> None:
     for gradients in spawn(simclr_gradient, 2, tmp_path):
         for one, other in zip(alone, gradients, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.timeout(400)
+def test_fit_on_two_processes(tmp_path: Path) -> None:
+    """The whole command with all callbacks; both processes end with the same weights, and metrics cover all samples."""
+    command = [
+        sys.executable, "-m", "ssl_lightning", "fit", "-c", str(ROOT / "configs/data/digits.yaml"),
+        "-c", str(ROOT / "configs/method/simclr.yaml"), "-c", str(ROOT / "configs/trainer/ddp_cpu.yaml"),
+        "--data.batch_size", "64", "--trainer.max_epochs", "2", "--folder", str(tmp_path / "run"),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 2 * (1132 // 128)
+    with next((tmp_path / "run" / "logs").rglob("metrics.csv")).open() as file:
+        rows = list(csv.DictReader(file))
+    knn = [float(row["val/knn_accuracy"]) for row in rows if row.get("val/knn_accuracy")]
+    assert len(knn) == 2
+    assert all(value * 126 == pytest.approx(round(value * 126), abs=1e-3) for value in knn)  # of 126 validation samples
+    assert knn[-1] > 0.8
