@@ -1,5 +1,6 @@
 """The command `ssl-lightning`, and `python -m ssl_lightning`."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -46,6 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(
+            f"ssl-lightning {arguments[0]}: error: {error}; free some space and go on: labels are safe", file=sys.stderr
+        )
+        return 2
     except ValueError as error:
         mistake = _mistake(error)
         if mistake is None:

@@ -312,6 +312,18 @@ def main(argv: list[str]) -> int:
         raise
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
+    except FileNotFoundError as error:
+        if "heckpoint" not in str(error) and ".ckpt" not in str(error):
+            raise
+        raise ValueError(f"`ckpt_path`: {error}; give the path of a checkpoint that `fit` saved.") from error
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        first = " ".join(str(error).split("\n\t")[1:2])
+        raise ValueError(
+            f"`ckpt_path` holds another architecture: {first} Give the model and data of its run, by "
+            "`-c FOLDER/config.yaml`."
+        ) from error
     finally:
         sys.argv = before
     return 0

@@ -1,6 +1,7 @@
 """The command line as its users meet it: what works, and what a mistake says."""
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -146,6 +147,25 @@ def test_resuming_another_architecture(command: Command) -> None:
     status, out = command("fit", *options, "--model.checkpoint", "run/checkpoints/last.ckpt")
     assert status == 2
     assert "holds another architecture: ConvNet(" in out
+    wider = [*SIMCLR[:-1], "8", "--folder", "other", "--ckpt_path"]
+    for name, message in (
+        ("run/checkpoints/last.ckpt", "`ckpt_path` holds another architecture: "),
+        ("no.ckpt", "no.ckpt"),
+    ):
+        status, out = command("fit", *wider, name)
+        assert status == 2, out
+        assert message in out
+        assert "Traceback" not in out
+
+
+def test_full_disk_takes_a_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: list[str]) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "main", full)
+    status, out = command("fit")
+    assert status == 2
+    assert "No space left on device; free some space" in out
 
 
 def test_list_is_quick_and_imports_no_torch() -> None:
