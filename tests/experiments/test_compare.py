@@ -148,10 +148,12 @@ def test_a_worker_is_used_again_and_cores_are_shared(tmp_path: Path, runner: str
 
 
 _PARENT = """
+import signal
 import sys
 from pathlib import Path
 from ssl_lightning.experiments.grid import Task, run_grid
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
     sys.path.insert(0, sys.argv[1])
     arguments = ("active", "--how", "sleep", "--seed_everything", "0", "--folder", sys.argv[2])
     run_grid([Task("a", arguments, Path(sys.argv[2]))], 1, "fake_active:main")
