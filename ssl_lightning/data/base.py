@@ -117,6 +117,8 @@ class ImageData(L.LightningDataModule):
         self.train_indices = torch.empty(0, dtype=torch.int64)
         self.val_indices = torch.empty(0, dtype=torch.int64)
         self._batches_done = 0
+        self._groups: Tensor | None = None
+        self._sampler: TrainSampler | None = None
 
     @abstractmethod
     def load(self, split: Literal["train", "test"]) -> Images:
@@ -199,13 +201,25 @@ class ImageData(L.LightningDataModule):
         """
         rank, world = self.rank_and_world
         seed = self.trainer.strategy.broadcast(base_seed()) if self.trainer else base_seed()
-        sampler = TrainSampler(indices, self.batch_size, steps, seed, rank, world)
+        sampler = self._sampler = TrainSampler(indices, self.batch_size, steps, seed, rank, world)
+        sampler.groups = self._groups[indices] if self._groups is not None else None
         if self.trainer:
             sampler.set_epoch(self.trainer.current_epoch)
         if self._batches_done < sampler.steps:  # at the end of an epoch, Lightning begins the next
             sampler.skip = self._batches_done
         self._batches_done = 0
         return self._loader(images, sampler, sampler.batch_size)
+
+    def draw_evenly_over(self, groups: Tensor) -> None:
+        """Draw training samples evenly over groups of them from the next epoch on, whatever the groups' sizes.
+
+        Args:
+            groups: Number of the group of every sample of the training part, `(N,)`; those outside `train_indices` do
+                not matter.
+        """
+        self._groups = groups
+        if self._sampler is not None:
+            self._sampler.groups = groups[self._sampler.indices]
 
     def evaluation_loader(self, images: Any, indices: Tensor, batch_size: int | None = None) -> DataLoader[Batch]:
         """Return a loader of this process's share of some samples, in order, each exactly once over all processes.

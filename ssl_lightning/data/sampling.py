@@ -43,12 +43,16 @@ class TrainSampler(DistributedSampler[int]):
             batch_size = min(batch_size, len(indices) // world)
             steps = len(indices) // (batch_size * world)
         self.batch_size, self.steps, self.skip = batch_size, steps, 0
+        self.groups: Tensor | None = None  # of each of the indices: samples are then drawn evenly over the groups
 
     def __iter__(self) -> Iterator[int]:
         need = self.steps * self.batch_size * self.num_replicas
         generator = derive_generator(self.seed, "order", self.epoch)
-        passes = -(-need // len(self.indices))
-        order = torch.cat([torch.randperm(len(self.indices), generator=generator) for _ in range(passes)])[:need]
+        if self.groups is None:
+            passes = -(-need // len(self.indices))
+            order = torch.cat([torch.randperm(len(self.indices), generator=generator) for _ in range(passes)])[:need]
+        else:
+            order = draw_evenly(self.groups, need, generator)
         mine = order.view(self.steps, self.num_replicas, self.batch_size)[self.skip :, self.rank]
         self.skip = 0
         return iter(self.indices[mine.flatten()].tolist())
@@ -79,3 +83,29 @@ class ShareSampler(DistributedSampler[int]):
 
     def __len__(self) -> int:
         return len(self.share)
+
+
+def draw_evenly(groups: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw positions with replacement, so that every group is as likely as any other.
+
+    Args:
+        groups: Group of each position, `(N,)`, from 0; some may be empty.
+        count: Positions to draw.
+        generator: Of the CPU.
+
+    Returns:
+        Positions `(count,)`.
+
+    Example:
+        >>> groups = torch.tensor([0] * 98 + [2] * 2)
+        >>> drawn = groups[draw_evenly(groups, 1000, torch.Generator().manual_seed(0))]
+        >>> 450 < int((drawn == 2).sum()) < 550
+        True
+    """
+    order = groups.argsort(stable=True)
+    sizes = torch.bincount(groups)
+    starts = sizes.cumsum(0) - sizes
+    full = sizes.nonzero()[:, 0]
+    drawn = full[torch.randint(len(full), (count,), generator=generator)]
+    within = (torch.rand(count, generator=generator, dtype=torch.float64) * sizes[drawn]).long()
+    return order[starts[drawn] + within]

@@ -1,6 +1,32 @@
 """Self-supervised methods, each a LightningModule in a file of its own."""
 
+from ssl_lightning.methods.barlow_twins import BarlowTwins
 from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.methods.byol import BYOL
+from ssl_lightning.methods.deepcluster import DeepCluster
+from ssl_lightning.methods.dino import DINO
+from ssl_lightning.methods.moco import MoCo
+from ssl_lightning.methods.nnclr import NNCLR
 from ssl_lightning.methods.simclr import SimCLR
+from ssl_lightning.methods.simsiam import SimSiam
+from ssl_lightning.methods.supcon import SupCon
+from ssl_lightning.methods.swav import SwAV
+from ssl_lightning.methods.triplet import Triplet
+from ssl_lightning.methods.vicreg import VICReg
 
-__all__ = ["SSLMethod", "SimCLR", "Step"]
+__all__ = [
+    "BYOL",
+    "DINO",
+    "NNCLR",
+    "BarlowTwins",
+    "DeepCluster",
+    "MoCo",
+    "SSLMethod",
+    "SimCLR",
+    "SimSiam",
+    "Step",
+    "SupCon",
+    "SwAV",
+    "Triplet",
+    "VICReg",
+]

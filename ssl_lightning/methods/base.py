@@ -1,5 +1,6 @@
 """The base of every self-supervised method: views, optimizer, logging and checkpoints, so that a method is its loss."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -26,6 +27,11 @@ class Step(TypedDict):
 
     loss: Tensor
     embedding: Tensor
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Return a context without autocast: exponentials, logarithms and statistics of a batch want float32."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 class SSLMethod(L.LightningModule, ABC):
@@ -97,6 +103,23 @@ class SSLMethod(L.LightningModule, ABC):
         require_finite(step["loss"], self, batch_idx)
         self.log("train/loss", step["loss"], prog_bar=True, sync_dist=True, batch_size=len(batch.target))
         return {**step, "embedding": step["embedding"].detach()}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step, then what the method does after each."""
+        super().optimizer_step(*args, **kwargs)
+        self.after_step()
+
+    def after_step(self) -> None:
+        """Do what a method does after each step of the optimizer, as moving its teacher."""
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return a CPU generator for this step: a function of seed, purpose, epoch and batch, the same on every rank."""
+        return derive_generator(self._seed, purpose, *(position(self)[:2] if self._trainer else ()))
+
+    @property
+    def total_steps(self) -> float:
+        """Optimizer steps of the whole fit; infinite where there is no trainer or no end."""
+        return float(self.trainer.estimated_stepping_batches) if self._trainer else math.inf
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Embed clean images, for the callbacks that judge the embedding."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightly.loss import NTXentLoss
+from lightly.loss import DCLLoss, NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
 from ssl_lightning.views import SimCLRViews
 
 
@@ -26,6 +26,8 @@ class SimCLR(SSLMethod):
         views: Two random views; null for `SimCLRViews`.
         temperature: :math:`\tau`; 0.5 was best on CIFAR-10 (appendix B.9).
         projection_dim: Size of the projection z.
+        decoupled: Leave the positive out of the denominator (Yeh et al. 2022, arXiv 2110.06848, Eq. 6, unweighted):
+            less sensitive to the batch size.
         kwargs: As for `SSLMethod`.
 
     Reference:
@@ -39,17 +41,19 @@ class SimCLR(SSLMethod):
         views: nn.Module | None = None,
         temperature: float = 0.5,
         projection_dim: int = 128,
+        decoupled: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
         self.save_hyperparameters(ignore=["backbone", "views", "clean"])
         self.projector = SimCLRProjectionHead(backbone.feature_dim, backbone.feature_dim, projection_dim)
-        self.criterion = NTXentLoss(temperature, gather_distributed=True)
+        loss = DCLLoss if decoupled else NTXentLoss
+        self.criterion = loss(temperature, gather_distributed=True)
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Pull the two views of each image together, push all others away."""
         h = self.backbone(torch.cat(list(views)))  # (2 * N, dim)
-        with torch.autocast(h.device.type, enabled=False):  # exponentials of similarities want float32
+        with full_precision(h):
             z0, z1 = self.projector(h.float()).chunk(2)
             loss = self.criterion(z0, z1)
         return {"loss": loss, "embedding": h[: len(batch.target)]}

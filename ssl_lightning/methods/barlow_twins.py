@@ -1,0 +1,54 @@
+"""Barlow Twins."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightly.loss import BarlowTwinsLoss
+from lightly.models.modules.heads import BarlowTwinsProjectionHead
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.views import SimCLRViews
+
+
+class BarlowTwins(SSLMethod):
+    r"""Make the cross-correlation of two views' projections the identity: invariant, and without redundancy.
+
+    With C the cross-correlation over the batch of the projections' dimensions (Eq. 1)
+
+    .. math:: L = \sum_i (1 - C_{ii})^2 + \lambda \sum_i \sum_{j \ne i} C_{ij}^2
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: Two random views; null for `SimCLRViews`.
+        redundancy: :math:`\lambda`, the weight of the second term.
+        projection_dim: Size of the projection; this method likes wide ones.
+        kwargs: As for `SSLMethod`.
+
+    Reference:
+        J. Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, ICML 2021, arXiv 2103.03230.
+        The projector is narrower by default than the paper's 8192. Under DDP the correlations of the processes are
+        averaged, each of its own batch's normalised projections, as in the authors' code.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        redundancy: float = 5e-3,
+        projection_dim: int = 1024,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        self.projector = BarlowTwinsProjectionHead(backbone.feature_dim, projection_dim, projection_dim)
+        self.criterion = BarlowTwinsLoss(redundancy, gather_distributed=True)
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Correlate each dimension with itself and with no other."""
+        h = [self.backbone(view) for view in views]
+        with full_precision(h[0]):
+            loss = self.criterion(*(self.projector(rows.float()) for rows in h))
+        return {"loss": loss, "embedding": h[0]}

@@ -1,0 +1,62 @@
+"""Simple Siamese representation learning."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightly.loss import NegativeCosineSimilarity
+from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.views import SimCLRViews
+
+
+class SimSiam(SSLMethod):
+    r"""Predict the other view's projection, which is held fixed; no negatives, no second network.
+
+    With :math:`D(p, z) = -\frac{p \cdot z}{\lVert p \rVert \lVert z \rVert}` and predictions :math:`p = h(z)` (Eq. 2
+    and 4)
+
+    .. math:: L = \tfrac12 D(p_1, stopgrad(z_2)) + \tfrac12 D(p_2, stopgrad(z_1))
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: Two random views; null for `SimCLRViews`.
+        stop_gradient: Hold z fixed. Without it the embedding collapses: docs/collapse.md shows how.
+        projection_dim: Size of z.
+        hidden_dim: Of the projector; a quarter of that in the predictor, a bottleneck as in the paper.
+        kwargs: As for `SSLMethod`.
+
+    Reference:
+        X. Chen, K. He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv 2011.10566. Heads are lightly's,
+        narrower by default than the paper's 2048.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        stop_gradient: bool = True,
+        projection_dim: int = 512,
+        hidden_dim: int = 512,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        self.stop_gradient = stop_gradient
+        self.projector = SimSiamProjectionHead(backbone.feature_dim, hidden_dim, projection_dim)
+        self.predictor = SimSiamPredictionHead(projection_dim, max(1, hidden_dim // 4), projection_dim)
+        self.criterion = NegativeCosineSimilarity()
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Predict each view's projection from the other's."""
+        h = [self.backbone(view) for view in views]
+        with full_precision(h[0]):
+            z0, z1 = (self.projector(rows.float()) for rows in h)
+            p0, p1 = self.predictor(z0), self.predictor(z1)
+            if self.stop_gradient:
+                z0, z1 = z0.detach(), z1.detach()
+            loss = (self.criterion(p0, z1) + self.criterion(p1, z0)) / 2
+        return {"loss": loss, "embedding": h[0]}

@@ -1,0 +1,77 @@
+"""Supervised contrastive learning."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightly.models.modules.heads import SimCLRProjectionHead
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.losses import gather_rows, supervised_contrastive
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.views import SimCLRViews
+
+
+class SupCon(SSLMethod):
+    r"""Contrastive learning with labels: all views of all images of one class attract.
+
+    With P(i) the other views of the class of i among the 2N of a batch, the loss of the normalised projections z is
+    (Eq. 2)
+
+    .. math:: L = \sum_i \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{\exp(z_i \cdot z_p / \tau)}{\sum_{a \ne i}
+        \exp(z_i \cdot z_a / \tau)}
+
+    An image without a label has its own other view as its only positive, so that without any label this is SimCLR.
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: Two random views; null for `SimCLRViews`.
+        temperature: :math:`\tau`; 0.1 as in the paper.
+        projection_dim: Size of the projection z.
+        kwargs: As for `SSLMethod`.
+
+    Reference:
+        P. Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362. The mean over anchors where
+        the paper writes a sum; labels and negatives come from all processes.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        temperature: float = 0.1,
+        projection_dim: int = 128,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        self.projector = SimCLRProjectionHead(backbone.feature_dim, backbone.feature_dim, projection_dim)
+        self.temperature = temperature
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Pull the views of a class together, push all others away."""
+        h = self.backbone(torch.cat(list(views)))  # (2 * N, dim)
+        with full_precision(h):
+            z = gather_rows(self.projector(h.float()))
+            same = same_class(gather_rows(batch.target.repeat(len(views))), gather_rows(batch.index.repeat(len(views))))
+            loss = supervised_contrastive(z, same, self.temperature)
+        return {"loss": loss, "embedding": h[: len(batch.target)]}
+
+
+def same_class(targets: Tensor, index: Tensor) -> Tensor:
+    """Tell which rows show the same image, or are labelled with the same class.
+
+    Args:
+        targets: `(M,)`; -1 where unlabelled.
+        index: Of the images `(M,)`.
+
+    Returns:
+        Boolean `(M, M)`.
+
+    Example:
+        >>> same_class(torch.tensor([-1, -1, 2, 2]), torch.tensor([0, 1, 2, 3])).int().tolist()
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+    """
+    return (index[:, None] == index) | ((targets[:, None] == targets) & (targets >= 0))

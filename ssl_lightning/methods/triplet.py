@@ -1,0 +1,120 @@
+"""Deep metric learning with triplets."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, triplet_margin_with_distance_loss
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.clustering import kmeans
+from ssl_lightning.data.base import Batch
+from ssl_lightning.losses import Negatives, gather_rows, mine_triplets, squared_distances
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.supcon import same_class
+from ssl_lightning.views import SimCLRViews
+
+
+class Triplet(SSLMethod):
+    r"""Metric learning: an anchor is nearer to its positive than to its negative, by a margin.
+
+    With f the normalised projection, and a triplet of anchor a, positive p and negative n mined in the batch,
+
+    .. math:: L = \max(0, \epsilon + \lVert f(a) - f(p) \rVert^2 - \lVert f(a) - f(n) \rVert^2)
+
+    averaged over the anchors. Every view of the batch is an anchor once. What is a positive:
+
+    - `augmentation`: another view of the anchor's image; no labels needed.
+    - `labels`: a view of an image of the same class; an unlabelled anchor has its own views.
+    - `neighbours`: a view of one of the `neighbours` images whose embeddings in the batch are nearest to the anchor's.
+    - `clusters`: a view of an image in the same cluster, of k-means with `clusters` clusters on the batch's embeddings.
+
+    The positives of the last two are drawn among those and the anchor's other views. An anchor's own image, class,
+    neighbours or cluster have no negatives.
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: Random views, at least two; null for `SimCLRViews`.
+        margin: :math:`\epsilon`, in squared distances on the unit sphere, which go from 0 to 4.
+        positives: See above.
+        negatives: `random`; `hard`, the nearest; or `semi-hard`, the nearest that is farther than the positive, and
+            where there is none the farthest.
+        neighbours: Images, for `positives="neighbours"`.
+        clusters: For `positives="clusters"`.
+        projection_dim: Size of f, by one hidden layer; 0 for the backbone's embedding itself.
+        kwargs: As for `SSLMethod`.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Reference:
+        F. Schroff, D. Kalenichenko, J. Philbin, FaceNet: A Unified Embedding for Face Recognition and Clustering, CVPR
+        2015, arXiv 1503.03832, Eq. 3; the mean of the triplets where the paper sums. Triplets come from all processes.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        margin: float = 0.2,
+        positives: Literal["augmentation", "labels", "neighbours", "clusters"] = "augmentation",
+        negatives: Negatives = "semi-hard",
+        neighbours: int = 1,
+        clusters: int = 10,
+        projection_dim: int = 128,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        if margin <= 0 or neighbours < 1 or clusters < 2 or projection_dim < 0:
+            raise ValueError(
+                f"`margin={margin}` must be above 0, `neighbours={neighbours}` at least 1, `clusters={clusters}` at "
+                f"least 2, `projection_dim={projection_dim}` at least 0."
+            )
+        self.margin, self.positives, self.negatives = margin, positives, negatives
+        self.neighbours, self.clusters = neighbours, clusters
+        dim = backbone.feature_dim
+        self.projector: nn.Module = nn.Identity()
+        if projection_dim:
+            self.projector = nn.Sequential(
+                nn.Linear(dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(), nn.Linear(dim, projection_dim)
+            )
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Mine a triplet for each view of the batch, and pull it into order."""
+        h = self.backbone(torch.cat(list(views)))  # (views * N, dim)
+        with full_precision(h):
+            f = gather_rows(normalize(self.projector(h.float()), dim=1))
+            index, targets = (gather_rows(rows.repeat(len(views))) for rows in (batch.index, batch.target))
+            distances = squared_distances(f.detach())
+            own = index[:, None] == index
+            same = self._same(f.detach(), distances, targets, index)
+            draws = torch.rand(len(f), 2, generator=self.generator("triplets"))
+            anchor, positive, negative = mine_triplets(
+                distances, own if self.positives == "augmentation" else same, same, self.negatives, draws.to(f.device)
+            )
+            losses = triplet_margin_with_distance_loss(
+                f[anchor], f[positive], f[negative], margin=self.margin, reduction="none",
+                distance_function=lambda one, other: (one - other).pow(2).sum(dim=1),
+            )  # fmt: skip
+        if self._trainer:
+            self.log("train/active_triplets", (losses > 0).float().mean(), sync_dist=True, batch_size=len(index))
+        return {"loss": losses.sum() / max(1, len(losses)), "embedding": h[: len(batch.target)]}
+
+    def _same(self, f: Tensor, distances: Tensor, targets: Tensor, index: Tensor) -> Tensor:
+        """Tell which rows are no negatives of which, boolean `(M, M)`."""
+        own = index[:, None] == index
+        match self.positives:
+            case "augmentation":
+                return own
+            case "labels":
+                return same_class(targets, index)
+            case "neighbours":
+                count = min(self.neighbours, len(f) - int(own.sum(dim=1).max()))
+                near = distances.masked_fill(own, torch.inf).topk(count, dim=1, largest=False).indices
+                return own | torch.zeros_like(own).scatter(1, near, True)
+            case "clusters":
+                k = min(self.clusters, len(f))
+                cluster = kmeans(f, k, self.generator("clusters"), engine="torch").assignments
+                return own | (cluster[:, None] == cluster)

@@ -1,0 +1,59 @@
+"""Variance, invariance, covariance."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightly.loss import VICRegLoss
+from lightly.models.modules.heads import VICRegProjectionHead
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.views import SimCLRViews
+
+
+class VICReg(SSLMethod):
+    r"""Keep views together, every dimension spread, and dimensions uncorrelated.
+
+    .. math:: L = \lambda\, s(Z, Z') + \tfrac{\mu}{2} [v(Z) + v(Z')] + \nu [c(Z) + c(Z')]
+
+    with s the mean squared difference, v the mean over dimensions of max(0, 1 - standard deviation), and c the sum of
+    squared off-diagonal covariances, divided by the dimension.
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: Two random views; null for `SimCLRViews`.
+        invariance: :math:`\lambda`.
+        variance: :math:`\mu`.
+        covariance: :math:`\nu`.
+        projection_dim: Size of Z; this method likes wide ones.
+        kwargs: As for `SSLMethod`.
+
+    Reference:
+        A. Bardes, J. Ponce, Y. LeCun, VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning,
+        ICLR 2022, arXiv 2105.04906, Eq. 6, with the authors' code: the variance term is halved, and s is also divided by
+        the dimension. Variance and covariance are those of all processes' samples.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+        projection_dim: int = 1024,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        self.projector = VICRegProjectionHead(backbone.feature_dim, projection_dim, projection_dim)
+        self.criterion = VICRegLoss(invariance, variance, covariance, gather_distributed=True)
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Weigh the three terms."""
+        h = [self.backbone(view) for view in views]
+        with full_precision(h[0]):
+            loss = self.criterion(*(self.projector(rows.float()) for rows in h))
+        return {"loss": loss, "embedding": h[0]}
