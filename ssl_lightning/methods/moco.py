@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import MoCoProjectionHead
 from torch import Tensor, nn
@@ -82,14 +83,12 @@ class MoCo(SSLMethod):
         keys = [self.teacher(view) for view in views]
         with full_precision(h[0]):
             (q0, q1), (k0, k1) = ([rows.float() for rows in part] for part in (queries, keys))
-            loss = (self._contrast(q0, k1) + self._contrast(q1, k0)) / 2
+            if self.version == 2:  # at once: a view's own key must not be in the queue when its query is contrasted
+                loss = self.criterion(torch.cat([q0, q1]), torch.cat([k1, k0]))  # and then queues the keys
+            else:
+                loss = info_nce(q0, k1, self.temperature) + info_nce(q1, k0, self.temperature)
+                loss = 2 * self.temperature * loss
         return {"loss": loss, "embedding": h[0]}
-
-    def _contrast(self, queries: Tensor, keys: Tensor) -> Tensor:
-        if self.version == 2:
-            loss: Tensor = self.criterion(queries, keys)  # and then puts the keys into the queue
-            return loss
-        return 4 * self.temperature * info_nce(queries, keys, self.temperature)  # 2 tau, and the sum of both views
 
     def after_step(self) -> None:
         """Let the key network follow."""
