@@ -12,6 +12,8 @@ USAGE = """usage: ssl-lightning COMMAND [options]; `ssl-lightning COMMAND --help
   fit        pretrain a method on unlabelled data, or train a classifier
   validate   judge a checkpoint on the validation part
   test       judge a checkpoint on the test part
+  evaluate   kNN, linear probe, fine-tuning and rank of finished encoders, on any data set, in one table
+  export     write an encoder for plain torchvision, timm, torch.export or ONNX
   predict    write a checkpoint's predictions or embeddings to a file
   active     active learning: train, ask for labels, again
   compare    run several strategies over several seeds, and say how sure the difference is
@@ -76,6 +78,14 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from ssl_lightning.experiments import report
 
         return lambda arguments: report.main(arguments[1:])
+    if name == "export":
+        from ssl_lightning import export
+
+        return lambda arguments: export.main(arguments[1:])
+    if name == "evaluate":
+        from ssl_lightning import evaluate
+
+        return lambda arguments: evaluate.main(arguments[1:])
     from ssl_lightning import cli
 
     return cli.main

@@ -24,7 +24,7 @@ def explain(message: str, parser: Any) -> str:
     """
     option = "--" + ".".join(re.findall(r'Parser key "([^"]+)"', message))
     if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-        choices = [*re.findall(r"'([^']+)'", found[2]), *("compare", "report", "list")]
+        choices = [*re.findall(r"'([^']+)'", found[2]), *("evaluate", "export", "compare", "report", "list")]
         return f"there is no command `{found[1]}`{meant(found[1], choices)}; the commands are {', '.join(choices)}."
     if found := re.search(r"unrecognized arguments: (\S+)(.*)", message, re.IGNORECASE):
         name = found[1].split("=")[0]

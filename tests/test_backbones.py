@@ -1,8 +1,13 @@
+import sys
+import urllib.error
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 import torchvision
 
-from ssl_lightning.backbones import Backbone, ConvNet, ResNet, build, describe
+from ssl_lightning.backbones import Backbone, ConvNet, ResNet, Timm, Torchvision, build, describe
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (9, 3), (28, 1), (32, 3), (64, 3)])
@@ -45,3 +50,94 @@ def test_description_builds_the_same_architecture(backbone: Backbone) -> None:
 def test_unknown_class_in_a_description_is_named() -> None:
     with pytest.raises(ValueError, match=r"backbone `__main__\.Mine` cannot be imported .* pass `backbone=`"):
         build({"class_path": "__main__.Mine", "init_args": {}})
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_b_16", "mobilenet_v3_small", "squeezenet1_1", "densenet121"])
+def test_torchvision_features_are_what_its_classifier_gets(name: str) -> None:
+    if name == "squeezenet1_1":
+        with pytest.raises(ValueError, match=r"`squeezenet1_1` has no linear classifier"):
+            Torchvision(name, image_size=64)
+        return
+    backbone = Torchvision(name, image_size=64).eval()
+    net = torchvision.models.get_model(name, **({"image_size": 64} if name.startswith("vit") else {})).eval()
+    path, head = [(path, layer) for path, layer in net.named_modules() if isinstance(layer, torch.nn.Linear)][-1]
+    own = {key: value for key, value in backbone.net.state_dict().items()}
+    net.load_state_dict({**net.state_dict(), **own}, strict=True)
+    seen: list[torch.Tensor] = []
+    net.get_submodule(path).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        net(images)
+        torch.testing.assert_close(backbone(images), seen[0])
+    assert backbone.feature_dim == head.in_features
+
+
+def test_timm_features_are_timms() -> None:
+    timm = pytest.importorskip("timm")
+    backbone = Timm("resnet18", channels=1).eval()
+    net = timm.create_model("resnet18", in_chans=1, num_classes=0).eval()
+    net.load_state_dict(backbone.net.state_dict(), strict=True)
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(images), net(images))
+    assert backbone(images).shape == (2, backbone.feature_dim)
+
+
+def test_timm_vision_transformer_takes_the_datas_size() -> None:
+    pytest.importorskip("timm")
+    backbone = Timm("vit_tiny_patch16_224", image_size=32)
+    assert backbone(torch.randn(2, 3, 32, 32)).shape == (2, 192)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Torchvision("resnet81"), r"`name=resnet81` is no network of torchvision.models; did you mean resnet18"),
+        (lambda: Timm("resnet188"), r"`name=resnet188` is no network of timm; did you mean resnet18"),
+        (lambda: Torchvision("vit_b_16", image_size=33), r"`vit_b_16` cannot be built for `image_size=33`"),
+        (lambda: Torchvision("resnet18", pretrained=True, channels=1), r"`pretrained=true` needs `channels=3`, got 1"),
+    ],
+)
+def test_mistakes_are_named(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_offline_weights_are_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*args: Any, **options: Any) -> Any:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    with pytest.raises(ValueError, match=r"weights of `resnet18` are not in .* cannot be downloaded \(URLError\)"):
+        Torchvision("resnet18", pretrained=True)
+
+
+def test_offline_timm_weights_are_a_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+
+    def refuse(*args: Any, **options: Any) -> Any:
+        if options["pretrained"]:
+            raise FileNotFoundError("outgoing traffic has been disabled")
+        return create(*args, **options)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(ValueError, match=r"weights of `resnet18` are not in .* leave out `pretrained`"):
+        Timm("resnet18", pretrained=True)
+
+
+def test_missing_timm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r'pip install "ssl-lightning\[timm\]"'):
+        Timm("resnet18")
+
+
+def test_built_again_it_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint has the weights: a pretrained backbone is described without its download."""
+    weights = torchvision.models.get_model("resnet18").state_dict()
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", lambda *_, **__: weights)
+    description = describe(Torchvision("resnet18", pretrained=True))
+    monkeypatch.undo()
+    assert description["init_args"]["pretrained"] is False
+    build(description)

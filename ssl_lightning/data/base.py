@@ -82,9 +82,10 @@ class ImageData(L.LightningDataModule):
         limit: Use so many training samples, drawn with `split_seed`; null for all.
         split_seed: Seed of the validation split and of `limit`. It is not the run's seed: all runs validate on the same samples.
         num_workers: Loader processes; data in memory wants none.
+        resident: Keep the decoded images on the training device: no copy a step. They must fit in its memory.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or data that are decoded when needed should be resident.
     """
 
     num_classes: int
@@ -99,8 +100,11 @@ class ImageData(L.LightningDataModule):
         limit: int | None = None,
         split_seed: int = 0,
         num_workers: int = 0,
+        resident: bool = False,
     ) -> None:
         super().__init__()
+        if resident and num_workers:
+            raise ValueError(f"`resident=true` wants `num_workers=0`, got {num_workers}: workers cannot share a device.")
         if batch_size < 1:
             raise ValueError(f"`batch_size={batch_size}` must be at least 1.")
         if val_size < 0 or (val_size >= 1 and val_size != int(val_size)):
@@ -112,6 +116,7 @@ class ImageData(L.LightningDataModule):
         self.limit = limit
         self.split_seed = split_seed
         self.num_workers = num_workers
+        self.resident = resident
         self.train_images: Images | None = None
         self.test_images: Images | None = None
         self.train_indices = torch.empty(0, dtype=torch.int64)
@@ -146,6 +151,11 @@ class ImageData(L.LightningDataModule):
                 f"a label of `{type(self).__name__}` ({split} part) is out of range: found {low} to {high}, required are "
                 f"0 to {self.num_classes - 1} (`num_classes={self.num_classes}`), or -1 for unlabelled; mend the labels."
             )
+        if self.resident:
+            if not isinstance(images, TensorImages):
+                raise ValueError("`resident=true` needs decoded images: raise `memory_gib`, or leave it out.")
+            if self.trainer is not None:
+                images.images = images.images.to(self.trainer.strategy.root_device)
         return images
 
     def _split(self, targets: Tensor) -> None:
@@ -243,7 +253,7 @@ class ImageData(L.LightningDataModule):
             collate_fn=keep,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and not self.resident,
             generator=derive_generator(self.split_seed, "workers"),  # else every pass would draw from the global one
         )
 

@@ -1,7 +1,19 @@
 """How good an embedding is: pure functions, and thin callbacks over them."""
 
-from ssl_lightning.evaluation.collapse import CollapseMonitor, effective_rank, spread
+from ssl_lightning.evaluation.collapse import CollapseMonitor, spread
 from ssl_lightning.evaluation.knn import KNN, knn_accuracy
+from ssl_lightning.evaluation.linear import linear_probe
 from ssl_lightning.evaluation.probe import OnlineLinearProbe
+from ssl_lightning.evaluation.rank import effective_rank, lidar, rankme
 
-__all__ = ["KNN", "CollapseMonitor", "OnlineLinearProbe", "effective_rank", "knn_accuracy", "spread"]
+__all__ = [
+    "KNN",
+    "CollapseMonitor",
+    "OnlineLinearProbe",
+    "effective_rank",
+    "knn_accuracy",
+    "lidar",
+    "linear_probe",
+    "rankme",
+    "spread",
+]

@@ -1,7 +1,7 @@
 """Has the representation collapsed?"""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather
+from ssl_lightning.evaluation.inference import Rows, gather, joined
 from ssl_lightning.evaluation.knn import keep_embeddings
+from ssl_lightning.evaluation.rank import effective_rank, rankme
 
 
 def spread(embeddings: Tensor) -> float:
@@ -33,47 +34,59 @@ def spread(embeddings: Tensor) -> float:
     return float(normalize(embeddings.float(), dim=1).std(dim=0, correction=0).mean()) * math.sqrt(embeddings.shape[1])
 
 
-def effective_rank(embeddings: Tensor) -> float:
-    r"""Exponential of the entropy of the singular values: how many dimensions the embeddings use.
+State = Literal["healthy", "dimensional collapse", "complete collapse"]
 
-    With :math:`p_k = \sigma_k / \sum_j \sigma_j` over the singular values of the centred, normalised embeddings,
-    the rank is :math:`\exp(-\sum_k p_k \log p_k)`.
+
+def diagnose(std: float, rank: float, dim: int, min_std: float = 0.05, min_rank: float = 0.05) -> State:
+    """Tell health and the two ways of collapsing apart.
 
     Args:
-        embeddings: `(N, d)`.
+        std: `spread` of the embeddings.
+        rank: Their `effective_rank`.
+        dim: Their size.
+        min_std: Complete collapse below this: all samples point almost the same way.
+        min_rank: Dimensional collapse below this fraction of `dim`, and below 3 dimensions in any case (or half of
+            `dim`, if that is less): samples differ, but in few directions.
 
     Returns:
-        From 1 to min(N, d); 0 if all embeddings are the same.
+        The state.
 
     Reference:
-        O. Roy, M. Vetterli, The Effective Rank: a Measure of Effective Dimensionality, EUSIPCO 2007. RankMe (Garrido
-        et al. 2023, arXiv 2210.02885) is the same without centring and normalising; we centre, so that a common
-        offset, which tells no sample from another, does not hide what does.
+        L. Jing, P. Vincent, Y. LeCun, Y. Tian, Understanding Dimensional Collapse in Contrastive Self-Supervised Learning,
+        ICLR 2022, arXiv 2110.09348.
 
     Example:
-        >>> round(effective_rank(torch.cat([torch.eye(3), -torch.eye(3)])), 3), effective_rank(torch.ones(4, 3))
-        (3.0, 0.0)
+        >>> diagnose(0.8, 40, 128), diagnose(0.8, 4, 128), diagnose(0.01, 40, 128)
+        ('healthy', 'dimensional collapse', 'complete collapse')
     """
-    rows = normalize(embeddings.double(), dim=1)
-    rows = rows - rows.mean(dim=0)
-    values = torch.linalg.svdvals(rows)
-    if values.sum() < 1e-6 * len(rows):
-        return 0.0
-    p = values / values.sum()
-    return float(torch.special.entr(p).sum().exp())
+    if std < min_std:
+        return "complete collapse"
+    return "dimensional collapse" if rank < max(min_rank * dim, min(3.0, dim / 2)) else "healthy"
+
+
+_REMEDIES = {
+    "complete collapse": "all images point almost the same way. Look at what should prevent it (negatives, stop-gradient, "
+    "centring, variance), or lower the learning rate",
+    "dimensional collapse": "images differ in few directions only. Try stronger views, a larger batch, a wider projector, or "
+    "less weight decay",
+}
 
 
 class CollapseMonitor(L.Callback):
-    """Logs `val/embedding_std` and `val/effective_rank`, and warns in words of a collapsed embedding.
+    """Watches the embedding of clean validation images, and says in words when its state changes.
+
+    Logs `val/embedding_std`, `val/effective_rank` and `val/rankme`, and `val/collapse`: 0 healthy, 1 dimensional
+    collapse, 2 complete collapse.
 
     Args:
-        min_std: Warn of complete collapse below this `spread`.
-        min_rank: Warn of dimensional collapse below this `effective_rank`.
-        limit: Look at so many validation samples at most.
+        min_std: As for `diagnose`.
+        min_rank: As for `diagnose`, a fraction of the embedding's size.
+        limit: Look at so many validation samples at most, in each process.
     """
 
-    def __init__(self, min_std: float = 0.05, min_rank: float = 3.0, limit: int = 2048) -> None:
+    def __init__(self, min_std: float = 0.05, min_rank: float = 0.05, limit: int = 2048) -> None:
         self.min_std, self.min_rank, self.limit = min_std, min_rank, limit
+        self.state: State = "healthy"
         self._rows: list[Rows] = []
 
     def on_validation_batch_end(
@@ -90,24 +103,26 @@ class CollapseMonitor(L.Callback):
             keep_embeddings(self, self._rows, outputs, batch)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Measure, log, warn."""
-        if not self._rows:
+        """Measure, log, and tell of a change."""
+        if trainer.sanity_checking:
             return
-        embeddings = gather({key: torch.cat([rows[key] for rows in self._rows]) for key in self._rows[0]})["embedding"]
+        embeddings = gather(joined(self._rows)).get("embedding")  # in every process, also in one without samples
         self._rows.clear()
-        std, rank = spread(embeddings), effective_rank(embeddings)
-        module.log_dict({"val/embedding_std": std, "val/effective_rank": rank})
-        dim = embeddings.shape[1]
-        if std < self.min_std:
-            rank_zero_warn(
-                f"epoch {trainer.current_epoch}: the embedding has collapsed: all images point almost the same way "
-                f"(std {std:.4f}, "
-                "1 is even). Lower the learning rate, or look at what should prevent it: negatives, stop-gradient, "
-                "centring."
-            )
-        elif rank < self.min_rank:
-            rank_zero_warn(
-                f"epoch {trainer.current_epoch}: the embedding has collapsed to {rank:.1f} of its {dim} dimensions. "
-                f"Try stronger views, "
-                "a larger batch or a wider projector."
-            )
+        if embeddings is None:
+            return
+        std, rank, dim = spread(embeddings), effective_rank(embeddings), embeddings.shape[1]
+        before, self.state = self.state, diagnose(std, rank, dim, self.min_std, self.min_rank)
+        level = float(get_args(State).index(self.state))
+        module.log_dict(
+            {
+                "val/embedding_std": std, "val/effective_rank": rank, "val/rankme": rankme(embeddings),
+                "val/collapse": level,
+            }
+        )  # fmt: skip
+        numbers = f"std {std:.3f} (1 is even), {rank:.1f} of {dim} dimensions in use"
+        if self.state == before:
+            return
+        if self.state == "healthy":
+            rank_zero_warn(f"epoch {trainer.current_epoch}: the embedding is healthy again: {numbers}.")
+        else:
+            rank_zero_warn(f"epoch {trainer.current_epoch}: {self.state}: {_REMEDIES[self.state]}. Now: {numbers}.")

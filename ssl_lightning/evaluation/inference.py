@@ -76,6 +76,11 @@ def sweep(
             on_device = trainer.strategy.batch_to_device(batch, trainer.strategy.root_device)
             rows = function(on_device)
             parts.append({"index": batch.index, **{key: value.cpu() for key, value in rows.items()}})
+    return joined(parts)
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """Join rows that were kept batch by batch; without any, an empty `index`, so that `gather` can still take part."""
     if not parts:
         return {"index": torch.empty(0, dtype=torch.int64)}
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
@@ -95,6 +100,6 @@ def gather(rows: Rows) -> Rows:
         everyone = [{} for _ in range(torch.distributed.get_world_size())]
         torch.distributed.all_gather_object(everyone, rows)
         everyone = [part for part in everyone if len(part["index"])] or everyone[:1]
-    joined = {key: torch.cat([part[key] for part in everyone]) for key in everyone[0]}
-    order = joined["index"].argsort(stable=True)
-    return {key: value[order] for key, value in joined.items()}
+    together = joined(everyone)
+    order = together["index"].argsort(stable=True)
+    return {key: value[order] for key, value in together.items()}

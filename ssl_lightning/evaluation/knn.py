@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather, sweep
+from ssl_lightning.evaluation.inference import Rows, gather, joined, sweep
 
 
 def knn_accuracy(
@@ -117,10 +117,12 @@ class KNN(L.Callback):
         self._finish(trainer, module, "test")
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule, part: str) -> None:
-        if not self._rows:
+        if trainer.sanity_checking or (part == "val" and not self._due(trainer)):
             return
-        queries = gather({key: torch.cat([rows[key] for rows in self._rows]) for key in self._rows[0]})
+        queries = gather(joined(self._rows))  # in every process, also in one without samples
         self._rows.clear()
+        if "target" not in queries:
+            return
         data = trainer.datamodule  # type: ignore[attr-defined]
         labelled = data.train_indices[data.train_images.targets[data.train_indices] >= 0]
         known = queries["target"] >= 0

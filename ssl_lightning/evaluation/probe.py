@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.data.base import Batch
 
@@ -27,6 +26,7 @@ class OnlineLinearProbe(L.Callback):
         self.lr, self.weight_decay = lr, weight_decay
         self.head: nn.Module | None = None
         self._saved: dict[str, Any] = {}
+        self.right = self.seen = 0  # of this epoch's validation samples
 
     def setup(self, trainer: L.Trainer, module: L.LightningModule, stage: str) -> None:
         """Build the head, the same in every process."""
@@ -41,13 +41,11 @@ class OnlineLinearProbe(L.Callback):
             torch.manual_seed(0)
             # batch norm without affine parameters evens out the methods' scales (He et al. 2022, arXiv 2111.06377, A.1)
             self.head = nn.Sequential(nn.BatchNorm1d(dim, affine=False), nn.Linear(dim, classes))
-        self.accuracy = MulticlassAccuracy(num_classes=classes, average="micro", ignore_index=-1)
 
     def _start(self, module: L.LightningModule) -> None:
         if self.head is None:
             return
         self.head.to(module.device)
-        self.accuracy.to(module.device)
         if self._saved:
             self.head.load_state_dict(self._saved["head"])
 
@@ -98,7 +96,10 @@ class OnlineLinearProbe(L.Callback):
         if self.head is None or trainer.sanity_checking or not (batch.target >= 0).any():
             return
         self.head.eval()
-        self.accuracy(self.head(outputs["embedding"].float()), batch.target)
+        known = batch.target >= 0
+        found = self.head(outputs["embedding"].float()[known]).argmax(dim=1)
+        self.right += int((found == batch.target[known]).sum())
+        self.seen += int(known.sum())
 
     def on_validation_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Go to the device if validation comes without a fit."""
@@ -107,10 +108,13 @@ class OnlineLinearProbe(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Log the accuracy over all processes."""
-        if self.head is None or trainer.sanity_checking or self.accuracy.update_count == 0:
+        if self.head is None or trainer.sanity_checking:
             return
-        module.log("val/probe_accuracy", self.accuracy.compute(), prog_bar=True)
-        self.accuracy.reset()
+        counts = torch.tensor([self.right, self.seen], device=module.device)
+        right, seen = trainer.strategy.reduce(counts, reduce_op="sum").tolist()  # every process takes part
+        self.right = self.seen = 0
+        if seen:
+            module.log("val/probe_accuracy", right / seen, prog_bar=True, rank_zero_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return head and optimizer."""

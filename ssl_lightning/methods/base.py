@@ -14,7 +14,7 @@ from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.data.base import Batch
 from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
 from ssl_lightning.seeding import base_seed, derive_generator, position
-from ssl_lightning.views import clean_view
+from ssl_lightning.views import CleanView, clean_view
 
 
 class Step(TypedDict):
@@ -136,5 +136,8 @@ class SSLMethod(L.LightningModule, ABC):
         return configure_optimizers(self, self.optimizer_spec)  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note the backbone's architecture, so that others can open the checkpoint without the config."""
+        """Note what others need to use the backbone without the config: architecture, normalisation, and whose it is."""
         checkpoint["backbone"] = describe(self.backbone)
+        checkpoint["method"] = type(self).__name__
+        if isinstance(self.clean, CleanView):
+            checkpoint["clean"] = {"mean": self.clean.mean, "std": self.clean.std}

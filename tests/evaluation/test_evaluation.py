@@ -13,7 +13,10 @@ from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
 from ssl_lightning.evaluation import KNN, CollapseMonitor, OnlineLinearProbe, effective_rank, knn_accuracy, spread
-from ssl_lightning.methods import SimCLR
+from ssl_lightning.evaluation.collapse import diagnose
+from ssl_lightning.methods import SimCLR, SimSiam
+from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.views import SimCLRViews
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (20, 0.5), (500, 0.1)])
@@ -122,7 +125,7 @@ class Constant(Backbone):
 
 
 @pytest.mark.parametrize(
-    ("rank", "words"), [(0, "all images point almost the same way"), (2, "collapsed to .* of its 8 dimensions")]
+    ("rank", "words"), [(0, "all images point almost the same way"), (2, r"dimensional collapse: .* Now: .* [12]\.\d of 8 dimensions in use")]
 )
 def test_collapse_is_said_in_words(rank: int, words: str, trainer: Any) -> None:
     model = SimCLR(Constant(rank))
@@ -132,7 +135,7 @@ def test_collapse_is_said_in_words(rank: int, words: str, trainer: Any) -> None:
 
 def test_no_warning_for_a_healthy_encoder(trainer: Any) -> None:
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*collapsed.*")
+        warnings.filterwarnings("error", message=".*collapse.*")
         trainer(callbacks=[CollapseMonitor()]).validate(SimCLR(ConvNet()), datamodule=Digits(), verbose=False)
 
 
@@ -147,3 +150,51 @@ def test_knn_without_labels_says_so(trainer: Any) -> None:
 def test_knn_needs_an_embedding(trainer: Any) -> None:
     with pytest.raises(ValueError, match="`KNN` needs a module whose validation step returns"):
         trainer(callbacks=[KNN()]).validate(Classifier(10, ConvNet(width=4)), datamodule=Digits(), verbose=False)
+
+
+def test_the_three_states_are_told_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    healthy = torch.randn(2000, 64, generator=generator).relu()  # as a backbone ends
+    plane = torch.randn(2000, 2, generator=generator) @ torch.randn(2, 64, generator=generator)
+    point = torch.randn(64, generator=generator) + 1e-3 * torch.randn(2000, 64, generator=generator)
+    states = [diagnose(spread(rows), effective_rank(rows), 64) for rows in (healthy, plane, point)]
+    assert states == ["healthy", "dimensional collapse", "complete collapse"]
+
+
+class Changing(SimCLR):
+    """Healthy, then a point for two epochs, then healthy."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+        rows = torch.randn(len(batch.target), 32)
+        return {"embedding": rows if self.current_epoch in (0, 3) else torch.ones_like(rows) + 1e-3 * rows}
+
+
+def test_a_change_of_state_is_said_once(trainer: Any) -> None:
+    fit = trainer(max_epochs=4, limit_train_batches=1, callbacks=[CollapseMonitor()])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit.fit(Changing(ConvNet(width=4)), datamodule=Digits(batch_size=64))
+    said = [str(w.message) for w in caught if "collapse" in str(w.message) or "healthy" in str(w.message)]
+    assert len(said) == 2
+    assert said[0].startswith("epoch 1: complete collapse")
+    assert said[1].startswith("epoch 3: the embedding is healthy again")
+
+
+def test_simsiam_without_stop_gradient_collapses(trainer: Any) -> None:
+    """The paper's figure 2: the loss goes to -1 and the embedding to a point; with it, neither."""
+
+    def run(stop_gradient: bool) -> tuple[float, float]:
+        L.seed_everything(0, verbose=False)
+        model = SimSiam(
+            ConvNet(width=16), SimCLRViews(flip=0), stop_gradient, projection_dim=64, hidden_dim=64,
+            optimizer=OptimizerSpec("sgd", lr=0.1),
+        )  # fmt: skip
+        fit = trainer(max_epochs=6, callbacks=[CollapseMonitor()])
+        fit.fit(model, datamodule=Digits(batch_size=128))
+        z = model.eval().projector(model.embed(model.clean(fit.datamodule.train_images.images)))
+        return float(fit.callback_metrics["train/loss"]), spread(z)
+
+    (healthy, even), (collapsed, point) = run(True), run(False)
+    assert collapsed < -0.98
+    assert healthy > -0.98
+    assert point < 0.5 * even

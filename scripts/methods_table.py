@@ -1,0 +1,169 @@
+"""Train every method by one protocol on a part of CIFAR-10, judge them alike, and write one table.
+
+Command: `.venv/bin/python scripts/methods_table.py` (after scripts/install.sh; needs data/cifar10; under 100 minutes on
+two cores). Give it again after an interruption: it goes on where it was. Writes docs/methods-table.md.
+
+Protocol: configs/experiment/cifar10_methods.yaml, the same backbone, images, epochs, batch size and optimizer for all;
+`SETTINGS` says what else a method was given, chosen on the 1,000 validation images. Judged on CIFAR-10's 10,000 test
+images by `ssl-lightning evaluate`, last epoch. Images/s are measured afterwards, one method after the other.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+RUNS = ROOT / "runs" / "methods"
+CONFIG = "configs/experiment/cifar10_methods.yaml"
+DATA = ["--data", "ImageFolder", "--data.root", "data/cifar10", "--data.limit", "11000", "--data.val_size", "1000"]
+TABLE = ROOT / "docs" / "methods-table.md"
+FAMILIES = {
+    "SupCon": "metric, with labels", "TripletLabels": "metric, with labels", "Triplet": "metric",
+    "SimCLR": "contrastive", "SimCLRDecoupled": "contrastive", "MoCo": "contrastive", "MoCo3": "contrastive",
+    "NNCLR": "contrastive", "BYOL": "non-contrastive", "SimSiam": "non-contrastive", "BarlowTwins": "non-contrastive",
+    "VICReg": "non-contrastive", "DINO": "non-contrastive", "DeepCluster": "clustering", "SwAV": "clustering",
+}  # fmt: skip
+SETTINGS: dict[str, list[str]] = {
+    "SupCon": ["--model", "SupCon"],
+    "TripletLabels": ["--model", "Triplet", "--model.positives", "labels"],
+    "Triplet": ["--model", "Triplet"],
+    "SimCLR": ["--model", "SimCLR"],
+    "SimCLRDecoupled": ["--model", "SimCLR", "--model.decoupled", "true"],
+    "MoCo": ["--model", "MoCo", "--model.queue_size", "2048"],
+    "MoCo3": ["--model", "MoCo", "--model.version", "3"],
+    "NNCLR": ["--model", "NNCLR", "--model.queue_size", "2048"],
+    "BYOL": ["--model", "BYOL", "--model.momentum", "0.97"],
+    "SimSiam": ["--model", "SimSiam"],
+    "BarlowTwins": ["--model", "BarlowTwins"],
+    "VICReg": ["--model", "VICReg"],
+    "DINO": ["--model", "DINO"],
+    "DeepCluster": ["--model", "DeepCluster"],
+    "SwAV": ["--model", "SwAV"],
+}
+
+
+def lightning(*arguments: str) -> None:
+    """Run our command."""
+    subprocess.run([sys.executable, "-m", "ssl_lightning", *arguments], cwd=ROOT, check=True)
+
+
+def checkpoint(name: str) -> Path:
+    """Return where a method's weights are."""
+    return RUNS / name / "checkpoints" / "last.ckpt"
+
+
+def train(name: str) -> None:
+    """Fit one method, or go on with it, or leave it if it is done."""
+    done = RUNS / name / "seconds"
+    if done.exists():
+        return
+    begun = time.monotonic()
+    resume = ["--ckpt_path", str(checkpoint(name))] if checkpoint(name).exists() else []
+    lightning("fit", "-c", CONFIG, *SETTINGS[name], "--folder", str(RUNS / name), *resume)
+    done.write_text(f"{time.monotonic() - begun:.0f}")
+
+
+def images_per_second(name: str, steps: int = 30) -> float:
+    """Return the speed of training: the median over the steps of a short fit."""
+    code = Path(__file__).read_text().partition('CLOCK = """')[2].partition('"""')[0]
+    environment = {**os.environ, "SPEED_FILE": str(RUNS / "speed.json")}
+    command = ["fit", "-c", CONFIG, *SETTINGS[name], "--folder", str(RUNS / "speed"), "--trainer.callbacks=null"]
+    command += ["--trainer.max_steps", str(steps), "--trainer.enable_checkpointing", "false"]
+    command += ["--trainer.limit_val_batches", "0", "--trainer.enable_progress_bar", "false"]
+    subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, check=True, env=environment)
+    return 128 / statistics.median(json.loads((RUNS / "speed.json").read_text())[5:])
+
+
+CLOCK = """
+import json, os, sys, time
+import lightning as L
+from ssl_lightning.__main__ import main
+from ssl_lightning.methods import SSLMethod
+times, last = [], [0.0]
+def end(self, *_):
+    now = time.perf_counter()
+    times.append(now - last[0])
+    last[0] = now
+SSLMethod.on_train_batch_end = end
+status = main(sys.argv[1:])
+json.dump(times, open(os.environ["SPEED_FILE"], "w"))
+sys.exit(status)
+"""
+
+
+def table(names: list[str], speeds: dict[str, float]) -> str:
+    """Write the table in Markdown."""
+    with (RUNS / "results.csv").open() as file:
+        rows: list[dict[str, str]] = list(csv.DictReader(file))
+    lines = [
+        "| method | family | kNN % | above untrained | linear % | RankMe | LiDAR | images/s |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+
+    def of(subject: str) -> dict[str, float]:
+        return {
+            row["metric"] if row["protocol"] == "rank" else row["protocol"]: float(row["value"])
+            for row in rows
+            if row["checkpoint"] == subject
+        }
+
+    untrained = of("untrained")["knn"]
+    for name in ["pixels", "untrained", *names]:
+        found = of(str(checkpoint(name).relative_to(ROOT)) if name in SETTINGS else name)
+        lift = f"{100 * (found['knn'] - untrained):+.1f}" if name in SETTINGS else ""
+        rank = [f"{found[key]:.1f}" if key in found else "" for key in ("rankme", "lidar")]
+        speed = f"{speeds[name]:.0f}" if name in speeds else ""
+        cells = [name, FAMILIES.get(name, ""), f"{100 * found['knn']:.1f}", lift, f"{100 * found['linear']:.1f}", *rank]
+        lines.append("| " + " | ".join([*cells, speed]) + " |")
+    return "\n".join(lines)
+
+
+def settings_table(names: list[str]) -> str:
+    """Say what each method was given beyond the protocol."""
+    return "\n".join(f"- {name}: `{' '.join(SETTINGS[name])}`" for name in names)
+
+
+def main() -> None:
+    """Train, judge, time, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", default=",".join(SETTINGS), help="which, with commas")
+    parser.add_argument("--no-speed", action="store_true", help="leave the speeds as they are")
+    options = parser.parse_args()
+    names: list[str] = options.methods.split(",")
+    for name in names:
+        train(name)
+    paths = [str(checkpoint(name).relative_to(ROOT)) for name in names]
+    lightning(
+        "evaluate", "untrained", "pixels", *paths, "--backbone", "ConvNet", *DATA, "--protocols", "knn,linear,rank",
+        "--fractions", "1.0", "--results", str(RUNS / "results.csv"),
+    )  # fmt: skip
+    stored: Any = RUNS / "speeds.json"
+    speeds: dict[str, float] = json.loads(stored.read_text()) if stored.exists() else {}
+    if not options.no_speed:
+        for name in names:
+            speeds[name] = images_per_second(name)
+            stored.write_text(json.dumps(speeds))
+    import torch
+
+    minutes = sum(int((RUNS / name / "seconds").read_text()) for name in names) / 60
+    text = __doc__.split("\n\n", 1)[1]
+    TABLE.write_text(
+        f"# The methods, side by side\n\n{text}\n{table(names, speeds)}\n\n"
+        f"{os.cpu_count()} cores, no GPU, torch {torch.__version__.split('+')[0]}, {datetime.date.today()}; training took "
+        f"{minutes:.0f} minutes in all. The images are JPEG copies of CIFAR-10, so pixels differ slightly from the "
+        f"official ones. SupCon and TripletLabels see the labels of the 10,000 training images.\n\n"
+        f"Beyond the protocol:\n\n{settings_table(names)}\n"
+    )
+    print(TABLE.read_text())
+
+
+if __name__ == "__main__":
+    main()

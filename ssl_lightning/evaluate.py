@@ -1,0 +1,421 @@
+"""The command `evaluate`: how good a finished encoder is, on any data set, in one table that grows."""
+
+import copy
+import csv
+import datetime
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone, describe
+from ssl_lightning.classifier import Classifier, describe_briefly, load_backbone
+from ssl_lightning.cli import Parser, load_plugins, quieten, say
+from ssl_lightning.data.base import ImageData, Images
+from ssl_lightning.evaluation import knn_accuracy, lidar, linear_probe, rankme
+from ssl_lightning.mistakes import meant
+from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.seeding import derive_generator
+from ssl_lightning.views import CleanView, RandomView, SimCLRViews
+
+PROTOCOLS = ("knn", "linear", "finetune", "rank")
+KEY = ("checkpoint", "data", "protocol", "fraction", "metric", "seed")
+COLUMNS = (*KEY, "method", "backbone", "labels", "value", "seconds", "date")
+UNTRAINED, PIXELS = "untrained", "pixels"
+
+Row = dict[str, str]
+
+
+class Subject(NamedTuple):
+    """What is judged.
+
+    Attributes:
+        name: The checkpoint's path, or `untrained` or `pixels`.
+        method: Name of the pretraining's class, or empty.
+        backbone: The encoder; null for raw pixels.
+        clean: uint8 images to what the encoder was trained on.
+        channels: Of its input.
+    """
+
+    name: str
+    method: str
+    backbone: Backbone | None
+    clean: nn.Module
+    channels: int
+
+
+class Adapted(nn.Module):
+    """Gives gray images the three channels of a colour backbone, before a transform.
+
+    Args:
+        transform: uint8 images, and perhaps a generator, to what a backbone takes.
+        channels: That it takes.
+    """
+
+    def __init__(self, transform: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.transform, self.channels = transform, channels
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Any:
+        """Transform images `(N, C, H, W)`, with C expanded."""
+        if images.shape[1] == 1 < self.channels:
+            images = images.expand(-1, self.channels, -1, -1)
+        return self.transform(images, generator)
+
+
+def load_subject(name: str, backbone: Backbone | None, data: ImageData) -> Subject:
+    """Open a checkpoint, or make a baseline.
+
+    Args:
+        name: Path of a checkpoint, `untrained` or `pixels`.
+        backbone: For `untrained`.
+        data: That it will be judged on.
+
+    Returns:
+        The subject.
+
+    Raises:
+        ValueError: If it cannot be opened, or does not take the data's images.
+    """
+    if name == PIXELS:
+        return Subject(name, "", None, CleanView(), data.channels)
+    if name == UNTRAINED:
+        if backbone is None:
+            raise ValueError("`untrained` needs `--backbone`, such as `--backbone ConvNet`: whose random weights?")
+        return Subject(name, "", copy.deepcopy(backbone), CleanView(), data.channels)
+    loaded = load_backbone(name, None)
+    saved = torch.load(name, map_location="cpu", weights_only=True)
+    channels = int(loaded.init_args.get("channels", data.channels))
+    if data.channels != channels and data.channels != 1:
+        raise ValueError(
+            f"`{name}` takes images of {channels} channel(s) and `{type(data).__name__}` has {data.channels}; give data "
+            f"of {channels}, for a folder by `--data.channels {channels}`."
+        )
+    return Subject(name, saved.get("method", ""), loaded, CleanView(**saved.get("clean", {})), channels)
+
+
+def fraction_of(targets: Tensor, indices: Tensor, fraction: float, num_classes: int, seed: int) -> Tensor:
+    """Choose a fraction of the labelled samples, of each class alike, at least one.
+
+    Args:
+        targets: Of the whole training part `(N,)`; -1 where unlabelled.
+        indices: Positions to choose from `(M,)`.
+        fraction: In (0, 1].
+        num_classes: Number of classes.
+        seed: A smaller fraction is a part of a larger one with the same seed.
+
+    Returns:
+        Positions, in order.
+
+    Example:
+        >>> fraction_of(torch.tensor([0, 0, 0, 1, 1, -1]), torch.arange(6), 0.4, 2, seed=0).shape
+        torch.Size([2])
+    """
+    chosen = []
+    for label in range(num_classes):
+        mine = indices[targets[indices] == label]
+        count = min(len(mine), max(1, round(fraction * len(mine))))
+        chosen.append(mine[torch.randperm(len(mine), generator=derive_generator(seed, "labels", label))[:count]])
+    return torch.cat(chosen).sort().values
+
+
+class Judge:
+    """Applies the protocols to one subject on one data set; embeddings are computed once, when first needed.
+
+    Args:
+        subject: To be judged.
+        data: Set up for `fit` and `test`.
+        settings: Of the command.
+    """
+
+    def __init__(self, subject: Subject, data: ImageData, settings: Any) -> None:
+        self.subject, self.data, self.settings = subject, data, settings
+        self.fabric = L.Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
+        self._rows: dict[str, Tensor] = {}
+        assert data.train_images is not None
+        assert data.test_images is not None
+        self.train, self.test = data.train_images, data.test_images
+        self.labelled = data.train_indices[self.train.targets[data.train_indices] >= 0]
+        self.tested = (self.test.targets >= 0).nonzero()[:, 0]
+        unlabelled = data.num_classes < 2 or not len(self.labelled) or not len(self.tested)
+        if unlabelled and set(settings.protocols) != {"rank"}:
+            raise ValueError(
+                f"`{type(data).__name__}` has no labels to judge by in its training or its test part; only `--protocols "
+                "rank` needs none."
+            )
+
+    def embed(self, images: Images, indices: Tensor, what: str, transform: nn.Module | None = None) -> Tensor:
+        """Embed some images, on the device, in evaluation mode.
+
+        Args:
+            images: The data set.
+            indices: Which `(M,)`.
+            what: For the progress bar.
+            transform: uint8 batch and its indices' generator to what the backbone takes; null for the clean view.
+
+        Returns:
+            `(M, d)`, float32, on the CPU.
+        """
+        view = Adapted(transform or self.subject.clean, self.subject.channels)
+        net = self.subject.backbone
+        if net is not None:
+            net = net.to(self.fabric.device).eval()
+        parts = []
+        loader = self.data.evaluation_loader(images, indices)
+        with torch.inference_mode(), self.fabric.autocast():
+            for batch in track(loader, what, transient=True, disable=not sys.stderr.isatty()):
+                ready = view(batch.input.to(self.fabric.device))
+                parts.append((ready.flatten(1) if net is None else net(ready)).float().cpu())
+        return torch.cat(parts)
+
+    def rows(self, part: str) -> Tensor:
+        """Return the embeddings of the labelled training images (`train`) or of the test images (`test`)."""
+        if part not in self._rows:
+            images, indices = (self.train, self.labelled) if part == "train" else (self.test, self.tested)
+            self._rows[part] = self.embed(images, indices, f"embedding the {part} part")
+        return self._rows[part]
+
+    def knn(self) -> Iterator[tuple[float, str, float, int]]:
+        """Yield fraction, metric, value and number of labels of the kNN accuracy."""
+        value = knn_accuracy(
+            self.rows("test"), self.test.targets[self.tested], self.rows("train"), self.train.targets[self.labelled],
+            self.data.num_classes, self.settings.k, self.settings.temperature,
+        )  # fmt: skip
+        yield 1.0, "accuracy", value, len(self.labelled)
+
+    def linear(self) -> Iterator[tuple[float, str, float, int]]:
+        """Yield the same of the linear probe, for each fraction of the labels."""
+        for fraction, chosen in self._fractions():
+            rows = self.rows("train")[torch.isin(self.labelled, chosen)]
+            value = linear_probe(
+                rows, self.train.targets[chosen], self.rows("test"), self.test.targets[self.tested],
+                self.data.num_classes, self.settings.seed,
+            )  # fmt: skip
+            yield fraction, "accuracy", value, len(chosen)
+
+    def finetune(self) -> Iterator[tuple[float, str, float, int]]:
+        """Yield the same of fine-tuning, after its last step."""
+        if self.subject.backbone is None:
+            return
+        channels = self.subject.channels
+        for fraction, chosen in self._fractions():
+            L.seed_everything(self.settings.seed, verbose=False)
+            views = RandomView(crop_scale=(0.5, 1), flip=0.5 * (self.data.channels > 1), jitter=(0, 0, 0, 0), grayscale=0)
+            views.clean = self.subject.clean  # type: ignore[assignment]
+            model = Classifier(
+                self.data.num_classes, copy.deepcopy(self.subject.backbone), views=Adapted(views, channels),
+                clean=Adapted(self.subject.clean, channels), channels_last=self.data.channels > 1,
+                optimizer=OptimizerSpec("adamw", self.settings.lr, weight_decay=1e-2, warmup=0.1),
+            )  # fmt: skip
+            trainer = L.Trainer(
+                max_steps=self.settings.steps, accelerator=self.settings.accelerator, devices=1,
+                precision=self.settings.precision, logger=False, enable_checkpointing=False,
+                enable_model_summary=False, enable_progress_bar=sys.stderr.isatty(), limit_val_batches=0,
+            )  # fmt: skip
+            trainer.fit(model.train(), self.data.training_loader(self.train, chosen, self.settings.steps))
+            loader = self.data.evaluation_loader(self.test, self.tested)
+            result = trainer.test(model, loader, verbose=False)[0]
+            yield fraction, "accuracy", float(result["test/accuracy"]), len(chosen)
+
+    def rank(self) -> Iterator[tuple[float, str, float, int]]:
+        """Yield RankMe of the test images, and LiDAR of views of training images."""
+        indices = torch.arange(len(self.test))
+        rows = self.rows("test") if len(self.tested) == len(indices) else self.embed(self.test, indices, "embedding")
+        yield 1.0, "rankme", rankme(rows), 0
+        if self.subject.backbone is None:
+            return
+        count = min(self.settings.lidar_images, len(self.data.train_indices))
+        some = self.data.train_indices[torch.linspace(0, len(self.data.train_indices) - 1, count).long()]
+        views = SimCLRViews(count=1)
+        views.view.clean = self.subject.clean  # type: ignore[assignment]
+        made = [self.embed(self.train, some, "embedding views", _Seeded(views, i)) for i in range(self.settings.views)]
+        yield 1.0, "lidar", lidar(torch.stack(made, dim=1)), 0
+
+    def _fractions(self) -> Iterator[tuple[float, Tensor]]:
+        for fraction in self.settings.fractions:
+            yield fraction, fraction_of(
+                self.train.targets, self.labelled, fraction, self.data.num_classes, self.settings.seed
+            )
+
+
+class _Seeded(nn.Module):
+    """The n-th view of each image, the same for any batch size: each image draws from a generator of its own."""
+
+    def __init__(self, views: nn.Module, number: int) -> None:
+        super().__init__()
+        self.views, self.number, self.done = views, number, 0
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        parts = []
+        for image in images:
+            parts.append(self.views(image[None], derive_generator("lidar", self.number, self.done))[0])
+            self.done += 1
+        return torch.cat(parts)
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a results file; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if rows and set(rows[0]) != set(COLUMNS):
+        raise ValueError(f"`results={path}` has other columns than ours; give another file.")
+    return rows
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """Add rows to a results file, in place of those with the same key; never half a file."""
+    merged = {tuple(row[key] for key in KEY): row for row in [*read(path), *rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(merged.values())
+    with _replacing(path.with_suffix(".md")) as file:
+        file.write(markdown(list(merged.values())))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Any]:
+    scratch = path.with_name(path.name + ".part")
+    with scratch.open("w", newline="") as file:
+        yield file
+    os.replace(scratch, path)
+
+
+def markdown(rows: list[Row]) -> str:
+    """Return one table: a line for each checkpoint and data set, a column for each protocol and fraction."""
+    titles: dict[tuple[str, str, float], str] = {}
+    for row in rows:
+        fraction = float(row["fraction"])
+        share = f" {100 * fraction:g} %" if row["protocol"] in ("linear", "finetune") else ""
+        name = {"rankme": "RankMe", "lidar": "LiDAR"}.get(row["metric"], {"knn": "kNN"}.get(row["protocol"], row["protocol"]))
+        titles[(row["protocol"], row["metric"], fraction)] = name + share
+    order = sorted(titles, key=lambda key: (PROTOCOLS.index(key[0]), key[1] != "rankme", key[2]))
+    lines = [["checkpoint", "method", "backbone", "data", *(titles[key] for key in order)]]
+    lines.append(["---", "---", "---", "---", *("---:" for _ in order)])
+    subjects = dict.fromkeys((row["checkpoint"], row["method"], row["backbone"], row["data"]) for row in rows)
+    for subject in subjects:
+        cells = {
+            (row["protocol"], row["metric"], float(row["fraction"])): row
+            for row in rows
+            if (row["checkpoint"], row["method"], row["backbone"], row["data"]) == subject
+        }
+        lines.append([*subject, *(_cell(cells.get(key)) for key in order)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return f"{100 * float(row['value']):.1f}" if row["metric"] == "accuracy" else f"{float(row['value']):.1f}"
+
+
+def describe_data(data: ImageData) -> str:
+    """Name a data set so that two folders, or two limits, are not taken for one."""
+    root = f" {Path(data.root).name}" if type(data).__name__ == "ImageFolder" else ""  # type: ignore[attr-defined]
+    return f"{type(data).__name__}{root}" + (f", {data.limit} images" if data.limit else "")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names or ("",):
+        if name not in PROTOCOLS:
+            raise ValueError(f"`protocols`: there is no `{name}`{meant(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}.")
+    return names
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"`fractions={text}` must be numbers above 0 and up to 1, with commas: 0.01,0.1,1.0.")
+    return shares
+
+
+def parser() -> Parser:
+    """Return the command's options."""
+    options = Parser(
+        "ssl-lightning evaluate", allow_abbrev=False, description="Judge encoders on the test part of a data set."
+    )
+    options.add_argument("checkpoints", nargs="+", type=str, help="files, or `untrained` or `pixels` for baselines")
+    options.add_subclass_arguments(ImageData, "data", required=True, help="what to judge on")
+    options.add_subclass_arguments(Backbone, "backbone", required=False, help="of `untrained`")
+    options.add_argument("--protocols", type=str, default=",".join(PROTOCOLS), help="any of " + ", ".join(PROTOCOLS))
+    options.add_argument("--fractions", type=str, default="0.01,0.1,1.0", help="of the labels, for linear and finetune")
+    options.add_argument("--k", type=int, default=200, help="neighbours of kNN")
+    options.add_argument("--temperature", type=float, default=0.1, help="of their weights")
+    options.add_argument("--steps", type=int, default=1000, help="of fine-tuning")
+    options.add_argument("--lr", type=float, default=1e-3, help="of fine-tuning (AdamW, cosine)")
+    options.add_argument("--lidar_images", type=int, default=500, help="images that LiDAR looks at")
+    options.add_argument("--views", type=int, default=20, help="views of each")
+    options.add_argument("--seed", type=int, default=0, help="of label subsets and fine-tuning")
+    options.add_argument("--accelerator", type=str, default="auto")
+    options.add_argument("--precision", type=str, default="32-true", help="such as bf16-mixed")
+    options.add_argument("--results", type=str, default="runs/evaluate/results.csv", help="the table, which grows")
+    options.link_arguments("data.channels", "backbone.init_args.channels", apply_on="instantiate")
+    options.link_arguments("data.image_size", "backbone.init_args.image_size", apply_on="instantiate")
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    """Judge, and write the table.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ValueError: For a mistake in the options, the checkpoints or the data.
+    """
+    quieten()
+    load_plugins()
+    options = parser()
+    settings = options.parse_args(arguments)
+    protocols, fractions = _names(settings.protocols), _shares(settings.fractions)
+    for name, least in (("k", 1), ("steps", 1), ("lidar_images", 2), ("views", 2)):
+        if settings[name] < least:
+            raise ValueError(f"`{name}={settings[name]}` must be at least {least}.")
+    L.seed_everything(settings.seed, verbose=False)
+    built = options.instantiate_classes(settings)
+    settings.protocols, settings.fractions = protocols, fractions
+    data: ImageData = built.data
+    data.setup("fit")
+    data.setup("test")
+    path = Path(settings.results)
+    subjects = [load_subject(name, built.get("backbone"), data) for name in settings.checkpoints]
+    for subject in subjects:
+        judge = Judge(subject, data, settings)
+        for protocol in settings.protocols:
+            _run(judge, protocol, path)
+    say(path.with_suffix(".md").read_text().rstrip())
+    say(f"table: {path}, {path.with_suffix('.md')}")
+    return 0
+
+
+def _run(judge: Judge, protocol: str, path: Path) -> None:
+    subject, begun = judge.subject, time.monotonic()
+    found: Callable[[], Iterator[tuple[float, str, float, int]]] = getattr(judge, protocol)
+    for fraction, metric, value, labels in found():
+        row = {
+            "checkpoint": subject.name, "data": describe_data(judge.data), "protocol": protocol,
+            "fraction": f"{fraction:g}", "metric": metric, "seed": str(judge.settings.seed), "method": subject.method,
+            "backbone": describe_briefly(describe(subject.backbone)) if subject.backbone is not None else "",
+            "labels": str(labels), "value": f"{value:.6g}", "seconds": f"{time.monotonic() - begun:.1f}",
+            "date": datetime.date.today().isoformat(),
+        }  # fmt: skip
+        write(path, [row])
+        begun = time.monotonic()
