@@ -44,9 +44,11 @@ SETTINGS: dict[str, list[str]] = {
     "SimSiam": ["--model", "SimSiam"],
     "BarlowTwins": ["--model", "BarlowTwins"],
     "VICReg": ["--model", "VICReg"],
-    "DINO": ["--model", "DINO"],
-    "DeepCluster": ["--model", "DeepCluster"],
-    "SwAV": ["--model", "SwAV"],
+    "DINO": ["--model", "DINO", "--model.momentum", "0.97", "--model.outputs", "256"],
+    "DeepCluster": [
+        "--model", "DeepCluster", "--model.every_n_epochs", "4", "--model.views", "SimCLRViews", "--model.views.count", "2",
+    ],
+    "SwAV": ["--model", "SwAV", "--model.prototypes", "100", "--model.queue_size", "512", "--model.queue_start", "0.5"],
 }
 
 
@@ -136,10 +138,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", default=",".join(SETTINGS), help="which, with commas")
     parser.add_argument("--no-speed", action="store_true", help="leave the speeds as they are")
+    parser.add_argument("--only-train", action="store_true", help="leave judging and the table to a later call")
     options = parser.parse_args()
     names: list[str] = options.methods.split(",")
     for name in names:
         train(name)
+    if options.only_train:
+        return
     paths = [str(checkpoint(name).relative_to(ROOT)) for name in names]
     lightning(
         "evaluate", "untrained", "pixels", *paths, "--backbone", "ConvNet", *DATA, "--protocols", "knn,linear,rank",

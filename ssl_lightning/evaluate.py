@@ -234,31 +234,27 @@ class Judge:
             return
         count = min(self.settings.lidar_images, len(self.data.train_indices))
         some = self.data.train_indices[torch.linspace(0, len(self.data.train_indices) - 1, count).long()]
-        views = SimCLRViews(count=1)
-        views.view.clean = self.subject.clean  # type: ignore[assignment]
-        made = [self.embed(self.train, some, "embedding views", _Seeded(views, i)) for i in range(self.settings.views)]
-        yield 1.0, "lidar", lidar(torch.stack(made, dim=1)), 0
+        yield 1.0, "lidar", lidar(self._views(self.train.__getitems__(some.tolist()).input)), 0
+
+    def _views(self, images: Tensor) -> Tensor:
+        """Embed random views of images `(n, C, H, W)`, a view of all at a time, as `(n, views, d)`."""
+        view = SimCLRViews(count=1).view
+        view.clean = self.subject.clean  # type: ignore[assignment]
+        seeded = Adapted(view, self.subject.channels)
+        net: Any = self.subject.backbone
+        net = net.to(self.fabric.device).eval()
+        made = []
+        with torch.inference_mode(), self.fabric.autocast():
+            for number in range(self.settings.views):
+                generator = derive_generator(self.settings.seed, "lidar", number)
+                made.append(net(seeded(images.to(self.fabric.device), generator)).float().cpu())
+        return torch.stack(made, dim=1)
 
     def _fractions(self) -> Iterator[tuple[float, Tensor]]:
         for fraction in self.settings.fractions:
             yield fraction, fraction_of(
                 self.train.targets, self.labelled, fraction, self.data.num_classes, self.settings.seed
             )
-
-
-class _Seeded(nn.Module):
-    """The n-th view of each image, the same for any batch size: each image draws from a generator of its own."""
-
-    def __init__(self, views: nn.Module, number: int) -> None:
-        super().__init__()
-        self.views, self.number, self.done = views, number, 0
-
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        parts = []
-        for image in images:
-            parts.append(self.views(image[None], derive_generator("lidar", self.number, self.done))[0])
-            self.done += 1
-        return torch.cat(parts)
 
 
 def read(path: Path) -> list[Row]:

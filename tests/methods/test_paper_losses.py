@@ -158,7 +158,7 @@ def dino(method: Any, views: list[Tensor], batch: Batch) -> Tensor:
 
 def sinkhorn(scores: Tensor) -> Tensor:
     """Rows of samples sum to one, columns of prototypes are evenly filled, by three alternations."""
-    q = (scores / 0.05).exp()
+    q = (scores / 0.03).exp()
     for _ in range(3):
         q = q / q.sum(0, keepdim=True) / q.shape[1]
         q = q / q.sum(1, keepdim=True) / q.shape[0]
