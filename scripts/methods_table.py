@@ -46,7 +46,14 @@ SETTINGS: dict[str, list[str]] = {
     "VICReg": ["--model", "VICReg"],
     "DINO": ["--model", "DINO", "--model.momentum", "0.97", "--model.outputs", "256"],
     "DeepCluster": [
-        "--model", "DeepCluster", "--model.every_n_epochs", "4", "--model.views", "SimCLRViews", "--model.views.count", "2",
+        "--model",
+        "DeepCluster",
+        "--model.every_n_epochs",
+        "4",
+        "--model.views",
+        "SimCLRViews",
+        "--model.views.count",
+        "2",
     ],
     "SwAV": ["--model", "SwAV", "--model.prototypes", "100", "--model.queue_size", "512", "--model.queue_start", "0.5"],
 }
@@ -162,8 +169,8 @@ def main() -> None:
     text = __doc__.split("\n\n", 1)[1]
     TABLE.write_text(
         f"# The methods, side by side\n\n{text}\n{table(names, speeds)}\n\n"
-        f"{os.cpu_count()} cores, no GPU, torch {torch.__version__.split('+')[0]}, {datetime.date.today()}; training took "
-        f"{minutes:.0f} minutes in all. The images are JPEG copies of CIFAR-10, so pixels differ slightly from the "
+        f"{os.cpu_count()} cores, no GPU, torch {torch.__version__.split('+')[0]}, {datetime.date.today()}; "
+        f"training took {minutes:.0f} minutes in all. The images are JPEG copies of CIFAR-10, so pixels differ slightly from the "
         f"official ones. SupCon and TripletLabels see the labels of the 10,000 training images.\n\n"
         f"Beyond the protocol:\n\n{settings_table(names)}\n"
     )

@@ -102,7 +102,7 @@ class Torchvision(Backbone):
     Parameter names are torchvision's, without those of the classifier.
 
     Args:
-        name: As `torchvision.models.list_models(module=torchvision.models)` gives it: resnet50, vit_b_16, convnext_tiny.
+        name: As `torchvision.models.list_models(module=torchvision.models)` gives it, such as convnext_tiny.
         pretrained: Start from torchvision's weights, which are downloaded once.
         channels: Of the input; linked from the data on the command line.
         image_size: Side of the input in pixels, which vision transformers must know; linked from the data.
@@ -116,7 +116,9 @@ class Torchvision(Backbone):
         super().__init__(name=name, pretrained=False, channels=channels, image_size=image_size)
         _require_name(name, torchvision.models.list_models(module=torchvision.models), "torchvision.models")
         if pretrained and channels != 3:
-            raise ValueError(f"`pretrained=true` needs `channels=3`, got {channels}: the weights are for colour images.")
+            raise ValueError(
+                f"`pretrained=true` needs `channels=3`, got {channels}: the weights are for colour images."
+            )
         sized = {"image_size": image_size} if name.startswith("vit_") else {}
         try:
             self.net = torchvision.models.get_model(name, weights="DEFAULT" if pretrained else None, **sized)
@@ -131,7 +133,9 @@ class Torchvision(Backbone):
         self.feature_dim = head.in_features
         self.net.set_submodule(path, nn.Identity())
         if channels != 3:
-            path, first = next((path, layer) for path, layer in self.net.named_modules() if isinstance(layer, nn.Conv2d))
+            path, first = next(
+                (path, layer) for path, layer in self.net.named_modules() if isinstance(layer, nn.Conv2d)
+            )
             self.net.set_submodule(path, _with_channels(first, channels))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -153,9 +157,7 @@ class Timm(Backbone):
         ValueError: If timm is not installed, has no such network, or its weights cannot be had.
     """
 
-    def __init__(
-        self, name: str, pretrained: bool = False, channels: int = 3, image_size: int | None = None
-    ) -> None:
+    def __init__(self, name: str, pretrained: bool = False, channels: int = 3, image_size: int | None = None) -> None:
         super().__init__(name=name, pretrained=False, channels=channels, image_size=image_size)
         try:
             import timm
@@ -163,7 +165,10 @@ class Timm(Backbone):
             raise ValueError('`Timm` needs timm: `pip install "ssl-lightning[timm]"`.') from error
         _require_name(name.partition(".")[0], timm.list_models(), "timm")
         options: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
-        if image_size is not None and "img_size" in timm.create_model(name, pretrained=False).__init__.__code__.co_varnames:
+        if (
+            image_size is not None
+            and "img_size" in timm.create_model(name, pretrained=False).__init__.__code__.co_varnames
+        ):
             options["img_size"] = image_size
         try:
             self.net = timm.create_model(name, pretrained=pretrained, **options)
@@ -186,7 +191,9 @@ def _require_name(name: str, names: Iterable[str], where: str) -> None:
     if name not in names:
         near = difflib.get_close_matches(name, names, 3)
         meant = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ValueError(f"`name={name}` is no network of {where}{meant} ({len(names)} names: `{where}.list_models()`).")
+        raise ValueError(
+            f"`name={name}` is no network of {where}{meant} ({len(names)} names: `{where}.list_models()`)."
+        )
 
 
 def _offline(name: str, cache: str, error: Exception) -> str:

@@ -86,7 +86,7 @@ def nearest(rows: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     """
     norms = centroids.pow(2).sum(dim=1)
     parts = []
-    for part in rows.split(max(1, 2**22 // len(centroids))):  # a product of 16 MiB at a time stays in cache
+    for part in torch.split(rows, max(1, 2**22 // len(centroids))):  # a product of 16 MiB at a time stays in cache
         parts.append((norms - 2 * part @ centroids.T).min(dim=1))
     distances = torch.cat([part.values for part in parts]) + rows.pow(2).sum(dim=1)
     return distances.clamp(min=0), torch.cat([part.indices for part in parts])

@@ -96,8 +96,8 @@ def load_subject(name: str, backbone: Backbone | None, data: ImageData) -> Subje
     channels = int(loaded.init_args.get("channels", data.channels))
     if data.channels != channels and data.channels != 1:
         raise ValueError(
-            f"`{name}` takes images of {channels} channel(s) and `{type(data).__name__}` has {data.channels}; give data "
-            f"of {channels}, for a folder by `--data.channels {channels}`."
+            f"`{name}` takes images of {channels} channel(s) and `{type(data).__name__}` has {data.channels}; give "
+            f"data of {channels}, for a folder by `--data.channels {channels}`."
         )
     return Subject(name, saved.get("method", ""), loaded, CleanView(**saved.get("clean", {})), channels)
 
@@ -148,8 +148,8 @@ class Judge:
         unlabelled = data.num_classes < 2 or not len(self.labelled) or not len(self.tested)
         if unlabelled and set(settings.protocols) != {"rank"}:
             raise ValueError(
-                f"`{type(data).__name__}` has no labels to judge by in its training or its test part; only `--protocols "
-                "rank` needs none."
+                f"`{type(data).__name__}` has no labels to judge by in its training or its test part; only "
+                "`--protocols rank` needs none."
             )
 
     def embed(self, images: Images, indices: Tensor, what: str, transform: nn.Module | None = None) -> Tensor:
@@ -208,7 +208,9 @@ class Judge:
         channels = self.subject.channels
         for fraction, chosen in self._fractions():
             L.seed_everything(self.settings.seed, verbose=False)
-            views = RandomView(crop_scale=(0.5, 1), flip=0.5 * (self.data.channels > 1), jitter=(0, 0, 0, 0), grayscale=0)
+            views = RandomView(
+                crop_scale=(0.5, 1), flip=0.5 * (self.data.channels > 1), jitter=(0, 0, 0, 0), grayscale=0
+            )
             views.clean = self.subject.clean  # type: ignore[assignment]
             model = Classifier(
                 self.data.num_classes, copy.deepcopy(self.subject.backbone), views=Adapted(views, channels),
@@ -252,8 +254,9 @@ class Judge:
 
     def _fractions(self) -> Iterator[tuple[float, Tensor]]:
         for fraction in self.settings.fractions:
-            yield fraction, fraction_of(
-                self.train.targets, self.labelled, fraction, self.data.num_classes, self.settings.seed
+            yield (
+                fraction,
+                fraction_of(self.train.targets, self.labelled, fraction, self.data.num_classes, self.settings.seed),
             )
 
 
@@ -294,7 +297,9 @@ def markdown(rows: list[Row]) -> str:
     for row in rows:
         fraction = float(row["fraction"])
         share = f" {100 * fraction:g} %" if row["protocol"] in ("linear", "finetune") else ""
-        name = {"rankme": "RankMe", "lidar": "LiDAR"}.get(row["metric"], {"knn": "kNN"}.get(row["protocol"], row["protocol"]))
+        name = {"rankme": "RankMe", "lidar": "LiDAR"}.get(
+            row["metric"], {"knn": "kNN"}.get(row["protocol"], row["protocol"])
+        )
         titles[(row["protocol"], row["metric"], fraction)] = name + share
     order = sorted(titles, key=lambda key: (PROTOCOLS.index(key[0]), key[1] != "rankme", key[2]))
     lines = [["checkpoint", "method", "backbone", "data", *(titles[key] for key in order)]]
@@ -326,7 +331,9 @@ def _names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in names or ("",):
         if name not in PROTOCOLS:
-            raise ValueError(f"`protocols`: there is no `{name}`{meant(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}.")
+            raise ValueError(
+                f"`protocols`: there is no `{name}`{meant(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}."
+            )
     return names
 
 

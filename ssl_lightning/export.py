@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ssl_lightning.backbones import Backbone, ConvNet, ResNet, Timm, Torchvision, describe
+from ssl_lightning.backbones import Backbone, ResNet, Timm, Torchvision, describe
 from ssl_lightning.classifier import describe_briefly, load_backbone
 from ssl_lightning.mistakes import meant
 
@@ -66,7 +66,7 @@ def head_name(backbone: Backbone) -> str:
         import torchvision
 
         net = torchvision.models.get_model(backbone.init_args["name"], weights=None)
-        return [name for name, layer in net.named_modules() if isinstance(layer, nn.Linear)][-1]
+        return str([name for name, layer in net.named_modules() if isinstance(layer, nn.Linear)][-1])
     if isinstance(backbone, Timm):
         return str(backbone.net.default_cfg.get("classifier") or "head")
     return "head"
@@ -173,7 +173,9 @@ def export(network: Network, about: dict[str, Any], formats: list[str], folder: 
             got = _WRITERS[name](network, about, images, path)
         differences[str(path)] = float((got - wanted).abs().max())
         if not differences[str(path)] <= TOLERANCE * max(1.0, float(wanted.abs().max())):
-            raise ValueError(f"{path}: outputs differ by {differences[str(path)]:.2g} from the checkpoint's; do not use it.")
+            raise ValueError(
+                f"{path}: outputs differ by {differences[str(path)]:.2g} from the checkpoint's; do not use it."
+            )
     return differences
 
 
@@ -216,7 +218,7 @@ def _write_onnx(network: Network, about: dict[str, Any], images: Tensor, path: P
     small = images[:1]
     with torch.inference_mode():
         wanted = network(images)
-        (got,) = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"images": small.numpy()})  # type: ignore[misc]
+        (got,) = onnx.reference.ReferenceEvaluator(str(path)).run(None, {"images": small.numpy()})
     return torch.cat([torch.from_numpy(got), wanted[1:]])  # onnx's own evaluator is slow: one image is enough
 
 
@@ -245,14 +247,18 @@ def main(arguments: list[str]) -> int:
     formats = [name.strip() for name in options.to.split(",") if name.strip()]
     for name in formats or [""]:
         if name not in FORMATS:
-            raise ValueError(f"`to`: there is no format `{name}`{meant(name, FORMATS)}; there are {', '.join(FORMATS)}.")
+            raise ValueError(
+                f"`to`: there is no format `{name}`{meant(name, FORMATS)}; there are {', '.join(FORMATS)}."
+            )
     network, about = open_checkpoint(options.checkpoint)
     path = Path(options.checkpoint)
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     folder = Path(options.folder) if options.folder else run / "export"
     note = folder / "checkpoint.txt"
     if note.exists() and note.read_text() != str(path.resolve()):
-        raise ValueError(f"`folder={folder}` holds the export of {note.read_text()}; give another folder, or delete it.")
+        raise ValueError(
+            f"`folder={folder}` holds the export of {note.read_text()}; give another folder, or delete it."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(str(path.resolve()))
     print(f"{describe_briefly(describe(network.backbone))}, {'with' if network.head is not None else 'without'} a head")

@@ -30,7 +30,5 @@ def without_bias(module: nn.Module) -> nn.Module:
     """Remove the bias of every linear layer in a module, in place."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            layer.bias = None
+            layer.register_parameter("bias", None)
     return module
-
-

@@ -38,7 +38,8 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
         A scalar.
 
     Reference:
-        A. van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, arXiv 1807.03748, Eq. 4.
+        A. van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, arXiv 1807.03748,
+        Eq. 4.
 
     Example:
         >>> info_nce(torch.eye(2), torch.eye(2), temperature=1.0)  # log(1 + exp(-1))

@@ -61,7 +61,7 @@ def test_torchvision_features_are_what_its_classifier_gets(name: str) -> None:
     backbone = Torchvision(name, image_size=64).eval()
     net = torchvision.models.get_model(name, **({"image_size": 64} if name.startswith("vit") else {})).eval()
     path, head = [(path, layer) for path, layer in net.named_modules() if isinstance(layer, torch.nn.Linear)][-1]
-    own = {key: value for key, value in backbone.net.state_dict().items()}
+    own = dict(backbone.net.state_dict().items())
     net.load_state_dict({**net.state_dict(), **own}, strict=True)
     seen: list[torch.Tensor] = []
     net.get_submodule(path).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -92,7 +92,10 @@ def test_timm_vision_transformer_takes_the_datas_size() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Torchvision("resnet81"), r"`name=resnet81` is no network of torchvision.models; did you mean resnet18"),
+        (
+            lambda: Torchvision("resnet81"),
+            r"`name=resnet81` is no network of torchvision.models; did you mean resnet18",
+        ),
         (lambda: Timm("resnet188"), r"`name=resnet188` is no network of timm; did you mean resnet18"),
         (lambda: Torchvision("vit_b_16", image_size=33), r"`vit_b_16` cannot be built for `image_size=33`"),
         (lambda: Torchvision("resnet18", pretrained=True, channels=1), r"`pretrained=true` needs `channels=3`, got 1"),

@@ -50,7 +50,7 @@ def test_inertia_is_near_the_optimum_on_a_tiny_set() -> None:
     best = torch.inf
     for sides in itertools.product([0, 1], repeat=7):
         side = torch.tensor([0, *sides])
-        if 0 < side.sum():
+        if side.sum() > 0:
             best = min(best, sum(float((rows[side == c] - rows[side == c].mean(0)).pow(2).sum()) for c in (0, 1)))
     assert min(kmeans(rows, 2, generator(seed)).inertia for seed in range(10)) == pytest.approx(best, rel=1e-4)
 

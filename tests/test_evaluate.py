@@ -33,7 +33,18 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_one_table_for_all_protocols(checkpoint: Path, command: Any, tmp_path: Path) -> None:
-    quick = ["--data", "Digits", "--steps", "3", "--lidar_images", "20", "--views", "3", "--results", tmp_path / "r.csv"]
+    quick = [
+        "--data",
+        "Digits",
+        "--steps",
+        "3",
+        "--lidar_images",
+        "20",
+        "--views",
+        "3",
+        "--results",
+        tmp_path / "r.csv",
+    ]
     status, out = command("evaluate", checkpoint, *quick)
     assert status == 0, out
     found = {(row["protocol"], row["fraction"], row["metric"]): row for row in rows_of(tmp_path / "r.csv")}
@@ -127,7 +138,10 @@ def test_gray_images_for_a_colour_backbone(command: Any, tmp_path: Path, trainer
         (["no.ckpt", "--data", "Digits"], "`checkpoint=no.ckpt` is no file"),
         (["untrained", "--data", "Digits"], "`untrained` needs `--backbone`"),
         (["pixels", "--data", "Digits", "--protocols", "knn,liner"], "there is no `liner` (did you mean `linear`?)"),
-        (["pixels", "--data", "Digits", "--fractions", "0.1,7"], "`fractions=0.1,7` must be numbers above 0 and up to 1"),
+        (
+            ["pixels", "--data", "Digits", "--fractions", "0.1,7"],
+            "`fractions=0.1,7` must be numbers above 0 and up to 1",
+        ),
         (["pixels", "--data", "Digits", "--k", "0"], "`k=0` must be at least 1"),
         (["pixels", "--data", "Digit"], "did you mean `Digits`"),
         (["pixels", "--data", "Digits", "--protocol", "knn"], "there is no option `--protocol`"),

@@ -86,7 +86,9 @@ def test_weights_have_torchvisions_names(save: Any, command: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: ResNet(), lambda: Timm("resnet18"), lambda: Torchvision("mobilenet_v3_small")], ids=["rn", "t", "m"]
+    "make",
+    [lambda: ResNet(), lambda: Timm("resnet18"), lambda: Torchvision("mobilenet_v3_small")],
+    ids=["rn", "t", "m"],
 )
 def test_a_classifiers_head_goes_along(make: Any, save: Any, command: Any) -> None:
     path, classifier = save(Classifier(7, make()))
@@ -168,7 +170,7 @@ def test_missing_onnx_names_the_extra(save: Any, command: Any, monkeypatch: pyte
 def test_active_rounds_models_export(save: Any) -> None:
     """A checkpoint of an active round is a Classifier's."""
     path, classifier = save(Classifier(Digits.num_classes, ConvNet(width=4), dropout=0.3))
-    network, about = open_checkpoint(str(path))
+    network, _about = open_checkpoint(str(path))
     backbone: Backbone = network.backbone
     assert isinstance(backbone, ConvNet)
     images = torch.randn(2, 1, 8, 8)

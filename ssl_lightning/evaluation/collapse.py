@@ -4,7 +4,6 @@ import math
 from typing import Any, Literal, get_args
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -52,8 +51,8 @@ def diagnose(std: float, rank: float, dim: int, min_std: float = 0.05, min_rank:
         The state.
 
     Reference:
-        L. Jing, P. Vincent, Y. LeCun, Y. Tian, Understanding Dimensional Collapse in Contrastive Self-Supervised Learning,
-        ICLR 2022, arXiv 2110.09348.
+        L. Jing, P. Vincent, Y. LeCun, Y. Tian, Understanding Dimensional Collapse in Contrastive Self-Supervised
+        Learning, ICLR 2022, arXiv 2110.09348.
 
     Example:
         >>> diagnose(0.8, 40, 128), diagnose(0.8, 4, 128), diagnose(0.01, 40, 128)
@@ -65,28 +64,29 @@ def diagnose(std: float, rank: float, dim: int, min_std: float = 0.05, min_rank:
 
 
 _REMEDIES = {
-    "complete collapse": "all images point almost the same way. Look at what should prevent it (negatives, stop-gradient, "
-    "centring, variance), or lower the learning rate",
-    "dimensional collapse": "images differ in few directions only. Try stronger views, a larger batch, a wider projector, or "
-    "less weight decay",
+    "complete collapse": "all images point almost the same way. Look at what should prevent it (negatives, "
+    "stop-gradient, centring, variance), or lower the learning rate",
+    "dimensional collapse": "images differ in few directions only. Try stronger views, a larger batch, a wider projector, "
+    "or less weight decay",
 }
 
 
 class CollapseMonitor(L.Callback):
-    """Watches the embedding of clean validation images, and says in words when its state changes.
+    """Watches embeddings and projections of clean validation images, and says in words when their state changes.
 
-    Logs `val/embedding_std`, `val/effective_rank` and `val/rankme`, and `val/collapse`: 0 healthy, 1 dimensional
-    collapse, 2 complete collapse.
+    Logs `val/embedding_std`, `val/effective_rank` and `val/rankme` of the backbone's embedding, `val/projection_std`
+    and `val/projection_rank` of the projector's output, where a collapse shows first, and `val/collapse`, the worse of the
+    two: 0 healthy, 1 dimensional collapse, 2 complete collapse.
 
     Args:
         min_std: As for `diagnose`.
-        min_rank: As for `diagnose`, a fraction of the embedding's size.
+        min_rank: As for `diagnose`, a fraction of the embedding's size; projections are judged by 3 dimensions alone.
         limit: Look at so many validation samples at most, in each process.
     """
 
     def __init__(self, min_std: float = 0.05, min_rank: float = 0.05, limit: int = 2048) -> None:
         self.min_std, self.min_rank, self.limit = min_std, min_rank, limit
-        self.state: State = "healthy"
+        self.states: dict[str, State] = {}
         self._rows: list[Rows] = []
 
     def on_validation_batch_end(
@@ -100,29 +100,34 @@ class CollapseMonitor(L.Callback):
     ) -> None:
         """Keep the embeddings."""
         if not trainer.sanity_checking and sum(len(rows["index"]) for rows in self._rows) < self.limit:
-            keep_embeddings(self, self._rows, outputs, batch)
+            keep_embeddings(self, self._rows, outputs, batch, ("embedding", "projection"))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Measure, log, and tell of a change."""
         if trainer.sanity_checking:
             return
-        embeddings = gather(joined(self._rows)).get("embedding")  # in every process, also in one without samples
+        rows = gather(joined(self._rows))  # in every process, also in one without samples
         self._rows.clear()
-        if embeddings is None:
+        levels = []
+        for what, least in (("embedding", self.min_rank), ("projection", 0.0)):
+            if what not in rows:
+                continue
+            std, rank, dim = spread(rows[what]), effective_rank(rows[what]), rows[what].shape[1]
+            module.log_dict(
+                {f"val/{what}_std": std, "val/effective_rank" if what == "embedding" else f"val/{what}_rank": rank}
+            )
+            state = diagnose(std, rank, dim, self.min_std, least)
+            self._tell(what, state, f"std {std:.3f} (1 is even), {rank:.1f} of {dim} dimensions in use", trainer)
+            levels.append(get_args(State).index(state))
+        if levels:
+            module.log_dict({"val/rankme": rankme(rows["embedding"]), "val/collapse": float(max(levels))})
+
+    def _tell(self, what: str, state: State, numbers: str, trainer: L.Trainer) -> None:
+        before = self.states.get(what, "healthy")
+        self.states[what] = state
+        if state == before:
             return
-        std, rank, dim = spread(embeddings), effective_rank(embeddings), embeddings.shape[1]
-        before, self.state = self.state, diagnose(std, rank, dim, self.min_std, self.min_rank)
-        level = float(get_args(State).index(self.state))
-        module.log_dict(
-            {
-                "val/embedding_std": std, "val/effective_rank": rank, "val/rankme": rankme(embeddings),
-                "val/collapse": level,
-            }
-        )  # fmt: skip
-        numbers = f"std {std:.3f} (1 is even), {rank:.1f} of {dim} dimensions in use"
-        if self.state == before:
-            return
-        if self.state == "healthy":
-            rank_zero_warn(f"epoch {trainer.current_epoch}: the embedding is healthy again: {numbers}.")
+        if state == "healthy":
+            rank_zero_warn(f"epoch {trainer.current_epoch}: the {what} is healthy again: {numbers}.")
         else:
-            rank_zero_warn(f"epoch {trainer.current_epoch}: {self.state}: {_REMEDIES[self.state]}. Now: {numbers}.")
+            rank_zero_warn(f"epoch {trainer.current_epoch}: {state} of the {what}: {_REMEDIES[state]}. Now: {numbers}.")

@@ -1,5 +1,6 @@
 """Weighted k-nearest-neighbour accuracy of an embedding."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -145,7 +146,9 @@ class KNN(L.Callback):
         module.log(f"{part}/knn_accuracy", accuracy, prog_bar=True, rank_zero_only=False, sync_dist=False)
 
 
-def keep_embeddings(callback: Callback, store: list[Rows], outputs: Any, batch: Batch) -> None:
+def keep_embeddings(
+    callback: Callback, store: list[Rows], outputs: Any, batch: Batch, names: Sequence[str] = ("embedding",)
+) -> None:
     """Append a step's embeddings and targets to a callback's store, on the CPU.
 
     Args:
@@ -153,6 +156,7 @@ def keep_embeddings(callback: Callback, store: list[Rows], outputs: Any, batch: 
         store: Appended to.
         outputs: Of the module's step.
         batch: Of the same step.
+        names: Which outputs to keep, those that are there.
 
     Raises:
         ValueError: If the module's step returns no embedding.
@@ -163,6 +167,5 @@ def keep_embeddings(callback: Callback, store: list[Rows], outputs: Any, batch: 
             f"every SSLMethod "
             "does; remove the callback."
         )
-    store.append(
-        {"index": batch.index.cpu(), "target": batch.target.cpu(), "embedding": outputs["embedding"].float().cpu()}
-    )
+    kept = {key: outputs[key].float().cpu() for key in names if key in outputs}
+    store.append({"index": batch.index.cpu(), "target": batch.target.cpu(), **kept})

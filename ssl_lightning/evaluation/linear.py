@@ -72,7 +72,7 @@ def _fit(rows: Tensor, targets: Tensor, num_classes: int, decay: float) -> tuple
         return loss
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
 
 

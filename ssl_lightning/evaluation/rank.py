@@ -58,8 +58,8 @@ def rankme(embeddings: Tensor) -> float:
 def lidar(embeddings: Tensor, delta: float = 1e-4) -> float:
     r"""LiDAR: how many directions tell images from one another more than views of one image differ.
 
-    With every image a class and its views the samples, the covariance :math:`\Sigma_b` of the images' means and the mean
-    covariance :math:`\Sigma_w` of the views around them, it is the exponential of the entropy of the eigenvalues of
+    With every image a class and its views the samples, the covariance :math:`\Sigma_b` of the images' means and the
+    mean covariance :math:`\Sigma_w` of the views around them, it is the exponential of the entropy of the eigenvalues of
 
     .. math:: \Sigma_w^{-1/2}\, \Sigma_b\, \Sigma_w^{-1/2}, \qquad \Sigma_w \leftarrow \Sigma_w + \delta I
 
@@ -74,8 +74,8 @@ def lidar(embeddings: Tensor, delta: float = 1e-4) -> float:
         ValueError: If there are fewer than two images or views.
 
     Reference:
-        V. Thilak et al., LiDAR: Sensing Linear Probing Performance in Joint Embedding SSL Architectures, ICLR 2024, arXiv
-        2312.04000, Eq. 4 to 8.
+        V. Thilak et al., LiDAR: Sensing Linear Probing Performance in Joint Embedding SSL Architectures, ICLR 2024,
+        arXiv 2312.04000, Eq. 4 to 8.
 
     Example:
         >>> images = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])  # on two axes

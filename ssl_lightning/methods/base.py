@@ -113,7 +113,7 @@ class SSLMethod(L.LightningModule, ABC):
         """Do what a method does after each step of the optimizer, as moving its teacher."""
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Return a CPU generator for this step: a function of seed, purpose, epoch and batch, the same on every rank."""
+        """Return a CPU generator: a function of seed, purpose, epoch and batch, the same on every rank."""
         return derive_generator(self._seed, purpose, *(position(self)[:2] if self._trainer else ()))
 
     @property
@@ -122,8 +122,13 @@ class SSLMethod(L.LightningModule, ABC):
         return float(self.trainer.estimated_stepping_batches) if self._trainer else math.inf
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Embed clean images, for the callbacks that judge the embedding."""
-        return {"embedding": self.embed(batch.input)}
+        """Embed clean images, and project them where there is a projector, for the callbacks that judge."""
+        embedding = self.embed(batch.input)
+        projector = getattr(self, "projector", None)
+        if projector is None:
+            return {"embedding": embedding}
+        with full_precision(embedding):
+            return {"embedding": embedding, "projection": projector(embedding.float())}
 
     test_step = validation_step
 
@@ -136,7 +141,7 @@ class SSLMethod(L.LightningModule, ABC):
         return configure_optimizers(self, self.optimizer_spec)  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what others need to use the backbone without the config: architecture, normalisation, and whose it is."""
+        """Note what others need to use the backbone without the config: architecture, normalisation, method."""
         checkpoint["backbone"] = describe(self.backbone)
         checkpoint["method"] = type(self).__name__
         if isinstance(self.clean, CleanView):

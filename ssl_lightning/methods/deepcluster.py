@@ -61,8 +61,8 @@ class DeepCluster(SSLMethod):
         self.save_hyperparameters(ignore=["backbone", "views", "clean"])
         if clusters < 2 or every_n_epochs < 1 or pca_dim < 1:
             raise ValueError(
-                f"`clusters={clusters}` must be at least 2, `every_n_epochs={every_n_epochs}` and `pca_dim={pca_dim}` at "
-                "least 1."
+                f"`clusters={clusters}` must be at least 2, `every_n_epochs={every_n_epochs}` and `pca_dim={pca_dim}` "
+                "at least 1."
             )
         self.clusters, self.every_n_epochs, self.pca_dim, self.engine = clusters, every_n_epochs, pca_dim, engine
         self.head = nn.Linear(backbone.feature_dim, clusters)
@@ -103,7 +103,9 @@ class DeepCluster(SSLMethod):
     def _data(self) -> Any:
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
-            raise ValueError("`DeepCluster` needs `trainer.fit(method, datamodule=...)`: it looks at all training images.")
+            raise ValueError(
+                "`DeepCluster` needs `trainer.fit(method, datamodule=...)`: it looks at all training images."
+            )
         return data
 
     def _cluster(self, epoch: int) -> None:
@@ -124,7 +126,7 @@ class DeepCluster(SSLMethod):
         before, self.assignments = self.assignments, torch.full((len(targets),), -1)
         self.assignments[rows["index"]] = found
         known = targets[rows["index"]] >= 0
-        self._news = {"clusters_used": float(len(found.unique()))}
+        self._news = {"clusters_used": float(len(set(found.tolist())))}
         if len(before):
             self._news["nmi_previous"] = nmi(before[rows["index"]], found)
         if known.any():

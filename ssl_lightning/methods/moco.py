@@ -22,7 +22,8 @@ class MoCo(SSLMethod):
 
     Version 2 takes the negatives from a queue of the last keys, so that they need no large batch (Eq. 1):
 
-    .. math:: L = -\log \frac{\exp(q \cdot k_+ / \tau)}{\exp(q \cdot k_+ / \tau) + \sum_{k \in queue} \exp(q \cdot k / \tau)}
+    .. math:: L = -\log \frac{\exp(q \cdot k_+ / \tau)}{\exp(q \cdot k_+ / \tau) + \sum_{k \in queue}
+        \exp(q \cdot k / \tau)}
 
     Version 3 takes the other keys of the batch, puts a predictor on the queries and scales by :math:`2 \tau`. Both
     views are queries and keys in turn.

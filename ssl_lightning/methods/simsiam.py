@@ -30,8 +30,8 @@ class SimSiam(SSLMethod):
         kwargs: As for `SSLMethod`.
 
     Reference:
-        X. Chen, K. He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv 2011.10566. Heads are lightly's,
-        narrower by default than the paper's 2048.
+        X. Chen, K. He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv 2011.10566. Heads are
+        lightly's, narrower by default than the paper's 2048.
     """
 
     def __init__(

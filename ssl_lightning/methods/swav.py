@@ -31,8 +31,8 @@ class SwAV(SSLMethod):
         views: The first two are large crops; null for `MultiCropViews`.
         prototypes: Columns of C.
         temperature: :math:`\tau`.
-        epsilon: Of the Sinkhorn-Knopp iteration: smaller makes codes sharper; 0.05 in the paper, whose code advises 0.03
-            where the loss does not fall.
+        epsilon: Of the Sinkhorn-Knopp iteration: smaller makes codes sharper; 0.05 in the paper, whose code advises
+            0.03 where the loss does not fall.
         queue_size: Projections of the last batches that help to find the codes, where a batch is smaller than the
             number of prototypes; 0 for none.
         queue_start: Fraction of all steps before the queue is used.
@@ -44,8 +44,8 @@ class SwAV(SSLMethod):
         ValueError: If a number is out of its range.
 
     Reference:
-        M. Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, NeurIPS 2020, arXiv
-        2006.09882. Loss and heads are lightly's; its prototypes lose their bias, which the paper's have not. Prototypes
+        M. Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, NeurIPS 2020,
+        arXiv 2006.09882. Loss and heads are lightly's; its prototypes lose their bias, which the paper's have not. They
         are held fixed in the first epoch, as in the authors' code. Codes are found over all processes.
     """
 

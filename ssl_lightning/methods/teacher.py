@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Teacher(nn.Module):
-    r"""A copy of some modules, applied one after the other, that follows them: :math:`\xi \leftarrow m \xi + (1 - m) \theta`.
+    r"""A copy of some modules, applied in turn, that follows them: :math:`\xi \leftarrow m \xi + (1 - m) \theta`.
 
     Has no gradients. Batch-norm statistics are copied from the student, not averaged.
 
@@ -18,7 +18,8 @@ class Teacher(nn.Module):
         students: What to copy, first to last.
 
     Reference:
-        K. He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv 1911.05722, Eq. 2.
+        K. He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR 2020, arXiv 1911.05722,
+        Eq. 2.
 
     Example:
         >>> student = nn.Linear(1, 1, bias=False)
@@ -51,5 +52,5 @@ class Teacher(nn.Module):
 
 
 def momentum_at(step: int, total: float, start: float, end: float = 1.0) -> float:
-    """Return the momentum at a step: from `start` by a half cosine to `end`; `start` throughout if `total` is infinite."""
+    """Return the momentum at a step: a half cosine from `start` to `end`; `start` throughout if `total` is infinite."""
     return start if math.isinf(total) else cosine_schedule(min(step, int(total)), int(total), start, end)

@@ -31,9 +31,9 @@ class VICReg(SSLMethod):
         kwargs: As for `SSLMethod`.
 
     Reference:
-        A. Bardes, J. Ponce, Y. LeCun, VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning,
-        ICLR 2022, arXiv 2105.04906, Eq. 6, with the authors' code: the variance term is halved, and s is also divided by
-        the dimension. Variance and covariance are those of all processes' samples.
+        A. Bardes, J. Ponce, Y. LeCun, VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised
+        Learning, ICLR 2022, arXiv 2105.04906, Eq. 6, with the authors' code: the variance term is halved, and s is also
+        divided by the dimension. Variance and covariance are those of all processes' samples.
     """
 
     def __init__(

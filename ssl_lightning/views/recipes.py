@@ -52,8 +52,8 @@ class MultiCropViews(nn.Module):
         ValueError: If a number is out of its range.
 
     Reference:
-        M. Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, NeurIPS 2020, arXiv
-        2006.09882, section 3.3.
+        M. Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, NeurIPS 2020,
+        arXiv 2006.09882, section 3.3.
 
     Example:
         >>> views = MultiCropViews(local_count=3)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))

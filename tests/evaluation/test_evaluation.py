@@ -14,7 +14,7 @@ from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
 from ssl_lightning.evaluation import KNN, CollapseMonitor, OnlineLinearProbe, effective_rank, knn_accuracy, spread
 from ssl_lightning.evaluation.collapse import diagnose
-from ssl_lightning.methods import SimCLR, SimSiam
+from ssl_lightning.methods import SimCLR, SimSiam, VICReg
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.views import SimCLRViews
 
@@ -125,7 +125,11 @@ class Constant(Backbone):
 
 
 @pytest.mark.parametrize(
-    ("rank", "words"), [(0, "all images point almost the same way"), (2, r"dimensional collapse: .* Now: .* [12]\.\d of 8 dimensions in use")]
+    ("rank", "words"),
+    [
+        (0, "all images point almost the same way"),
+        (2, r"dimensional collapse of the embedding: .* Now: .* [12]\.\d of 8 dimensions in use"),
+    ],
 )
 def test_collapse_is_said_in_words(rank: int, words: str, trainer: Any) -> None:
     model = SimCLR(Constant(rank))
@@ -176,25 +180,27 @@ def test_a_change_of_state_is_said_once(trainer: Any) -> None:
         fit.fit(Changing(ConvNet(width=4)), datamodule=Digits(batch_size=64))
     said = [str(w.message) for w in caught if "collapse" in str(w.message) or "healthy" in str(w.message)]
     assert len(said) == 2
-    assert said[0].startswith("epoch 1: complete collapse")
+    assert said[0].startswith("epoch 1: complete collapse of the embedding")
     assert said[1].startswith("epoch 3: the embedding is healthy again")
 
 
-def test_simsiam_without_stop_gradient_collapses(trainer: Any) -> None:
-    """The paper's figure 2: the loss goes to -1 and the embedding to a point; with it, neither."""
-
-    def run(stop_gradient: bool) -> tuple[float, float]:
-        L.seed_everything(0, verbose=False)
-        model = SimSiam(
-            ConvNet(width=16), SimCLRViews(flip=0), stop_gradient, projection_dim=64, hidden_dim=64,
-            optimizer=OptimizerSpec("sgd", lr=0.1),
-        )  # fmt: skip
-        fit = trainer(max_epochs=6, callbacks=[CollapseMonitor()])
-        fit.fit(model, datamodule=Digits(batch_size=128))
-        z = model.eval().projector(model.embed(model.clean(fit.datamodule.train_images.images)))
-        return float(fit.callback_metrics["train/loss"]), spread(z)
-
-    (healthy, even), (collapsed, point) = run(True), run(False)
-    assert collapsed < -0.98
-    assert healthy > -0.98
-    assert point < 0.5 * even
+@pytest.mark.parametrize(
+    ("make", "state"),
+    [
+        (lambda **kw: SimSiam(stop_gradient=True, hidden_dim=64, **kw), "healthy"),
+        (lambda **kw: SimSiam(stop_gradient=False, hidden_dim=64, **kw), "dimensional collapse"),
+        (lambda **kw: VICReg(variance=0.0, covariance=0.0, **kw), "complete collapse"),
+    ],
+    ids=["SimSiam", "SimSiam without stop-gradient", "VICReg, invariance alone"],
+)
+def test_trained_collapses_are_told_apart(make: Any, state: str, trainer: Any) -> None:
+    """What prevents a collapse is taken out, and the monitor says which one came."""
+    model = make(
+        backbone=ConvNet(width=16), views=SimCLRViews(flip=0, crop_scale=(0.4, 1)), projection_dim=64,
+        optimizer=OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4),
+    )  # fmt: skip
+    monitor = CollapseMonitor()
+    fit = trainer(max_epochs=60, check_val_every_n_epoch=60, callbacks=[monitor])
+    fit.fit(model, datamodule=Digits(batch_size=128))
+    assert monitor.states["projection"] == state
+    assert (float(fit.callback_metrics["val/collapse"]) > 0) == (state != "healthy")

@@ -147,7 +147,9 @@ def vicreg(method: Any, views: list[Tensor], batch: Batch) -> Tensor:
 
 def dino(method: Any, views: list[Tensor], batch: Batch) -> Tensor:
     s = [method.projector(method.backbone(view)).double() / 0.1 for view in views]
-    t = [((method.teacher(view).double() - method.criterion.center[0].double()) / 0.06).softmax(1) for view in views[:2]]
+    t = [
+        ((method.teacher(view).double() - method.criterion.center[0].double()) / 0.06).softmax(1) for view in views[:2]
+    ]
     losses = []
     for a in range(2):
         for b in range(len(views)):
@@ -208,7 +210,7 @@ CASES: dict[str, tuple[Callable[[ConvNet], SSLMethod], Formula, int]] = {  # met
 
 
 def prepared(name: str) -> tuple[SSLMethod, list[Tensor], Batch]:
-    """A method whose teacher differs from the student, in evaluation mode: batch norm would see another batch on two."""
+    """A method whose teacher differs from the student, in evaluation mode: batch norm would see other batches."""
     torch.manual_seed(1)
     make, _, count = CASES[name]
     method = make(ConvNet(width=4)).eval()
