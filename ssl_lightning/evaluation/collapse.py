@@ -66,8 +66,8 @@ def diagnose(std: float, rank: float, dim: int, min_std: float = 0.05, min_rank:
 _REMEDIES = {
     "complete collapse": "all images point almost the same way. Look at what should prevent it (negatives, "
     "stop-gradient, centring, variance), or lower the learning rate",
-    "dimensional collapse": "images differ in few directions only. Try stronger views, a larger batch, a wider projector, "
-    "or less weight decay",
+    "dimensional collapse": "images differ in few directions only. Try stronger views, a larger batch, a wider "
+    "projector, or less weight decay",
 }
 
 
@@ -75,8 +75,8 @@ class CollapseMonitor(L.Callback):
     """Watches embeddings and projections of clean validation images, and says in words when their state changes.
 
     Logs `val/embedding_std`, `val/effective_rank` and `val/rankme` of the backbone's embedding, `val/projection_std`
-    and `val/projection_rank` of the projector's output, where a collapse shows first, and `val/collapse`, the worse of the
-    two: 0 healthy, 1 dimensional collapse, 2 complete collapse.
+    and `val/projection_rank` of the projector's output, where a collapse shows first, and `val/collapse`, the worse of
+    the two: 0 healthy, 1 dimensional collapse, 2 complete collapse.
 
     Args:
         min_std: As for `diagnose`.

@@ -59,7 +59,7 @@ def lidar(embeddings: Tensor, delta: float = 1e-4) -> float:
     r"""LiDAR: how many directions tell images from one another more than views of one image differ.
 
     With every image a class and its views the samples, the covariance :math:`\Sigma_b` of the images' means and the
-    mean covariance :math:`\Sigma_w` of the views around them, it is the exponential of the entropy of the eigenvalues of
+    mean covariance :math:`\Sigma_w` of the views around them: the exponential of the entropy of the eigenvalues of
 
     .. math:: \Sigma_w^{-1/2}\, \Sigma_b\, \Sigma_w^{-1/2}, \qquad \Sigma_w \leftarrow \Sigma_w + \delta I
 

@@ -14,7 +14,7 @@ from support import ROOT, equal_weights
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Batch, Digits
-from ssl_lightning.methods import SimCLR, SSLMethod
+from ssl_lightning.methods import BYOL, DINO, NNCLR, DeepCluster, MoCo, SimCLR, SSLMethod, SwAV
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.views import SimCLRViews
 
@@ -95,7 +95,27 @@ def test_resumed_run_is_bit_equal(make: Any, step: int, after_epoch: bool, train
     path = tmp_path / "killed.ckpt"
     killed = run([Killer(step, path, after_epoch)], None)
     assert not equal_weights(killed, undisturbed)
-    assert equal_weights(run([], path), undisturbed)
+    resumed = run([], path)
+    assert equal_weights(resumed, undisturbed)
+    if isinstance(resumed, DeepCluster):
+        assert torch.equal(resumed.assignments, undisturbed.assignments)  # type: ignore[arg-type]
+
+
+def test_banks_teachers_centres_and_clusters_are_in_the_checkpoint(trainer: Any, tmp_path: Path) -> None:
+    """What a method remembers beyond its trained weights; lightly would leave the banks out."""
+    for make, keys in (
+        (lambda: MoCo(ConvNet(width=4)), ["criterion.memory_bank.bank", "criterion.memory_bank.bank_ptr", "teacher."]),
+        (lambda: NNCLR(ConvNet(width=4)), ["queue.bank", "queue.bank_ptr"]),
+        (lambda: SwAV(ConvNet(width=4)), ["queues.0.bank", "queues.1.bank_ptr", "prototypes."]),
+        (lambda: DINO(ConvNet(width=4)), ["criterion.center", "teacher."]),
+        (lambda: BYOL(ConvNet(width=4)), ["teacher."]),
+    ):
+        fit = trainer(max_steps=1)
+        fit.fit(make(), datamodule=Digits(batch_size=64))
+        fit.save_checkpoint(tmp_path / "m.ckpt")
+        saved = list(torch.load(tmp_path / "m.ckpt", weights_only=True)["state_dict"])
+        for key in keys:
+            assert any(name.startswith(key) for name in saved), key
 
 
 def test_model_checkpoint_and_last_resume(trainer: Any, tmp_path: Path) -> None:

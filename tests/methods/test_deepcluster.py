@@ -1,0 +1,160 @@
+"""The loop of DeepCluster: clusters, pseudo-labels, head, sampling; what is saved; and on two processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from support import ROOT
+
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.data import Digits
+from ssl_lightning.methods import DeepCluster, SimCLR
+from ssl_lightning.methods.deepcluster import nmi, whiten
+from ssl_lightning.optim import OptimizerSpec
+
+
+def test_whitening_is_scikit_learns() -> None:
+    rows = torch.randn(200, 12) @ torch.randn(12, 12)
+    reference = PCA(5, whiten=True).fit_transform(rows.double().numpy())
+    reference = torch.from_numpy(reference / np.linalg.norm(reference, axis=1, keepdims=True))
+    ours = whiten(rows, 5).double()
+    torch.testing.assert_close(ours @ ours.T, reference @ reference.T, rtol=1e-4, atol=1e-4)  # up to signs and order
+
+
+def test_whitening_leaves_out_dimensions_without_variance() -> None:
+    rows = torch.cat([torch.randn(50, 3), torch.zeros(50, 4)], dim=1)
+    assert whiten(rows, 6).shape == (50, 3)
+
+
+def test_nmi_of_equal_and_independent_partitions() -> None:
+    one = torch.arange(1000) % 4
+    assert nmi(one, (one + 1) % 4) == pytest.approx(1.0)
+    assert nmi(one, (torch.arange(1000) // 4) % 2) == pytest.approx(0.0, abs=1e-6)
+
+
+class Watch(L.Callback):
+    """Keeps what the method learnt from, and the head at the start and end of every epoch."""
+
+    def __init__(self) -> None:
+        self.clusters: list[torch.Tensor] = []
+        self.heads: list[torch.Tensor] = []
+        self.drawn: list[torch.Tensor] = []
+        self.metrics: list[dict[str, float]] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self.clusters.append(module.assignments.clone())
+            self.heads.append(module.head.weight.detach().clone())
+            self.drawn.append(torch.empty(0, dtype=torch.int64))
+        self.drawn[-1] = torch.cat([self.drawn[-1], module.assignments[batch.index]])
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
+        self.metrics.append({key: float(value) for key, value in trainer.callback_metrics.items()})
+
+
+@pytest.fixture
+def watched(trainer: Any) -> tuple[Watch, DeepCluster, Digits]:
+    watch, data = Watch(), Digits(batch_size=64)
+    model = DeepCluster(ConvNet(width=8), clusters=20, every_n_epochs=2, optimizer=OptimizerSpec(lr=3e-3))
+    trainer(max_epochs=4, callbacks=[watch]).fit(model, datamodule=data)
+    return watch, model, data
+
+
+def test_clusters_change_when_due_and_the_head_starts_afresh(watched: Any) -> None:
+    watch, model, data = watched
+    assert torch.equal(watch.clusters[0], watch.clusters[1])
+    assert not torch.equal(watch.clusters[1], watch.clusters[2])
+    assert torch.equal(watch.clusters[2], watch.clusters[3])
+    spreads = [float(head.std()) for head in watch.heads]
+    assert spreads[0] == pytest.approx(0.01, rel=0.2)
+    assert spreads[1] > 1.5 * spreads[0]
+    assert spreads[2] == pytest.approx(0.01, rel=0.2)
+    inside = torch.zeros(len(model.assignments), dtype=torch.bool)
+    inside[data.train_indices] = True
+    assert ((model.assignments >= 0) == inside).all()
+
+
+def test_every_cluster_is_drawn_alike(watched: Any) -> None:
+    """Whatever its size: the chi-squared statistic is that of even draws, which the sizes are far from."""
+    watch, _, data = watched
+    sizes = torch.bincount(watch.clusters[0][data.train_indices], minlength=20).float()
+    drawn = torch.bincount(watch.drawn[0], minlength=20).float()
+    expected = drawn.sum() / 20
+
+    def statistic(counts: torch.Tensor) -> float:
+        return float(((counts - expected) ** 2 / expected).sum())
+
+    assert statistic(drawn) < 44  # 19 degrees of freedom, p = 0.001
+    assert statistic(sizes / sizes.sum() * drawn.sum()) > 44
+
+
+def test_stability_and_labels_are_logged(watched: Any) -> None:
+    watch, _, _ = watched
+    assert 0.2 < watch.metrics[0]["train/nmi_labels"] <= 1
+    assert 0.2 < watch.metrics[2]["train/nmi_previous"] < 1
+    assert "train/nmi_previous" not in watch.metrics[0]
+    assert watch.metrics[0]["train/clusters_used"] == 20
+
+
+def test_the_checkpoint_holds_the_clusters(watched: Any, trainer: Any, tmp_path: Path) -> None:
+    _, model, _ = watched
+    model.trainer.save_checkpoint(tmp_path / "c.ckpt")
+    saved = torch.load(tmp_path / "c.ckpt", weights_only=True)
+    assert torch.equal(saved["clusters"]["assignments"], model.assignments)
+    assert saved["clusters"]["clustered_at"] == 2
+
+
+def test_it_learns_the_digits(trainer: Any) -> None:
+    """Its clusters agree with the labels better at the end than those of the untrained network."""
+    watch = Watch()
+    L.seed_everything(0, verbose=False)
+    model = DeepCluster(ConvNet(width=16), clusters=20, every_n_epochs=3, optimizer=OptimizerSpec(lr=3e-3))
+    trainer(max_epochs=13, callbacks=[watch]).fit(model, datamodule=Digits(batch_size=64))
+    found = [row["train/nmi_labels"] for row in watch.metrics]
+    assert found[12] > found[0] + 0.02
+
+
+def test_without_a_data_module_it_says_so(trainer: Any) -> None:
+    data = Digits()
+    data.setup("fit")
+    with pytest.raises(ValueError, match=r"`DeepCluster` needs `trainer.fit\(method, datamodule=...\)`"):
+        trainer(max_steps=1).fit(DeepCluster(ConvNet(width=4)), data.train_dataloader())
+
+
+def test_too_many_clusters_are_named(trainer: Any) -> None:
+    with pytest.raises(ValueError, match=r"`clusters=2000` exceeds the 1132 training images"):
+        trainer(max_steps=1).fit(DeepCluster(ConvNet(width=4), clusters=2000), datamodule=Digits())
+
+
+@pytest.mark.timeout(400)
+def test_two_processes_have_the_same_clusters(tmp_path: Path) -> None:
+    """Both learn from one clustering, else the averaged gradients would pull apart; the first is that of one process."""
+    assignments = []
+    for devices in ("1", "2"):
+        command = [
+            sys.executable, "-m", "ssl_lightning", "fit", "--data", "Digits", "--data.batch_size", "64", "--model",
+            "DeepCluster", "--model.backbone", "ConvNet", "--model.clusters", "20", "--model.every_n_epochs", "2",
+            "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--trainer.devices", devices,
+            "--trainer.strategy", "auto" if devices == "1" else "ddp", "--folder", str(tmp_path / devices),
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        saved = torch.load(tmp_path / devices / "checkpoints" / "last.ckpt", weights_only=True)
+        assignments.append(saved["clusters"]["assignments"])
+    assert torch.equal(*assignments)
+
+
+def test_other_methods_draw_as_before(trainer: Any) -> None:
+    """Only DeepCluster asks for groups."""
+    data = Digits(batch_size=64)
+    trainer(max_steps=1).fit(SimCLR(ConvNet(width=4)), datamodule=data)
+    indices = list(data.train_dataloader().sampler)  # type: ignore[arg-type]
+    assert len(set(indices)) == len(indices)

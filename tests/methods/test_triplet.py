@@ -1,0 +1,98 @@
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from ssl_lightning.backbones import Backbone, ConvNet
+from ssl_lightning.data import Batch, Digits
+from ssl_lightning.evaluation import KNN
+from ssl_lightning.methods import Triplet
+from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.views import SimCLRViews
+
+
+class Given(Backbone):
+    """The views are the embeddings."""
+
+    feature_dim = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.scale * images
+
+
+def same_of(positives: Any, rows: torch.Tensor, targets: list[int], **options: Any) -> torch.Tensor:
+    method = Triplet(Given(), positives=positives, projection_dim=0, **options)
+    index = torch.arange(len(rows) // 2).repeat(2)
+    distances = torch.cdist(rows, rows).pow(2)
+    return method._same(rows, distances, torch.tensor(targets).repeat(2), index)
+
+
+ROWS = torch.tensor([[0.0, 0], [0, 1], [9, 0], [9, 1]]).repeat(2, 1)  # two pairs of near images, two views each
+
+
+def test_positives_by_augmentation_are_the_own_views() -> None:
+    assert torch.equal(same_of("augmentation", ROWS, [0, 0, 0, 0]), torch.eye(4).repeat(2, 2).bool())
+
+
+def test_positives_by_label_leave_out_the_unlabelled() -> None:
+    same = same_of("labels", ROWS, [5, -1, 5, -1])
+    assert same[0].tolist() == [True, False, True, False] * 2
+    assert same[1].tolist() == [False, True, False, False] * 2
+
+
+def test_positives_by_neighbour_and_cluster_follow_the_embedding() -> None:
+    near = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]).repeat(2, 2).bool()
+    assert torch.equal(same_of("neighbours", ROWS, [0, 1, 2, 3], neighbours=2), near)
+    assert torch.equal(same_of("clusters", ROWS, [0, 1, 2, 3], clusters=2), near)
+
+
+@pytest.mark.parametrize("positives", ["augmentation", "labels", "neighbours", "clusters"])
+@pytest.mark.parametrize("negatives", ["random", "semi-hard", "hard"])
+def test_every_kind_trains_and_repeats(positives: Any, negatives: Any, trainer: Any) -> None:
+    losses = []
+    for _ in range(2):
+        L.seed_everything(2, verbose=False)
+        model = Triplet(ConvNet(width=4), positives=positives, negatives=negatives)
+        fit = trainer(max_steps=3)
+        fit.fit(model, datamodule=Digits(batch_size=64))
+        losses.append(float(fit.callback_metrics["train/loss"]))
+        assert 0 < fit.callback_metrics["train/active_triplets"] <= 1
+    assert losses[0] == losses[1] > 0
+
+
+def test_labels_make_a_better_embedding_than_none(trainer: Any) -> None:
+    found = {}
+    for positives in ("augmentation", "labels"):
+        L.seed_everything(0, verbose=False)
+        model = Triplet(
+            ConvNet(width=16), SimCLRViews(flip=0, crop_scale=(0.5, 1)), positives=positives, projection_dim=0,  # type: ignore[arg-type]
+            optimizer=OptimizerSpec(lr=3e-3),
+        )  # fmt: skip
+        fit = trainer(max_epochs=15, callbacks=[KNN(every_n_epochs=15)])
+        fit.fit(model, datamodule=Digits(batch_size=128))
+        found[positives] = float(fit.callback_metrics["val/knn_accuracy"])
+    assert found["labels"] > found["augmentation"]
+    assert found["labels"] > 0.95
+
+
+def test_a_triplet_in_order_has_no_loss() -> None:
+    """The two views of each image are equal, and images are opposite: 0 + 0.2 - 4 < 0."""
+    rows = torch.tensor([[1.0, 0], [-1, 0]])
+    step = Triplet(Given(), projection_dim=0).compute_loss([rows, rows], Batch(None, -torch.ones(2), torch.arange(2)))
+    assert float(step["loss"]) == 0.0
+
+
+def test_one_image_has_no_negative_and_no_loss() -> None:
+    rows = torch.ones(1, 2)
+    step = Triplet(Given(), projection_dim=0).compute_loss([rows, rows], Batch(None, -torch.ones(1), torch.arange(1)))
+    assert float(step["loss"].detach()) == 0.0
+
+
+def test_numbers_out_of_range_are_named() -> None:
+    with pytest.raises(ValueError, match=r"`margin=0` must be above 0"):
+        Triplet(ConvNet(), margin=0)
