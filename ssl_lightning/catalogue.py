@@ -81,7 +81,7 @@ def _first_sentence(text: str) -> str:
 
 
 def _paper(text: str) -> str:
-    numbers = re.findall(r"arXiv (\d{4}\.\d{4,5})", text)
+    numbers = re.findall(r"arXiv (\d{4}\.\d{4,5})", text.partition("Reference: ")[2] or text)
     if numbers:
         return f"arXiv {numbers[0]}"
     reference = re.search(r"Reference: (.+)", text)

@@ -46,8 +46,9 @@ def explain(message: str, parser: Any) -> str:
     if found := re.search(r"the following arguments are required: (\S+)", message):
         owners = re.findall(r"Problem with given class_path '([^']+)'", message)
         owner = f" of `{owners[-1].rpartition('.')[2]}`" if owners else ""
-        missing = f"{option}.{found[1]}" if option != "--" else found[1]
-        names = _names(f"--{found[1]}")
+        name = found[1].rstrip(",")  # several may be missing; the first is enough
+        missing = f"{option}.{name}" if option != "--" else name
+        names = _names(f"--{name}") if name in KINDS else []
         choose = f"; choose one of {', '.join(names)}" if names else ""
         return f"`{missing}`{owner} is required and missing{choose}."
     if found := re.search(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", message):
