@@ -12,6 +12,7 @@ CIFAR-10, so pixels differ slightly from the official ones; lightly reports the 
 
 import argparse
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--folder", default="runs/gpu_cifar10")
     options = parser.parse_args()
     quieten()
+    logging.getLogger("lightning.pytorch.trainer.connectors.checkpoint_connector").setLevel(logging.WARNING)
     L.seed_everything(0, verbose=False)
     gpu = torch.cuda.is_available()
     folder = Path(options.folder) / f"{options.method}-{options.batch}"
