@@ -53,7 +53,8 @@ class Stopwatch(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         """Save and stop where the time is up."""
-        if time.monotonic() - self.begun > self.limit and not trainer.should_stop:
+        left = trainer.global_step < trainer.estimated_stepping_batches
+        if left and time.monotonic() - self.begun > self.limit and not trainer.should_stop:
             trainer.save_checkpoint(self.path)
             trainer.should_stop = True
 

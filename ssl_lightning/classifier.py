@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from ssl_lightning.backbones import Backbone, build, describe
 from ssl_lightning.data.base import Batch
 from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
-from ssl_lightning.seeding import base_seed, derive_generator, derive_seed, position
+from ssl_lightning.seeding import base_seed, count_epoch, derive_generator, derive_seed, position
 from ssl_lightning.views import clean_view
 
 
@@ -144,6 +144,7 @@ class Classifier(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute and log cross-entropy and accuracy; unlabelled samples do not count."""
+        count_epoch(self.trainer)
         # dropout draws from the global generator: seeded by the step, a resumed run draws the same
         torch.manual_seed(derive_seed(self._seed, "dropout", *position(self)))
         loss = self._evaluate(batch, "train")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.data.base import Batch
 from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
-from ssl_lightning.seeding import base_seed, derive_generator, position
+from ssl_lightning.seeding import base_seed, count_epoch, derive_generator, position
 from ssl_lightning.views import CleanView, clean_view
 
 
@@ -99,6 +99,7 @@ class SSLMethod(L.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Step:
         """Compute and log the loss; stop where it is not finite."""
+        count_epoch(self.trainer)
         step = self.compute_loss(batch.input, batch)
         require_finite(step["loss"], self, batch_idx)
         self.log("train/loss", step["loss"], prog_bar=True, sync_dist=True, batch_size=len(batch.target))

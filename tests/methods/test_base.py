@@ -101,6 +101,30 @@ def test_resumed_run_is_bit_equal(make: Any, step: int, after_epoch: bool, train
         assert torch.equal(resumed.assignments, undisturbed.assignments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("make", [models()[0], models()[-1]])
+def test_stopped_and_resumed_at_every_step_is_bit_equal(make: Any, trainer: Any, tmp_path: Path) -> None:
+    """Also where a checkpoint of an epoch's last batch comes before one in the middle of the next."""
+    path = tmp_path / "killed.ckpt"
+
+    def run(callbacks: list[L.Callback]) -> tuple[L.LightningModule, int]:
+        L.seed_everything(3, verbose=False)
+        model, fit = make(), trainer(max_epochs=2, callbacks=callbacks)
+        try:
+            data = Digits(batch_size=256, val_size=200)  # 4 batches an epoch
+            fit.fit(model, datamodule=data, ckpt_path=path if path.exists() else None)
+        except Stop:
+            pass
+        return model, fit.global_step
+
+    undisturbed, steps = run([])
+    assert steps == 8
+    for step in range(1, 8):
+        assert run([Killer(step, path)])[1] == step
+    resumed, steps = run([])
+    assert steps == 8
+    assert equal_weights(resumed, undisturbed)
+
+
 def test_banks_teachers_centres_and_clusters_are_in_the_checkpoint(trainer: Any, tmp_path: Path) -> None:
     """What a method remembers beyond its trained weights; lightly would leave the banks out."""
     for make, keys in (
