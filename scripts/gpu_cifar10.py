@@ -129,7 +129,8 @@ def main() -> None:
     )  # fmt: skip
     trainer.fit(method, datamodule=data, ckpt_path=path if path.exists() else None, weights_only=False)
     if trainer.should_stop:
-        print(f"stopped in epoch {trainer.current_epoch + 1} of {options.epochs}; give the same command to go on")
+        steps = int(trainer.estimated_stepping_batches)
+        print(f"stopped after step {trainer.global_step} of {steps}; give the same command to go on")
         return
     trainer.save_checkpoint(path)
     result: Any = trainer.test(method, datamodule=data, verbose=False)[0]

@@ -262,6 +262,7 @@ def quieten() -> None:
     rank_zero_module.log.setLevel(logging.WARNING)  # whichever of the lightning packages was imported last
     for text in (
         ".*does not have many workers.*",
+        ".*your dataloader is not resumable.*",  # the data module is
         ".*isinstance.treespec, LeafSpec.*",
         ".*overridden `on_after_batch_transfer`.*",  # the module's hook is the one that is meant
         ".*smaller than the logging interval.*",

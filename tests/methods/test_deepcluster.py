@@ -135,7 +135,7 @@ def test_too_many_clusters_are_named(trainer: Any) -> None:
 
 @pytest.mark.timeout(400)
 def test_two_processes_have_the_same_clusters(tmp_path: Path) -> None:
-    """Both learn from one clustering, else the averaged gradients would pull apart; the first is that of one process."""
+    """The first clustering is that of one process, and both learn from it."""
     assignments = []
     for devices in ("1", "2"):
         command = [
