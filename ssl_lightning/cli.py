@@ -145,7 +145,9 @@ class CLI(LightningCLI):
         callbacks += kwargs.pop("callbacks", [])
         saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
         if self.subcommand == "fit" and not saves and config.enable_checkpointing is not False:
-            callbacks.append(ModelCheckpoint(self.folder / "checkpoints", save_top_k=0, save_last=True))
+            # not `save_last`: with `save_top_k=0` Lightning saves nothing before the fit ends
+            folder = self.folder / "checkpoints"
+            callbacks.append(ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False))
         kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
         kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)

@@ -47,7 +47,7 @@ def count_epoch(trainer: L.Trainer) -> None:
     """
     progress = trainer.fit_loop.epoch_progress
     for name in ("ready", "started"):
-        missing = progress.current.processed + 1 - getattr(progress.current, name)
+        missing = progress.current.processed + 1 - getattr(progress.current, name)  # type: ignore[attr-defined]
         if missing > 0:
             for counts in (progress.current, progress.total):
                 setattr(counts, name, getattr(counts, name) + missing)

@@ -1,11 +1,13 @@
 """The command line as its users meet it: what works, and what a mistake says."""
 
+import contextlib
 import csv
 import errno
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -307,3 +309,40 @@ def test_usage(command: Command) -> None:
     assert command()[0] == 0
     assert "ssl-lightning COMMAND" in command("--help")[1]
     assert command("--version")[1].strip() == "0.1.0"
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_fit_goes_on_from_its_last_epoch(tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
+    """There is a checkpoint after every epoch, not only at the end."""
+    fit = [
+        "fit",
+        "--data",
+        "Digits",
+        "--model",
+        "SimCLR",
+        "--model.backbone",
+        "ConvNet",
+        "--trainer.accelerator",
+        "cpu",
+    ]
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ssl_lightning", *endless], cwd=tmp_path, stdout=log, stderr=log
+        )
+        epoch = 0
+        while epoch < 2:
+            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(0.2)
+            with contextlib.suppress(Exception):  # it may be half written
+                epoch = torch.load(path, weights_only=True)["epoch"]
+        process.kill()
+        process.wait()
+    saved = torch.load(path, weights_only=True)
+    more = ["--folder", tmp_path / "run", "--ckpt_path", path, "--trainer.max_epochs", str(saved["epoch"] + 2)]
+    status, out = command(*fit, *more)
+    assert status == 0, out
+    assert torch.load(path, weights_only=True)["global_step"] == saved["global_step"] // (saved["epoch"] + 1) * (
+        saved["epoch"] + 2
+    )
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
