@@ -314,17 +314,8 @@ def test_usage(command: Command) -> None:
 @pytest.mark.timeout(240)
 def test_a_killed_fit_goes_on_from_its_last_epoch(tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
     """There is a checkpoint after every epoch, not only at the end."""
-    fit = [
-        "fit",
-        "--data",
-        "Digits",
-        "--model",
-        "SimCLR",
-        "--model.backbone",
-        "ConvNet",
-        "--trainer.accelerator",
-        "cpu",
-    ]
+    fit = ["fit", "--data", "Digits", "--model", "SimCLR", "--model.backbone", "ConvNet", "--trainer.accelerator=cpu"]
+    endless = [*fit, "--folder", str(tmp_path / "run"), "--trainer.max_epochs", "999"]
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
