@@ -6,6 +6,7 @@ two cores). Give it again after an interruption: it goes on where it was. Writes
 Protocol: configs/experiment/cifar10_methods.yaml, the same backbone, images, epochs, batch size and optimizer for all;
 `SETTINGS` says what else a method was given, chosen on the 1,000 validation images. Judged on CIFAR-10's 10,000 test
 images by `ssl-lightning evaluate`, last epoch. Images/s are measured afterwards, one method after the other.
+One seed: a difference of a point between methods says nothing.
 """
 
 import argparse
