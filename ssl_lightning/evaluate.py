@@ -2,6 +2,7 @@
 
 import copy
 import datetime
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -18,7 +20,8 @@ from ssl_lightning.classifier import Classifier, describe_briefly, load_backbone
 from ssl_lightning.cli import Parser, load_plugins, quieten, say
 from ssl_lightning.data.base import ImageData, Images
 from ssl_lightning.evaluation import knn_accuracy, lidar, linear_probe, rankme
-from ssl_lightning.experiments.results import PROTOCOLS, write
+from ssl_lightning.evaluation.knn import require_temperature
+from ssl_lightning.experiments.results import PROTOCOLS, markdown, read, write
 from ssl_lightning.mistakes import meant
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.seeding import derive_generator
@@ -92,6 +95,8 @@ def load_subject(name: str, backbone: Backbone | None, data: ImageData) -> Subje
             f"`{name}` takes images of {channels} channel(s) and `{type(data).__name__}` has {data.channels}; give "
             f"data of {channels}, for a folder by `--data.channels {channels}`."
         )
+    if "clean" not in saved:  # of a Classifier, or of a method with an evaluation transform of its own
+        rank_zero_warn(f"`{name}` does not say how its images were normalised; taken is the default of `CleanView`.")
     return Subject(name, saved.get("method", ""), loaded, CleanView(**saved.get("clean", {})), channels)
 
 
@@ -131,7 +136,7 @@ class Judge:
 
     def __init__(self, subject: Subject, data: ImageData, settings: Any) -> None:
         self.subject, self.data, self.settings = subject, data, settings
-        self.fabric = L.Fabric(accelerator=settings.accelerator, devices=1, precision=settings.precision)
+        self.fabric = _fabric(settings.accelerator, settings.precision)
         self._rows: dict[str, Tensor] = {}
         assert data.train_images is not None
         assert data.test_images is not None
@@ -145,19 +150,21 @@ class Judge:
                 "`--protocols rank` needs none."
             )
 
-    def embed(self, images: Images, indices: Tensor, what: str, transform: nn.Module | None = None) -> Tensor:
-        """Embed some images, on the device, in evaluation mode.
+    def embed(self, images: Images, indices: Tensor, what: str) -> Tensor:
+        """Embed some clean images, on the device, in evaluation mode.
 
         Args:
             images: The data set.
             indices: Which `(M,)`.
             what: For the progress bar.
-            transform: uint8 batch and its indices' generator to what the backbone takes; null for the clean view.
 
         Returns:
             `(M, d)`, float32, on the CPU.
+
+        Raises:
+            ValueError: If the encoder gives something else than finite numbers.
         """
-        view = Adapted(transform or self.subject.clean, self.subject.channels)
+        view = Adapted(self.subject.clean, self.subject.channels)
         net = self.subject.backbone
         if net is not None:
             net = net.to(self.fabric.device).eval()
@@ -167,7 +174,15 @@ class Judge:
             for batch in track(loader, what, transient=True, disable=not sys.stderr.isatty()):
                 ready = view(batch.input.to(self.fabric.device))
                 parts.append((ready.flatten(1) if net is None else net(ready)).float().cpu())
-        return torch.cat(parts)
+        return self._finite(torch.cat(parts))
+
+    def _finite(self, rows: Tensor) -> Tensor:
+        if not rows.isfinite().all():
+            raise ValueError(
+                f"`{self.subject.name}` embeds images as NaN or infinity; its training diverged, or "
+                f"`precision={self.settings.precision}` is too low: try 32-true."
+            )
+        return rows
 
     def rows(self, part: str) -> Tensor:
         """Return the embeddings of the labelled training images (`train`) or of the test images (`test`)."""
@@ -197,6 +212,7 @@ class Judge:
     def finetune(self) -> Iterator[tuple[float, str, float, int]]:
         """Yield the same of fine-tuning, after its last step."""
         if self.subject.backbone is None:
+            say(f"`{self.subject.name}` has no weights to fine-tune; left out")
             return
         channels = self.subject.channels
         for fraction, chosen in self._fractions():
@@ -233,17 +249,19 @@ class Judge:
 
     def _views(self, images: Tensor) -> Tensor:
         """Embed random views of images `(n, C, H, W)`, a view of all at a time, as `(n, views, d)`."""
-        view = SimCLRViews(count=1).view
-        view.clean = self.subject.clean  # type: ignore[assignment]
-        seeded = Adapted(view, self.subject.channels)
+        random = SimCLRViews(count=1).view
+        random.clean = self.subject.clean  # type: ignore[assignment]
+        seeded = Adapted(random, self.subject.channels)
         net: Any = self.subject.backbone
         net = net.to(self.fabric.device).eval()
         made = []
         with torch.inference_mode(), self.fabric.autocast():
             for number in range(self.settings.views):
                 generator = derive_generator(self.settings.seed, "lidar", number)
-                made.append(net(seeded(images.to(self.fabric.device), generator)).float().cpu())
-        return torch.stack(made, dim=1)
+                view = seeded(images.to(self.fabric.device), generator)
+                # the draw is of all at once and so independent of the batch size; the encoder's memory is not
+                made.append(torch.cat([net(part).float().cpu() for part in view.split(self.data.batch_size)]))
+        return self._finite(torch.stack(made, dim=1))
 
     def _fractions(self) -> Iterator[tuple[float, Tensor]]:
         for fraction in self.settings.fractions:
@@ -251,6 +269,16 @@ class Judge:
                 fraction,
                 fraction_of(self.train.targets, self.labelled, fraction, self.data.num_classes, self.settings.seed),
             )
+
+
+def _fabric(accelerator: str, precision: Any) -> L.Fabric:
+    try:
+        return L.Fabric(accelerator=accelerator, devices=1, precision=precision)
+    except Exception as error:  # Lightning raises many kinds for what is missing or misspelt
+        raise ValueError(
+            f"`accelerator={accelerator}` with `precision={precision}` cannot be had here: {error} Leave both out for "
+            "what there is."
+        ) from error
 
 
 def describe_data(data: ImageData) -> str:
@@ -266,7 +294,7 @@ def _names(text: str) -> tuple[str, ...]:
             raise ValueError(
                 f"`protocols`: there is no `{name}`{meant(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}."
             )
-    return names
+    return tuple(dict.fromkeys(names))
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -276,7 +304,26 @@ def _shares(text: str) -> tuple[float, ...]:
         shares = ()
     if not shares or not all(0 < share <= 1 for share in shares):
         raise ValueError(f"`fractions={text}` must be numbers above 0 and up to 1, with commas: 0.01,0.1,1.0.")
-    return shares
+    return tuple(dict.fromkeys(shares))
+
+
+def _check(settings: Any, path: Path) -> None:
+    # before hours of work, not after
+    for name, least in (("k", 1), ("steps", 1), ("lidar_images", 2), ("views", 2), ("seed", 0)):
+        if settings[name] < least:
+            raise ValueError(f"`{name}={settings[name]}` must be at least {least}.")
+    if settings.seed >= 2**32:
+        raise ValueError(f"`seed={settings.seed}` must be below 2^32.")
+    if not 0 < settings.lr < math.inf:
+        raise ValueError(f"`lr={settings.lr}` must be a number above 0; 1e-3 is the default.")
+    require_temperature(settings.temperature)
+    if path.suffix != ".csv" or path.is_dir():  # results.md is written beside it
+        raise ValueError(f"`results={path}` must be a file that ends in .csv, such as runs/evaluate/results.csv.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"`results={path}`: its folder cannot be made ({error}); give a file elsewhere.") from error
+    read(path)
 
 
 def parser() -> Parser:
@@ -321,23 +368,21 @@ def main(arguments: list[str]) -> int:
     options = parser()
     settings = options.parse_args(arguments)
     protocols, fractions = _names(settings.protocols), _shares(settings.fractions)
-    for name, least in (("k", 1), ("steps", 1), ("lidar_images", 2), ("views", 2)):
-        if settings[name] < least:
-            raise ValueError(f"`{name}={settings[name]}` must be at least {least}.")
+    path = Path(settings.results)
+    _check(settings, path)
     L.seed_everything(settings.seed, verbose=False)
     built = options.instantiate_classes(settings)
     settings.protocols, settings.fractions = protocols, fractions
     data: ImageData = built.data
     data.setup("fit")
     data.setup("test")
-    path = Path(settings.results)
     subjects = [load_subject(name, built.get("backbone"), data) for name in settings.checkpoints]
     for subject in subjects:
         judge = Judge(subject, data, settings)
         for protocol in settings.protocols:
             _run(judge, protocol, path)
-    say(path.with_suffix(".md").read_text().rstrip())
-    say(f"table: {path}, {path.with_suffix('.md')}")
+    if path.exists():
+        say(f"{markdown(read(path))}table: {path}, {path.with_suffix('.md')}")
     return 0
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from ssl_lightning.backbones import ConvNet
+from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
 from ssl_lightning.evaluate import fraction_of
 from ssl_lightning.evaluation import knn_accuracy, rankme
@@ -144,6 +145,14 @@ def test_gray_images_for_a_colour_backbone(command: Any, tmp_path: Path, trainer
             "`fractions=0.1,7` must be numbers above 0 and up to 1",
         ),
         (["pixels", "--data", "Digits", "--k", "0"], "`k=0` must be at least 1"),
+        (["pixels", "--data", "Digits", "--seed", "-1"], "`seed=-1` must be at least 0"),
+        (["pixels", "--data", "Digits", "--lr", "-1"], "`lr=-1.0` must be a number above 0"),
+        (["pixels", "--data", "Digits", "--temperature", "0"], "`temperature=0.0` must be at least 0.02"),
+        (["pixels", "--data", "Digits", "--precision", "31"], "with `precision=31` cannot be had here"),
+        (["pixels", "--data", "Digits", "--accelerator", "abacus"], "`accelerator=abacus` with"),
+        (["pixels", "--data", "Digits", "--results", "."], "`results=.` must be a file that ends in .csv"),
+        (["pixels", "--data", "Digits", "--results", "r.md"], "`results=r.md` must be a file that ends in .csv"),
+        (["pixels", "--data", "Digits", "--results", "/dev/null/r.csv"], "its folder cannot be made"),
         (["pixels", "--data", "Digit"], "did you mean `Digits`"),
         (["pixels", "--data", "Digits", "--protocol", "knn"], "there is no option `--protocol`"),
         (["pixels"], "`data`"),
@@ -154,6 +163,55 @@ def test_mistakes_take_a_line(arguments: list[str], message: str, command: Any) 
     assert status == 2
     assert message in out
     assert "Traceback" not in out
+
+
+def test_results_of_another_kind_are_left_alone(command: Any, tmp_path: Path) -> None:
+    other = tmp_path / "mine.csv"
+    other.write_text("a,b\n1,2\n")
+    status, out = command("evaluate", "pixels", "--data", "Digits", "--protocols", "knn", "--results", other)
+    assert (status, other.read_text()) == (2, "a,b\n1,2\n")
+    assert "has other columns than ours" in out
+
+
+def test_an_encoder_that_diverged_takes_a_line(command: Any, tmp_path: Path, trainer: Any) -> None:
+    model = SimCLR(ConvNet(width=4))
+    next(model.backbone.parameters()).data.fill_(float("nan"))
+    fit = trainer()
+    fit.strategy.connect(model)
+    fit.save_checkpoint(tmp_path / "nan.ckpt")
+    for protocol in ("knn", "rank"):
+        status, out = command("evaluate", tmp_path / "nan.ckpt", "--data", "Digits", "--protocols", protocol)
+        assert status == 2
+        assert "embeds images as NaN or infinity" in out
+
+
+def test_an_unknown_normalisation_is_said(command: Any, tmp_path: Path, trainer: Any) -> None:
+    fit = trainer()
+    fit.strategy.connect(Classifier(10, ConvNet(width=4)))
+    fit.save_checkpoint(tmp_path / "classifier.ckpt")
+    given = ["evaluate", tmp_path / "classifier.ckpt", "--data", "Digits", "--protocols", "knn,knn"]
+    with pytest.warns(UserWarning, match="does not say how its images were normalised"):
+        status, out = command(*given)
+    assert status == 0, out
+    assert len(rows_of(tmp_path / "runs/evaluate/results.csv")) == 1
+
+
+def test_pixels_have_no_weights_to_finetune(command: Any, tmp_path: Path) -> None:
+    status, out = command("evaluate", "pixels", "--data", "Digits", "--protocols", "finetune")
+    assert status == 0
+    assert "`pixels` has no weights to fine-tune" in out
+    assert not (tmp_path / "runs/evaluate/results.csv").exists()
+
+
+def test_lidar_does_not_depend_on_the_batch_size(checkpoint: Path, command: Any, tmp_path: Path) -> None:
+    values = []
+    for size in ("7", "256"):
+        given = ["--protocols", "rank", "--lidar_images", "30", "--views", "3", "--data.batch_size", size]
+        path = tmp_path / f"{size}.csv"
+        status, out = command("evaluate", checkpoint, "--data", "Digits", *given, "--results", path)
+        assert status == 0, out
+        values.append({row["metric"]: float(row["value"]) for row in rows_of(path)})
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
 
 
 def test_unlabelled_data_can_only_be_ranked(command: Any, tmp_path: Path) -> None:

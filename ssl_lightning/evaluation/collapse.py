@@ -27,6 +27,7 @@ def spread(embeddings: Tensor) -> float:
         X. Chen, K. He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv 2011.10566, section 4.1.
 
     Example:
+        >>> import torch
         >>> spread(torch.ones(5, 3)), round(spread(torch.cat([torch.eye(2), -torch.eye(2)])), 3)
         (0.0, 1.0)
     """
@@ -103,7 +104,11 @@ class CollapseMonitor(L.Callback):
             keep_embeddings(self, self._rows, outputs, batch, ("embedding", "projection"))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Measure, log, and tell of a change."""
+        """Measure, log, and tell of a change.
+
+        Raises:
+            ValueError: If the embeddings are not finite.
+        """
         if trainer.sanity_checking:
             return
         rows = gather(joined(self._rows))  # in every process, also in one without samples
@@ -112,6 +117,12 @@ class CollapseMonitor(L.Callback):
         for what, least in (("embedding", self.min_rank), ("projection", 0.0)):
             if what not in rows:
                 continue
+            if not rows[what].isfinite().all():
+                raise ValueError(
+                    f"the {what} of `{type(module).__name__}` holds NaN or infinity at epoch {trainer.current_epoch}: "
+                    "the run has diverged. Lower `optimizer.lr`, add `warmup`, or clip gradients "
+                    "(`--trainer.gradient_clip_val 1`)."
+                )
             std, rank, dim = spread(rows[what]), effective_rank(rows[what]), rows[what].shape[1]
             module.log_dict(
                 {f"val/{what}_std": std, "val/effective_rank" if what == "embedding" else f"val/{what}_rank": rank}

@@ -14,6 +14,8 @@ from torch.nn.functional import normalize
 from ssl_lightning.data.base import Batch
 from ssl_lightning.evaluation.inference import Rows, gather, joined, sweep
 
+MIN_TEMPERATURE = 0.02  # e^(1 / T) of 200 neighbours overflows float32 below about 0.012, and all votes are then NaN
+
 
 def knn_accuracy(
     queries: Tensor,
@@ -38,6 +40,9 @@ def knn_accuracy(
     Returns:
         The fraction of queries whose heaviest class is right.
 
+    Raises:
+        ValueError: If `temperature` is so low that the weights overflow.
+
     Reference:
         Z. Wu, Y. Xiong, S. Yu, D. Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR
         2018, arXiv 1805.01978, section 3.4. The prediction is lightly's.
@@ -47,12 +52,29 @@ def knn_accuracy(
         >>> knn_accuracy(bank, torch.tensor([0, 0, 1]), bank, torch.tensor([0, 0, 1]), num_classes=2, k=1)
         1.0
     """
+    require_temperature(temperature)
     columns = normalize(bank.float(), dim=1).T.contiguous()
     right = 0
     for rows, truth in zip(normalize(queries.float(), dim=1).split(1024), targets.split(1024), strict=True):  # type: ignore[no-untyped-call]
         predicted = knn_predict(rows, columns, bank_targets, num_classes, min(k, columns.shape[1]), temperature)
         right += int((predicted[:, 0] == truth).sum())
     return right / len(targets)
+
+
+def require_temperature(temperature: float) -> None:
+    r"""Check that the weights of neighbours are finite.
+
+    Args:
+        temperature: T of :math:`e^{\cos / T}`.
+
+    Raises:
+        ValueError: If it is too low.
+    """
+    if not temperature >= MIN_TEMPERATURE:
+        raise ValueError(
+            f"`temperature={temperature}` must be at least {MIN_TEMPERATURE}, else the weights of the neighbours "
+            "overflow; 0.1 is usual."
+        )
 
 
 class KNN(L.Callback):
@@ -71,10 +93,9 @@ class KNN(L.Callback):
     def __init__(
         self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 1, bank_size: int | None = 20_000
     ) -> None:
-        if k < 1 or temperature <= 0 or every_n_epochs < 1:
-            raise ValueError(
-                f"`k={k}`, `temperature={temperature}` and `every_n_epochs={every_n_epochs}` must be positive."
-            )
+        if k < 1 or every_n_epochs < 1:
+            raise ValueError(f"`k={k}` and `every_n_epochs={every_n_epochs}` must be at least 1.")
+        require_temperature(temperature)
         self.k, self.temperature, self.every_n_epochs, self.bank_size = k, temperature, every_n_epochs, bank_size
         self._rows: list[Rows] = []
 

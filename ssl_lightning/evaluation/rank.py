@@ -41,7 +41,7 @@ def rankme(embeddings: Tensor) -> float:
         embeddings: `(N, d)`, with N of some thousand and above d, as they are: neither centred nor normalised.
 
     Returns:
-        From 1 to min(N, d).
+        From 1 to min(N, d); 0 if all embeddings are zero, as those of a dead encoder.
 
     Reference:
         Q. Garrido, R. Balestriero, L. Najman, Y. LeCun, RankMe: Assessing the Downstream Performance of Pretrained
@@ -68,7 +68,7 @@ def lidar(embeddings: Tensor, delta: float = 1e-4) -> float:
         delta: :math:`\delta`.
 
     Returns:
-        From 1 to min(images - 1, d).
+        From 1 to min(images - 1, d); 0 if the images do not differ at all.
 
     Raises:
         ValueError: If there are fewer than two images or views.
@@ -97,5 +97,8 @@ def lidar(embeddings: Tensor, delta: float = 1e-4) -> float:
 
 
 def _perplexity(values: Tensor) -> float:
-    p = values / values.sum()
+    total = values.sum()
+    if total == 0:  # nothing in use: 0 / 0 would be NaN, in the log and in the table
+        return 0.0
+    p = values / total
     return float(torch.special.entr(p).sum().exp())

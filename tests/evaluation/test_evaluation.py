@@ -1,3 +1,4 @@
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,11 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from support import equal_weights
+from test_distributed import spawn
 
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.classifier import Classifier
-from ssl_lightning.data import Digits
+from ssl_lightning.data import Batch, Digits
 from ssl_lightning.evaluation import KNN, CollapseMonitor, OnlineLinearProbe, effective_rank, knn_accuracy, spread
 from ssl_lightning.evaluation.collapse import diagnose
 from ssl_lightning.methods import SimCLR, SimSiam, VICReg
@@ -31,6 +33,17 @@ def test_knn_agrees_with_scikit_learn(k: int, temperature: float) -> None:
     ).fit(unit(bank), labels)
     expected = float((reference.predict(unit(queries)) == truth.numpy()).mean())
     assert knn_accuracy(queries, truth, bank, labels, 3, k, temperature) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-3, float("nan")])
+def test_knn_refuses_a_temperature_whose_weights_overflow(temperature: float) -> None:
+    rows, labels = torch.eye(3), torch.arange(3)
+    with pytest.raises(ValueError, match=r"must be at least 0\.02"):
+        knn_accuracy(rows, labels, rows, labels, 3, 1, temperature)
+    with pytest.raises(ValueError, match=r"must be at least 0\.02"):
+        KNN(temperature=temperature)
+    rows = torch.cat([rows] * 100)  # many neighbours, all as near as can be, at the lowest that is allowed
+    assert knn_accuracy(rows, labels.repeat(100), rows, labels.repeat(100), 3, 200, 0.02) == 1.0
 
 
 def test_spread_of_even_and_collapsed_embeddings() -> None:
@@ -204,3 +217,53 @@ def test_trained_collapses_are_told_apart(make: Any, state: str, trainer: Any) -
     fit.fit(model, datamodule=Digits(batch_size=128))
     assert monitor.states["projection"] == state
     assert (float(fit.callback_metrics["val/collapse"]) > 0) == (state != "healthy")
+
+
+class Broken(SimCLR):
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+        return {"embedding": torch.full((len(batch.target), 8), float("nan"))}
+
+
+def test_a_diverged_run_is_said_in_words(trainer: Any) -> None:
+    with pytest.raises(ValueError, match="the embedding of `Broken` holds NaN or infinity at epoch 0"):
+        trainer(callbacks=[CollapseMonitor()]).validate(Broken(ConvNet(width=4)), datamodule=Digits(), verbose=False)
+
+
+def judged_apart(rank: int, world: int) -> Any:
+    """Metrics where only the first process has labels, then where only it has validation samples."""
+    if world > 1:  # the processes are there: Lightning is to start none
+        os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
+    L.seed_everything(0, verbose=False)
+    data, model = Digits(batch_size=32), SimCLR(ConvNet(width=4))
+    data.setup("fit")
+    assert data.train_images is not None
+    data.train_images.targets[data.val_indices[1::2]] = -1  # every second sample is the second process's
+    callbacks = [KNN(), OnlineLinearProbe(), CollapseMonitor()]
+    validation = L.Trainer(
+        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", callbacks=callbacks, logger=False,
+        enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    validation.validate(model, datamodule=data, verbose=False)
+    uneven = {key: float(value) for key, value in validation.callback_metrics.items()}
+
+    alone: dict[str, float] = {}
+    model.log = lambda name, value, **_: alone.update({name: float(value)})  # type: ignore[assignment,misc]
+    model.log_dict = lambda found: alone.update(found)  # type: ignore[assignment,misc]
+    batch = data.train_images.__getitems__(data.val_indices[:40].tolist())
+    outputs = {"embedding": torch.randn(40, 16, generator=torch.Generator().manual_seed(0))}
+    for callback in callbacks:
+        if rank == 0:
+            callback.on_validation_batch_end(validation, model, outputs, Batch(*batch), 0)
+        callback.on_validation_epoch_end(validation, model)
+    return uneven, alone
+
+
+@pytest.mark.timeout(120)
+def test_every_process_takes_part_with_and_without_samples(tmp_path: Path) -> None:
+    """No collective waits for a process that has nothing to add, and both know the result of one process."""
+    expected = judged_apart(0, 1)
+    for found in spawn(judged_apart, 2, tmp_path):
+        for got, want in zip(found, expected, strict=True):
+            assert got == pytest.approx(want, rel=1e-4)
+    assert {"val/knn_accuracy", "val/probe_accuracy", "val/rankme", "val/effective_rank"} <= set(expected[0])
+    assert {"val/probe_accuracy", "val/rankme", "val/embedding_std"} <= set(expected[1])

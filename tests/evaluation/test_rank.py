@@ -62,6 +62,12 @@ def test_lidar_ignores_directions_of_the_views() -> None:
     assert rankme(images.flatten(0, 1)) > 6
 
 
+def test_nothing_in_use_is_rank_zero() -> None:
+    """As of an encoder whose last ReLU is dead; not NaN."""
+    assert rankme(torch.zeros(5, 3)) == 0.0
+    assert lidar(torch.ones(4, 3, 2)) == 0.0
+
+
 def test_lidar_needs_two_of_each() -> None:
     with pytest.raises(ValueError, match=r"of 1 images and 3 views; LiDAR needs at least two of each"):
         lidar(torch.zeros(1, 3, 2))
