@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, triplet_margin_with_distance_loss
+from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.clustering import kmeans
@@ -87,17 +87,17 @@ class Triplet(SSLMethod):
         with full_precision(h):
             f = gather_rows(normalize(self.projector(h.float()), dim=1))
             index, targets = (gather_rows(rows.repeat(len(views))) for rows in (batch.index, batch.target))
-            distances = squared_distances(f.detach())
+            distances = squared_distances(f)
             own = index[:, None] == index
-            same = self._same(f.detach(), distances, targets, index)
+            same = self._same(f.detach(), distances.detach(), targets, index)
             draws = torch.rand(len(f), 2, generator=self.generator("triplets"))
             anchor, positive, negative = mine_triplets(
-                distances, own if self.positives == "augmentation" else same, same, self.negatives, draws.to(f.device)
-            )
-            losses = triplet_margin_with_distance_loss(
-                f[anchor], f[positive], f[negative], margin=self.margin, reduction="none",
-                distance_function=lambda one, other: (one - other).pow(2).sum(dim=1),
+                distances.detach(), own if self.positives == "augmentation" else same, same, self.negatives,
+                draws.to(f.device),
             )  # fmt: skip
+            # Read from the matrix, where no entry is read twice: the gradient of f[anchor] would add up in any order.
+            pulled, pushed = (distances[anchor, other] for other in (positive, negative))
+            losses = (self.margin + pulled - pushed).relu()
         if self._trainer:
             self.log("train/active_triplets", (losses > 0).float().mean(), sync_dist=True, batch_size=len(index))
         return {"loss": losses.sum() / max(1, len(losses)), "embedding": h[: len(batch.target)]}
