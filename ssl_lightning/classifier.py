@@ -100,12 +100,12 @@ class Classifier(L.LightningModule):
         logits: Tensor = self.head(self.embed(images))
         return logits
 
-    def sample_logits(self, images: Tensor, members: int, seed: int) -> Tensor:
+    def sample_logits(self, images: Tensor, members: int | None, seed: int) -> Tensor:
         """Draw logits by MC dropout, the backbone run once if it holds no dropout.
 
         Args:
             images: `(N, C, H, W)`, clean and normalised.
-            members: Number of dropout masks.
+            members: Number of dropout masks; null for 20.
             seed: Of the masks, which depend on nothing else.
 
         Returns:
@@ -117,9 +117,21 @@ class Classifier(L.LightningModule):
         Reference:
             Y. Gal, Z. Ghahramani, Dropout as a Bayesian Approximation, ICML 2016, arXiv 1506.02142.
         """
+        members = 20 if members is None else members
         if any(layer.p > 0 for layer in dropout_layers(self.backbone)):
             return mc_dropout(self, images, members, seed)
         return mc_dropout(self.head, self.embed(images), members, seed)
+
+    def require_samples(self, members: int | None) -> None:
+        """Check that there is something to draw from.
+
+        Args:
+            members: As for `sample_logits`.
+
+        Raises:
+            ValueError: If the model has no dropout.
+        """
+        require_dropout(self)
 
     def setup(self, stage: str) -> None:
         """Check that model and data agree, and fix the seed that every step's randomness derives from."""

@@ -130,7 +130,15 @@ class PoolDataModule(L.LightningDataModule):
             order = order[turn.argsort(stable=True)]
         self._commit(INITIAL, "initial", seed, order[: self.initial].tolist(), None)
 
-    def _commit(self, number: int, strategy: str, seed: int, indices: list[int], scores: list[float] | None) -> None:
+    def _commit(
+        self,
+        number: int,
+        strategy: str,
+        seed: int,
+        indices: list[int],
+        scores: list[float] | None,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         answers = self.oracle.answer(indices, self.data)
         for index, answer in zip(indices, answers, strict=True):
             if answer is not None and not 0 <= answer < self.num_classes:
@@ -142,9 +150,16 @@ class PoolDataModule(L.LightningDataModule):
             Query(i, a, None if scores is None else scores[k])
             for k, (i, a) in enumerate(zip(indices, answers, strict=True))
         ]
-        self.store.add_round(number, strategy, seed, queries, self.oracle.name)
+        self.store.add_round(number, strategy, seed, queries, self.oracle.name, state)
 
-    def acquire(self, strategy: str, seed: int, indices: Sequence[int], scores: Sequence[float] | None = None) -> None:
+    def acquire(
+        self,
+        strategy: str,
+        seed: int,
+        indices: Sequence[int],
+        scores: Sequence[float] | None = None,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         """Ask the oracle for labels and commit what it says, at once; in every process.
 
         Args:
@@ -152,6 +167,7 @@ class PoolDataModule(L.LightningDataModule):
             seed: Of the strategy's draws, for the record.
             indices: Samples in the order of their choice, the same in every process.
             scores: Of these samples.
+            state: Of the strategy, JSON values, committed with the labels.
 
         Raises:
             ValueError: If a sample is not unlabelled, or an answer is no class of the data.
@@ -163,7 +179,8 @@ class PoolDataModule(L.LightningDataModule):
                 f"`{strategy}` chose samples that are not unlabelled, or one twice: {wrong or sorted(indices)}."
             )
         if self._is_zero:
-            self._commit(self.round, strategy, seed, list(indices), None if scores is None else list(scores))
+            numbers = None if scores is None else list(scores)
+            self._commit(self.round, strategy, seed, list(indices), numbers, state)
         self.synchronise()
 
     def _before(self, query: Query) -> bool:
@@ -206,13 +223,15 @@ class PoolDataModule(L.LightningDataModule):
             )
         return self.data.training_loader(self.pool_images, self.labelled, self.steps_per_epoch)
 
-    def pool_dataloader(self, batch_size: int | None = None) -> DataLoader[Batch]:
+    def pool_dataloader(self, batch_size: int | None = None, asked: bool = False) -> DataLoader[Batch]:
         """Return a loader of this process's unpadded share of the unlabelled samples.
 
         Args:
             batch_size: Samples a step; null for the data's.
+            asked: Of the labelled and pending ones, too.
         """
-        return self.data.evaluation_loader(self.pool_images, self.unlabelled, batch_size)
+        indices = self.data.train_indices if asked else self.unlabelled
+        return self.data.evaluation_loader(self.pool_images, indices, batch_size)
 
     def val_dataloader(self) -> Any:
         """Return the data's validation loader."""

@@ -170,6 +170,9 @@ def _run_round(
     model = make_model()
     record = pool.store.rounds().get(number)
     ask = ask and not (record and record.strategy)  # asked already, then killed before the metrics were known
+    before = pool.store.rounds().get(number - 1)
+    if before is not None and before.state is not None:
+        strategy.load_state_dict(before.state)
     saver = SaveRound(root / "checkpoints" / f"round_{number:03d}.ckpt")
     trainer = make_trainer([saver, progress, *([strategy] if ask else [])])
     if trainer.is_global_zero:

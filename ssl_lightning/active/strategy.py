@@ -40,11 +40,16 @@ class Predictions:
         """Embeddings, `(N, dim)`, float32."""
         return self._need("embed")(self.images).float()  # type: ignore[no-any-return]
 
-    def samples(self, members: int) -> Tensor:
+    @property
+    def inputs(self) -> Tensor:
+        """The images themselves as vectors, clean and normalised, `(N, C * H * W)`, float32."""
+        return self.images.flatten(1).float()
+
+    def samples(self, members: int | None = None) -> Tensor:
         """Log probabilities under draws of the weights, `(members, N, classes)`, float32.
 
         Args:
-            members: Number of draws, each the same for all samples.
+            members: Number of draws, each the same for all samples; null for the model's own number.
         """
         return torch.log_softmax(self._need("sample_logits")(self.images, members, self.seed).float(), dim=-1)
 
@@ -73,6 +78,7 @@ class AcquisitionStrategy(Callback, ABC):
     """
 
     uses_model: ClassVar[bool] = True
+    sees_asked: ClassVar[bool] = False  # the pass covers what was asked before, too, and `rows["asked"]` tells which
 
     def __init__(self, query_size: int = 10, batch_size: int | None = None) -> None:
         if query_size < 1:
@@ -94,7 +100,8 @@ class AcquisitionStrategy(Callback, ABC):
         """Choose a query from all processes' rows.
 
         Args:
-            rows: `index` and what `rows` returned, by index, `(pool, ...)`; the same in every process.
+            rows: `index` and what `rows` returned, by index, `(pool, ...)`; the same in every process. With
+                `sees_asked`, also the samples asked before, told by the boolean `asked`, which must not be chosen.
             generator: For random choices, the same in every process.
 
         Returns:
@@ -138,7 +145,7 @@ class AcquisitionStrategy(Callback, ABC):
         pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self._check(pool)
         indices, scores = self.query(trainer, module, pool)
-        pool.acquire(type(self).__name__, self._seed(pool), indices, scores)
+        pool.acquire(type(self).__name__, self._seed(pool), indices, scores, self.state_dict())
 
     def _seed(self, pool: PoolDataModule) -> int:
         return derive_seed(pool.seed, "acquisition", pool.round)
@@ -162,8 +169,11 @@ class AcquisitionStrategy(Callback, ABC):
             def look(batch: Batch) -> Rows:
                 return self.rows(Predictions(module, batch.input, derive_seed(seed, "masks")))
 
-            loader = pool.pool_dataloader(self.batch_size)
-            rows = gather(self.local(sweep(trainer, module, track(trainer, loader, "pool"), look)))
+            loader = pool.pool_dataloader(self.batch_size, self.sees_asked)
+            share = sweep(trainer, module, track(trainer, loader, "pool"), look)
+            if self.sees_asked:
+                share["asked"] = ~torch.isin(share["index"], pool.unlabelled)
+            rows = gather(self.local(share))
         else:
             rows = {"index": pool.unlabelled}
         chosen = self.select(rows, derive_generator(seed, "select"))

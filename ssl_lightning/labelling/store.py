@@ -32,6 +32,7 @@ class _Round(_Base):
     seed: Mapped[int]
     asked_at: Mapped[datetime]
     metrics: Mapped[Any] = mapped_column(JSON, nullable=True)
+    state: Mapped[Any] = mapped_column(JSON, nullable=True)
 
 
 class _Label(_Base):
@@ -69,10 +70,12 @@ class Round(NamedTuple):
     Attributes:
         strategy: That asked for labels; empty if the round asked for none.
         metrics: Once the round is finished.
+        state: Of the strategy after it asked.
     """
 
     strategy: str
     metrics: dict[str, Any] | None
+    state: dict[str, Any] | None = None
 
 
 class LabelStore:
@@ -121,7 +124,15 @@ class LabelStore:
         except SQLAlchemyError as error:
             raise ValueError(_failed("written", self.url, error)) from error
 
-    def add_round(self, number: int, strategy: str, seed: int, queries: Sequence[Query], annotator: str | None) -> None:
+    def add_round(
+        self,
+        number: int,
+        strategy: str,
+        seed: int,
+        queries: Sequence[Query],
+        annotator: str | None,
+        state: dict[str, Any] | None = None,
+    ) -> None:
         """Commit a round's queries, answered or pending, in one transaction.
 
         Args:
@@ -130,6 +141,7 @@ class LabelStore:
             seed: Of the strategy's random draws in this round.
             queries: In the order they were chosen; their `round` and `position` are set here.
             annotator: Who answered.
+            state: Of the strategy, to go on with; JSON values.
 
         Raises:
             ValueError: If the database refuses, as for a sample asked before, or a full disk. Then nothing is changed.
@@ -137,7 +149,9 @@ class LabelStore:
         now = datetime.now(UTC)
         known = self.rounds().get(number)
         metrics = None if known is None else known.metrics
-        rows: list[_Base] = [_Round(number=number, strategy=strategy, seed=seed, asked_at=now, metrics=metrics)]
+        rows: list[_Base] = [
+            _Round(number=number, strategy=strategy, seed=seed, asked_at=now, metrics=metrics, state=state or None)
+        ]
         for place, query in enumerate(queries):
             answered = query.label is not None
             rows.append(
@@ -180,7 +194,7 @@ class LabelStore:
         """Return the rounds that asked or finished, in order."""
         with Session(self._engine) as session:
             rows = session.scalars(select(_Round).order_by(_Round.number))
-            return {row.number: Round(row.strategy, row.metrics) for row in rows}
+            return {row.number: Round(row.strategy, row.metrics, row.state) for row in rows}
 
     def add_metrics(self, number: int, metrics: dict[str, Any]) -> None:
         """Commit a finished round's metrics.

@@ -44,16 +44,16 @@ def test_full_disk_loses_nothing(store: LabelStore) -> None:
 
 
 def test_metrics_of_a_round_that_asked_and_of_one_that_did_not(store: LabelStore) -> None:
-    store.add_round(0, "Entropy", 0, [Query(5, 0)], "me")
+    store.add_round(0, "Entropy", 0, [Query(5, 0)], "me", {"place": 3})
     store.add_metrics(0, {"accuracy": 0.5})
     store.add_metrics(1, {"accuracy": 0.6})
     assert {number: tuple(record) for number, record in store.rounds().items()} == {
-        -1: ("initial", None),
-        0: ("Entropy", {"accuracy": 0.5}),
-        1: ("", {"accuracy": 0.6}),
+        -1: ("initial", None, None),
+        0: ("Entropy", {"accuracy": 0.5}, {"place": 3}),
+        1: ("", {"accuracy": 0.6}, None),
     }
     store.add_round(1, "Entropy", 0, [Query(6, 0)], "me")  # the run was prolonged
-    assert tuple(store.rounds()[1]) == ("Entropy", {"accuracy": 0.6})
+    assert tuple(store.rounds()[1]) == ("Entropy", {"accuracy": 0.6}, None)
 
 
 def test_answers(store: LabelStore) -> None:
