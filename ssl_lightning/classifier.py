@@ -1,6 +1,6 @@
 """The supervised module: from scratch, as a linear probe, or fine-tuned from a pretrained checkpoint; MC dropout."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ class Classifier(L.LightningModule):
         return logits
 
     def sample_logits(self, images: Tensor, members: int | None, seed: int) -> Tensor:
-        """Draw logits by MC dropout, the backbone run once if it holds no dropout.
+        """Draw logits by MC dropout; what comes before the first dropout is run once.
 
         Args:
             images: `(N, C, H, W)`, clean and normalised.
@@ -119,7 +119,8 @@ class Classifier(L.LightningModule):
         """
         members = 20 if members is None else members
         if any(layer.p > 0 for layer in dropout_layers(self.backbone)):
-            return mc_dropout(self, images, members, seed)
+            hidden = self.backbone.trunk(images)
+            return mc_dropout(self, hidden, members, seed, lambda hidden: self.head(self.backbone.rest(hidden)))
         return mc_dropout(self.head, self.embed(images), members, seed)
 
     def require_samples(self, members: int | None) -> None:
@@ -304,7 +305,9 @@ def fixed_masks(module: nn.Module, seed: int) -> Iterator[None]:
             handle.remove()
 
 
-def mc_dropout(module: nn.Module, inputs: Tensor, members: int, seed: int) -> Tensor:
+def mc_dropout(
+    module: nn.Module, inputs: Tensor, members: int, seed: int, function: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Run a module once for each of several dropout masks.
 
     Args:
@@ -312,6 +315,7 @@ def mc_dropout(module: nn.Module, inputs: Tensor, members: int, seed: int) -> Te
         inputs: `(N, ...)`.
         members: Number of masks.
         seed: Of the masks.
+        function: What of the module to run; null for all of it.
 
     Returns:
         `(members, N, ...)`.
@@ -323,5 +327,5 @@ def mc_dropout(module: nn.Module, inputs: Tensor, members: int, seed: int) -> Te
     outputs = []
     for member in range(members):
         with fixed_masks(module, derive_seed(seed, "member", member)):
-            outputs.append(module(inputs))
+            outputs.append((function or module)(inputs))
     return torch.stack(outputs)

@@ -1,10 +1,34 @@
 """Active learning: the pool, the strategies, the round loop."""
 
-from ssl_lightning.active.classical import Random
-from ssl_lightning.active.disagreement import BALD
+from ssl_lightning.active.batch import BADGE, DBAL, BatchBALD
+from ssl_lightning.active.classical import FarthestFirst, KMedoids, Random
+from ssl_lightning.active.disagreement import BALD, EPIG, HighestDisagreement, PowerBALD, VoteEntropy
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.rounds import run_rounds
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
-from ssl_lightning.active.uncertainty import Entropy
+from ssl_lightning.active.typicality import ProbCover, TypiClust
+from ssl_lightning.active.uncertainty import Entropy, LeastConfidence, Margin, Ratio
 
-__all__ = ["BALD", "AcquisitionStrategy", "Entropy", "PoolDataModule", "Predictions", "Random", "run_rounds"]
+__all__ = [
+    "BADGE",
+    "BALD",
+    "DBAL",
+    "EPIG",
+    "AcquisitionStrategy",
+    "BatchBALD",
+    "Entropy",
+    "FarthestFirst",
+    "HighestDisagreement",
+    "KMedoids",
+    "LeastConfidence",
+    "Margin",
+    "PoolDataModule",
+    "PowerBALD",
+    "Predictions",
+    "ProbCover",
+    "Random",
+    "Ratio",
+    "TypiClust",
+    "VoteEntropy",
+    "run_rounds",
+]

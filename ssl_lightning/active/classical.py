@@ -1,12 +1,16 @@
-"""Strategies that ask no model."""
+"""Strategies that ask no class probabilities: at random, or by where samples lie."""
 
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ssl_lightning.active.strategy import AcquisitionStrategy
+from ssl_lightning.active.medoids import k_medoids
+from ssl_lightning.active.selection import farthest_first
+from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.evaluation.inference import Rows
+
+Space = Literal["embedding", "input"]
 
 
 class Random(AcquisitionStrategy):
@@ -27,3 +31,104 @@ class Random(AcquisitionStrategy):
     def select(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """Draw without replacement."""
         return torch.randperm(len(rows["index"]), generator=generator)[: self.query_size]
+
+
+class FarthestFirst(AcquisitionStrategy):
+    r"""Asks, again and again, for the sample farthest from all that are labelled or asked: greedy k-centre, core-set.
+
+    .. math:: \arg\max_{i} \min_{j \in \text{asked}} \lVert x_i - x_j \rVert
+
+    Args:
+        query_size: Labels to ask for.
+        batch_size: Samples a step of the pass over the pool; null for the data's.
+        space: Where distances are measured: `embedding`, or `input`, the clean images themselves.
+
+    Reference:
+        T. Gonzalez, Clustering to Minimize the Maximum Intercluster Distance, 1985; O. Sener, S. Savarese, Active
+        Learning for Convolutional Neural Networks: A Core-Set Approach, ICLR 2018, arXiv 1708.00489, algorithm 1.
+    """
+
+    sees_asked: ClassVar[bool] = True
+
+    def __init__(self, query_size: int = 10, batch_size: int | None = None, space: Space = "embedding") -> None:
+        super().__init__(query_size, batch_size)
+        self.space = space
+
+    def rows(self, predictions: Predictions) -> Rows:
+        """Return points, `(N, dim)`."""
+        return {"point": points(predictions, self.space)}
+
+    def select(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """Traverse."""
+        return farthest_first(rows["point"], rows["asked"], self.query_size)
+
+
+class KMedoids(AcquisitionStrategy):
+    r"""Asks for the samples that, with the labelled ones, stand nearest to all others: least summed distance.
+
+    .. math:: \min_M \sum_o \min_{m \in M \cup \text{asked}} \lVert x_o - x_m \rVert
+
+    Args:
+        query_size: Labels to ask for.
+        batch_size: Samples a step of the pass over the pool; null for the data's.
+        space: Where distances are measured: `embedding`, or `input`, the clean images themselves.
+        candidates: Look at so many unlabelled samples at most, drawn at random: memory is 4 bytes times its square.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Reference:
+        L. Kaufman, P. Rousseeuw, Clustering by Means of Medoids, 1987; by FasterPAM (E. Schubert, P. Rousseeuw,
+        arXiv 2008.05171). That what is labelled already stands as a medoid, fixed, is ours: else every round would ask
+        for neighbours of the last round's picks.
+    """
+
+    sees_asked: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        query_size: int = 10,
+        batch_size: int | None = None,
+        space: Space = "embedding",
+        candidates: int = 10_000,
+    ) -> None:
+        super().__init__(query_size, batch_size)
+        require_candidates(candidates, query_size)
+        self.space, self.candidates = space, candidates
+
+    def rows(self, predictions: Predictions) -> Rows:
+        """Return points, `(N, dim)`."""
+        return {"point": points(predictions, self.space)}
+
+    def select(self, rows: Rows, generator: torch.Generator) -> Tensor:
+        """Cluster."""
+        left = thin((~rows["asked"]).nonzero()[:, 0], self.candidates, generator)
+        unlabelled, asked = rows["point"][left], rows["point"][rows["asked"]]
+        known = None
+        if len(asked):
+            parts = [torch.cdist(unlabelled, some).amin(dim=1) for some in torch.split(asked, 4096)]
+            known = torch.stack(parts).amin(dim=0)
+        distances = torch.cdist(unlabelled, unlabelled)
+        return left[k_medoids(distances, self.query_size, generator, known)[0]]
+
+
+def points(predictions: Predictions, space: Space) -> Tensor:
+    """Return where samples lie, `(N, dim)`."""
+    return predictions.embeddings if space == "embedding" else predictions.inputs
+
+
+def thin(positions: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw `count` positions at random if there are more, in order."""
+    if len(positions) <= count:
+        return positions
+    return positions[torch.randperm(len(positions), generator=generator)[:count].sort().values]
+
+
+def require_candidates(candidates: int, query_size: Any) -> None:
+    """Check that a query can be chosen from the candidates.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    if candidates < query_size:
+        raise ValueError(f"`candidates={candidates}` must be at least `query_size={query_size}`; raise it.")

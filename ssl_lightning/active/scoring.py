@@ -4,6 +4,63 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
+
+
+def least_confidence(log_probabilities: Tensor) -> Tensor:
+    r"""How far the best class is from certain, :math:`1 - \max_c p_c`.
+
+    Args:
+        log_probabilities: `(..., classes)`, normalised; entries may be -inf.
+
+    Returns:
+        `(...)`, from 0 to 1 - 1 / classes.
+
+    Reference:
+        B. Settles, Active Learning Literature Survey, University of Wisconsin-Madison, 2009, section 3.1.
+
+    Example:
+        >>> least_confidence(torch.tensor([[0.75, 0.25], [1.0, 0.0]]).log())
+        tensor([0.2500, 0.0000])
+    """
+    return 1 - log_probabilities.amax(dim=-1).exp()
+
+
+def margin(log_probabilities: Tensor) -> Tensor:
+    r"""How close the two best classes are, :math:`-(p_{(1)} - p_{(2)})`; negative, since a small margin is asked first.
+
+    Args:
+        log_probabilities: `(..., classes)`, normalised; entries may be -inf.
+
+    Returns:
+        `(...)`, from -1 (certain) to 0 (undecided between two).
+
+    Reference:
+        T. Scheffer, C. Decomain, S. Wrobel, Active Hidden Markov Models for Information Extraction, IDA 2001.
+
+    Example:
+        >>> margin(torch.tensor([[0.75, 0.25], [0.4, 0.4]]).log())
+        tensor([-0.5000,  0.0000])
+    """
+    best = log_probabilities.topk(2, dim=-1).values.exp()
+    return best[..., 1] - best[..., 0]
+
+
+def ratio(log_probabilities: Tensor) -> Tensor:
+    r"""How close the two best classes are, :math:`p_{(2)} / p_{(1)} = e^{z_{(2)} - z_{(1)}}`, of logits z as well.
+
+    Args:
+        log_probabilities: `(..., classes)`; entries may be -inf.
+
+    Returns:
+        `(...)`, from 0 (certain) to 1 (undecided between two).
+
+    Example:
+        >>> ratio(torch.tensor([[0.75, 0.25], [1.0, 0.0]]).log())
+        tensor([0.3333, 0.0000])
+    """
+    best = log_probabilities.topk(2, dim=-1).values
+    return (best[..., 1] - best[..., 0]).exp()
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:
@@ -21,6 +78,45 @@ def entropy(log_probabilities: Tensor) -> Tensor:
     """
     probabilities = log_probabilities.exp()
     return torch.where(probabilities > 0, -probabilities * log_probabilities, 0.0).sum(dim=-1)
+
+
+def mean_prediction(log_probabilities: Tensor) -> Tensor:
+    r"""Average predictions over draws of the weights, :math:`\log E_w[p(y|w)]`.
+
+    Args:
+        log_probabilities: `(members, ..., classes)`, normalised; entries may be -inf.
+
+    Returns:
+        `(..., classes)`, normalised.
+
+    Example:
+        >>> mean_prediction(torch.tensor([[0.5, 0.5], [1.0, 0.0]]).log()).exp()
+        tensor([0.7500, 0.2500])
+    """
+    return torch.logsumexp(log_probabilities, dim=0) - math.log(len(log_probabilities))
+
+
+def vote_entropy(log_probabilities: Tensor) -> Tensor:
+    r"""Entropy of the members' votes, :math:`-\sum_c \frac{V_c}{K} \log \frac{V_c}{K}`.
+
+    Args:
+        log_probabilities: Of draws of the weights, `(members, ..., classes)`; each votes for its best class, the first
+            of equals.
+
+    Returns:
+        `(...)`, in nats, from 0 to log(min(members, classes)).
+
+    Reference:
+        I. Dagan, S. Engelson, Committee-Based Sampling for Training Probabilistic Classifiers, ICML 1995, section 3;
+        there divided by log(members), which changes no order.
+
+    Example:
+        >>> vote_entropy(torch.tensor([[[0.9, 0.1]], [[0.4, 0.6]]]).log())
+        tensor([0.6931])
+    """
+    classes = log_probabilities.shape[-1]
+    shares = one_hot(log_probabilities.argmax(dim=-1), classes).float().mean(dim=0)
+    return entropy(shares.log())
 
 
 def mutual_information(log_probabilities: Tensor) -> Tensor:
@@ -42,5 +138,42 @@ def mutual_information(log_probabilities: Tensor) -> Tensor:
         >>> mutual_information(certain_but_divided)
         tensor([0.6931])
     """
-    mean = torch.logsumexp(log_probabilities, dim=0) - math.log(len(log_probabilities))
-    return (entropy(mean) - entropy(log_probabilities).mean(dim=0)).clamp(min=0)
+    return (entropy(mean_prediction(log_probabilities)) - entropy(log_probabilities).mean(dim=0)).clamp(min=0)
+
+
+def expected_predictive_information_gain(pool: Tensor, targets: Tensor) -> Tensor:
+    r"""EPIG: what a label would tell about predictions elsewhere, :math:`E_{x_*}[I(y; y_* | x, x_*)]`.
+
+    .. math:: H(y) + \frac1M \sum_m H(y_m) - \frac1M \sum_m H(y, y_m), \qquad
+        p(y, y_m) = \frac1K \sum_k p_k(y | x)\, p_k(y_m | x_m)
+
+    It never exceeds `mutual_information`: what the weights do not know, no prediction can.
+
+    Args:
+        pool: Probabilities under K draws of the weights, `(N, K, classes)`.
+        targets: Of the inputs that matter, under the same draws, `(M, K, classes)`.
+
+    Returns:
+        `(N,)`, in nats, at least 0.
+
+    Reference:
+        F. Bickford Smith, A. Kirsch, S. Farquhar, Y. Gal, A. Foster, T. Rainforth, Prediction-Oriented Bayesian Active
+        Learning, AISTATS 2023, arXiv 2304.08151, Eq. 5 and 10.
+
+    Example:
+        >>> divided = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # one sample, two members
+        >>> agreed = torch.tensor([[[0.5, 0.5], [0.5, 0.5]]])
+        >>> expected_predictive_information_gain(torch.cat([divided, agreed]), divided)
+        tensor([0.6931, 0.0000])
+    """
+    members, classes = pool.shape[1:]
+    there = targets.transpose(0, 1).flatten(1) / members  # (K, M * classes)
+    alone = torch.special.entr(targets.mean(dim=1)).sum(dim=-1).mean()
+    parts = []
+    for part in torch.split(pool, max(1, 2**22 // (classes * there.shape[1]))):
+        joint = part.transpose(1, 2).flatten(0, 1) @ there  # (n * classes, M * classes)
+        # summed in double precision: what is left of the difference is small
+        each = torch.special.entr(joint).sum(dim=1, dtype=torch.float64)
+        together = each.reshape(len(part), classes).sum(dim=1) / len(targets)
+        parts.append(torch.special.entr(part.mean(dim=1)).sum(dim=-1) + alone - together)
+    return torch.cat(parts).clamp(min=0).float() if parts else pool.new_empty(0)

@@ -2,8 +2,57 @@
 
 from torch import Tensor
 
-from ssl_lightning.active.scoring import entropy
+from ssl_lightning.active.scoring import entropy, least_confidence, margin, ratio
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
+
+
+class LeastConfidence(AcquisitionStrategy):
+    r"""Asks for the samples whose best class is least certain, by :math:`1 - \max_c p_c`.
+
+    Args:
+        query_size: Labels to ask for.
+        batch_size: Samples a step of the pass over the pool; null for the data's.
+
+    Reference:
+        D. Lewis, W. Gale, A Sequential Algorithm for Training Text Classifiers, SIGIR 1994; B. Settles, Active Learning
+        Literature Survey, University of Wisconsin-Madison, 2009, section 3.1.
+    """
+
+    def score(self, predictions: Predictions) -> Tensor:
+        """Return what is missing to certainty, `(N,)`."""
+        return least_confidence(predictions.log_probabilities)
+
+
+class Margin(AcquisitionStrategy):
+    r"""Asks for the samples whose two best classes differ least, by :math:`-(p_{(1)} - p_{(2)})`.
+
+    Args:
+        query_size: Labels to ask for.
+        batch_size: Samples a step of the pass over the pool; null for the data's.
+
+    Reference:
+        T. Scheffer, C. Decomain, S. Wrobel, Active Hidden Markov Models for Information Extraction, IDA 2001.
+    """
+
+    def score(self, predictions: Predictions) -> Tensor:
+        """Return negative margins, `(N,)`."""
+        return margin(predictions.log_probabilities)
+
+
+class Ratio(AcquisitionStrategy):
+    r"""Asks for the samples whose two best classes are nearest by ratio, :math:`p_{(2)} / p_{(1)}`.
+
+    Args:
+        query_size: Labels to ask for.
+        batch_size: Samples a step of the pass over the pool; null for the data's.
+
+    Reference:
+        R. Monarch, Human-in-the-Loop Machine Learning, Manning 2021, section 3.2.3 (ratio of confidence).
+    """
+
+    def score(self, predictions: Predictions) -> Tensor:
+        """Return ratios, `(N,)`."""
+        return ratio(predictions.log_probabilities)
 
 
 class Entropy(AcquisitionStrategy):

@@ -39,8 +39,10 @@ class TorchvisionImages(ImageData):
         which: dict[str, Any] = (
             {"train": split == "train"} if self.split_names is None else {"split": self.split_names[split]}
         )
+        # a subclass keeps the set of its base
+        name = next(kind.__name__ for kind in type(self).__mro__ if hasattr(torchvision.datasets, kind.__name__))
         try:
-            return getattr(torchvision.datasets, type(self).__name__)(self.root, download=self.download, **which)
+            return getattr(torchvision.datasets, name)(self.root, download=self.download, **which)
         except RuntimeError as error:  # torchvision's "Dataset not found or corrupted"
             raise ValueError(
                 f"`root={self.root}` holds no {type(self).__name__} ({Path(self.root).resolve()}); put torchvision's files there, "
