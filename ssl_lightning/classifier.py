@@ -1,5 +1,6 @@
 """The supervised module: from scratch, as a linear probe, or fine-tuned from a pretrained checkpoint; MC dropout."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +101,10 @@ class Classifier(L.LightningModule):
         logits: Tensor = self.head(self.embed(images))
         return logits
 
+    def member_logits(self, images: Tensor) -> Tensor:
+        """Return the logits of all that are trained together, `(members, N, num_classes)`; here of one."""
+        return self(images)[None]  # type: ignore[no-any-return]
+
     def sample_logits(self, images: Tensor, members: int | None, seed: int) -> Tensor:
         """Draw logits by MC dropout; what comes before the first dropout is run once.
 
@@ -173,13 +178,17 @@ class Classifier(L.LightningModule):
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, part: str) -> Tensor:
-        logits = self(batch.input)
+        members = self.member_logits(batch.input) if part == "train" else self(batch.input)[None]
         known = int((batch.target >= 0).sum())
         smoothing = self.label_smoothing if part == "train" else 0.0
-        total = cross_entropy(logits, batch.target, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
-        loss = total / max(1, known)
+        totals = [
+            cross_entropy(logits, batch.target, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+            for logits in members
+        ]
+        loss = torch.stack(totals).sum() / max(1, known)  # a sum: each member learns as it would alone
+        logits = average(members)
         mean, accuracy = getattr(self, f"{part}_loss"), getattr(self, f"{part}_accuracy")
-        mean.update(loss.detach(), weight=known)
+        mean.update(loss.detach() / len(members), weight=known)
         accuracy.update(logits.detach(), batch.target)
         self.log_dict({f"{part}/loss": mean, f"{part}/accuracy": accuracy}, on_step=False, on_epoch=True, prog_bar=True)
         return loss
@@ -196,6 +205,13 @@ class Classifier(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the backbone's architecture, so that others can open the checkpoint without the config."""
         checkpoint["backbone"] = describe(self.backbone)
+
+
+def average(members: Tensor) -> Tensor:
+    """Return the log of the mean probabilities of logits `(members, N, classes)`; those of one member as they are."""
+    if len(members) == 1:
+        return members[0]
+    return members.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(members))
 
 
 def load_backbone(checkpoint: str | None, backbone: Backbone | None) -> Backbone:

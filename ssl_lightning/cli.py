@@ -19,7 +19,17 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 # imported, their classes can be named bare
-from ssl_lightning import active, backbones, classifier, data, evaluation, labelling, methods, views  # noqa: F401
+from ssl_lightning import (  # noqa: F401
+    active,
+    backbones,
+    classifier,
+    data,
+    ensemble,
+    evaluation,
+    labelling,
+    methods,
+    views,
+)
 from ssl_lightning.active import run_rounds
 from ssl_lightning.catalogue import PLUGINS
 from ssl_lightning.evaluation.inference import first_process

@@ -100,12 +100,13 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
-def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec) -> dict[str, Any]:
+def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec, cycle: int | None = None) -> dict[str, Any]:
     """Build what `LightningModule.configure_optimizers` returns: the optimizer and its schedule by the step.
 
     Args:
         module: Attached to a trainer, which knows the number of steps (`estimated_stepping_batches`).
         spec: What to build.
+        cycle: Begin the schedule anew after so many steps; null for one schedule over the fit.
 
     Returns:
         Lightning's dictionary of an optimizer and a scheduler.
@@ -120,7 +121,8 @@ def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec) -> dict
         case "lars":
             optimizer = LARS(groups, lr=spec.lr, momentum=spec.momentum)
     total = module.trainer.estimated_stepping_batches
-    scheduler = LambdaLR(optimizer, lambda step: rate(step, total, spec))
+    length = total if cycle is None else cycle
+    scheduler = LambdaLR(optimizer, lambda step: rate(step if cycle is None else step % cycle, length, spec))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -17,8 +17,9 @@ from ssl_lightning.evaluation.inference import Rows
 class BatchBALD(AcquisitionStrategy):
     r"""Asks for the batch whose labels together tell most about the weights, :math:`I(y_1, \dots, y_b; w)`, greedily.
 
-    A near copy of a chosen sample adds nothing, where `BALD` would ask for both. With one member too many that agree,
-    or after enough labels, there is nothing left to learn of the weights, and ties go by index.
+    A near copy of a chosen sample adds nothing, where `BALD` would ask for both. K members are told apart by log K
+    nats: a batch that tells them is filled up by BALD scores. The cost grows with the query: for hundreds of labels
+    lower `configurations`, or use `BADGE`.
 
     Args:
         members: Draws of the weights; null for all the model has (20 dropout masks).

@@ -31,6 +31,7 @@ def batch_bald(
 
     Returns:
         Positions in the order of choice, and what each added in nats, `(count,)` each. The first adds its BALD score.
+        Once no candidate adds 0.0001 nats, the rest are those of largest BALD score.
 
     Raises:
         ValueError: If there are too few candidates, or a probability is no number.
@@ -47,6 +48,7 @@ def batch_bald(
         raise ValueError("a probability is NaN: the model's outputs are not finite; look at its training loss.")
     probabilities = probabilities.float()
     given_weights = torch.special.entr(probabilities).sum(dim=2).mean(dim=1).double()  # (N,)
+    alone = torch.special.entr(probabilities.mean(dim=1)).sum(dim=1).double() - given_weights
     joint = _Joint(members, classes, configurations, generator)
     bounds = torch.full((total,), torch.inf, dtype=torch.float64)  # what each added when it was last looked at
     chosen: list[int] = []
@@ -69,6 +71,10 @@ def batch_bald(
                 fresh[some] = means - given_weights[some]
                 bounds[some] = fresh[some] + errors
         fresh[chosen] = -torch.inf
+        if float(fresh.max()) < 1e-4:  # the batch tells all there is to know: the rest by what each tells alone
+            alone[chosen] = -torch.inf
+            rest = top(alone, indices, count - len(chosen))
+            return torch.cat([torch.tensor(chosen, dtype=torch.int64), rest]), torch.tensor(gains + [0.0] * len(rest))
         best = int(top(fresh, indices, 1))
         bounds[best] = -torch.inf
         chosen.append(best)

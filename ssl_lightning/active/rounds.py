@@ -16,6 +16,7 @@ from PIL import Image
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
+from ssl_lightning.active.stopping import PredictStopSet, StablePredictions, StoppingRule
 from ssl_lightning.active.strategy import AcquisitionStrategy
 from ssl_lightning.data.base import ImageData
 from ssl_lightning.evaluation.inference import first_process, share_buffers
@@ -44,6 +45,7 @@ def run_rounds(
     folder: str = "runs/active",
     oracle: Oracle | None = None,
     store: str | None = None,
+    stop: list[StoppingRule] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Run active learning: each round trains a fresh model on what is labelled, then labels what the strategy wants.
@@ -65,6 +67,7 @@ def run_rounds(
         folder: Of the run; the same folder and settings go on with it.
         oracle: Who answers; null for the ground truth.
         store: URL of the label store; null for `labels.sqlite` in the folder.
+        stop: When to end before all rounds: `Budget`, `TargetAccuracy`, `NoGain`, `StablePredictions`.
         settings: More settings that must not change when the run goes on.
 
     Returns:
@@ -92,14 +95,17 @@ def run_rounds(
             }
         )
         _describe(root, pool, strategy)
-    start = _first_open(label_store, rounds)
+    rules = stop or []
+    start = _first_open(label_store, rounds, rules, strategy.query_size)
     if start > 0:
         _say(f"`{folder}`: {start} of {rounds + 1} models are trained; going on from there.")
     progress = RoundsProgress(rounds + 1, start)
     try:
         for number in range(start, rounds + 1):
             pool.round = number
-            _run_round(make_model, make_trainer, pool, strategy, number < rounds, root, progress)
+            if reason := _run_round(make_model, make_trainer, pool, strategy, number < rounds, root, progress, rules):
+                _say(f"stopped after round {number}: {reason}.")
+                break
     finally:
         progress.stop()
     if first_process():
@@ -131,13 +137,20 @@ def _describe(root: Path, pool: PoolDataModule, strategy: AcquisitionStrategy) -
     path.write_text(yaml.safe_dump(config))
 
 
-def _first_open(store: LabelStore, rounds: int) -> int:
-    known = store.rounds()
+def _first_open(store: LabelStore, rounds: int, rules: list[StoppingRule], query_size: int) -> int:
+    known, rows = store.rounds(), _rows(store)
     for number in range(rounds + 1):
         record = known.get(number)
-        if record is None or record.metrics is None or (number < rounds and not record.strategy):
+        if record is None or record.metrics is None:
             return number
+        if number < rounds and not record.strategy:
+            return rounds + 1 if why(rules, rows[: number + 1], query_size) else number
     return rounds + 1
+
+
+def why(rules: list[StoppingRule], rows: list[dict[str, Any]], query_size: int) -> str | None:
+    """Return the first rule's reason to stop, or null."""
+    return next((reason for rule in rules if (reason := rule.reason(rows, query_size))), None)
 
 
 def _rows(store: LabelStore) -> list[dict[str, Any]]:
@@ -164,7 +177,8 @@ def _run_round(
     ask: bool,
     root: Path,
     progress: RoundsProgress,
-) -> None:
+    rules: list[StoppingRule],
+) -> str | None:
     number, begun = pool.round, time.perf_counter()
     L.seed_everything(derive_seed(pool.seed, "round", number), workers=True, verbose=False)
     model = make_model()
@@ -174,7 +188,8 @@ def _run_round(
     if before is not None and before.state is not None:
         strategy.load_state_dict(before.state)
     saver = SaveRound(root / "checkpoints" / f"round_{number:03d}.ckpt")
-    trainer = make_trainer([saver, progress, *([strategy] if ask else [])])
+    gate = Gate(rules if ask else [], _rows(pool.store)[:number], strategy, root / "stop_set")
+    trainer = make_trainer([saver, progress, gate, *([strategy] if ask else [])])
     if trainer.is_global_zero:
         progress.start()
     # loggers count steps over all rounds
@@ -183,19 +198,10 @@ def _run_round(
     trainer.fit(model, datamodule=pool)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
-    steps = trainer.global_step
-    metrics.update(trainer.test(model, datamodule=pool, verbose=False)[0])
+    row, steps = gate.row, trainer.global_step
+    row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
     queried = sum(query.round == number for query in pool.queries)
-    row = {
-        "round": number,
-        "labelled": len(pool.labelled),
-        "validation": len(pool.data.val_indices),
-        "queried": queried,
-        "seconds": round(time.perf_counter() - begun, 3),
-        "steps": steps,
-        **metrics,
-    }
+    row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
     if trainer.is_global_zero:
         pool.store.add_metrics(number, row)
         write_tables(pool.store, root, pool.data.class_names)
@@ -208,6 +214,44 @@ def _run_round(
     asked = f"  asked {queried} by {type(strategy).__name__}" if queried else ""
     if trainer.is_global_zero:
         progress.finish_round(f"round {number}: {row['labelled']} labels{result}{asked}  ({row['seconds']:.1f} s)")
+    return gate.reason
+
+
+class Gate(Callback):
+    """Gathers a round's numbers at the end of fit, and lets the strategy ask unless a rule says to stop.
+
+    Args:
+        rules: To stop by.
+        rows: Of the rounds before.
+        strategy: To be let through, or not.
+        folder: For the stop set's predictions.
+    """
+
+    def __init__(
+        self, rules: list[StoppingRule], rows: list[dict[str, Any]], strategy: AcquisitionStrategy, folder: Path
+    ) -> None:
+        self.rules, self.rows, self.strategy, self.folder = rules, rows, strategy, folder
+        self.row: dict[str, Any] = {}
+        self.reason: str | None = None
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Decide."""
+        pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        self.row = {
+            "round": pool.round,
+            "labelled": len(pool.labelled),
+            "validation": len(pool.data.val_indices),
+            "queried": 0,
+            "seconds": 0.0,
+            "steps": trainer.global_step,
+            **{key: float(value) for key, value in trainer.callback_metrics.items()},
+        }
+        if any(isinstance(rule, StablePredictions) for rule in self.rules):
+            stop_set = PredictStopSet(self.folder)
+            stop_set.on_fit_end(trainer, module)
+            self.row["agreement"] = stop_set.agreement
+        self.reason = why(self.rules, [*self.rows, self.row], self.strategy.query_size)
+        self.strategy.asking = self.reason is None
 
 
 class SaveRound(Callback):

@@ -166,14 +166,13 @@ def expected_predictive_information_gain(pool: Tensor, targets: Tensor) -> Tenso
         >>> expected_predictive_information_gain(torch.cat([divided, agreed]), divided)
         tensor([0.6931, 0.0000])
     """
+    pool, targets = pool.double(), targets.double()  # what is left of the difference is small
     members, classes = pool.shape[1:]
     there = targets.transpose(0, 1).flatten(1) / members  # (K, M * classes)
     alone = torch.special.entr(targets.mean(dim=1)).sum(dim=-1).mean()
     parts = []
     for part in torch.split(pool, max(1, 2**22 // (classes * there.shape[1]))):
         joint = part.transpose(1, 2).flatten(0, 1) @ there  # (n * classes, M * classes)
-        # summed in double precision: what is left of the difference is small
-        each = torch.special.entr(joint).sum(dim=1, dtype=torch.float64)
-        together = each.reshape(len(part), classes).sum(dim=1) / len(targets)
+        together = torch.special.entr(joint).sum(dim=1).reshape(len(part), classes).sum(dim=1) / len(targets)
         parts.append(torch.special.entr(part.mean(dim=1)).sum(dim=-1) + alone - together)
     return torch.cat(parts).clamp(min=0).float() if parts else pool.new_empty(0)

@@ -6,7 +6,7 @@ from torch import Tensor
 from ssl_lightning.clustering import kmeans
 
 
-def top(scores: Tensor, indices: Tensor, count: int) -> Tensor:
+def top(scores: Tensor, indices: Tensor, count: int, decimals: int = 6) -> Tensor:
     """Choose the samples of largest score; ties by smaller index.
 
     Scores are compared to a millionth (of a nat or a probability), since the last bits of a network's outputs depend
@@ -16,6 +16,7 @@ def top(scores: Tensor, indices: Tensor, count: int) -> Tensor:
         scores: `(n,)`; larger is chosen first.
         indices: Dataset index of each, `(n,)`, distinct.
         count: How many, at most n.
+        decimals: To which scores are compared.
 
     Returns:
         Positions in `scores`, best first, `(count,)`.
@@ -35,7 +36,7 @@ def top(scores: Tensor, indices: Tensor, count: int) -> Tensor:
             f"the score of sample {index} is NaN: the model's outputs are not finite; look at its training loss."
         )
     by_index = indices.argsort(stable=True)
-    rounded = torch.round(scores.double()[by_index], decimals=6)
+    rounded = torch.round(scores.double()[by_index], decimals=decimals)
     return by_index[rounded.argsort(descending=True, stable=True)[:count]]
 
 

@@ -86,6 +86,7 @@ class AcquisitionStrategy(Callback, ABC):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size={batch_size}` must be at least 1, or null.")
         self.query_size, self.batch_size = query_size, batch_size
+        self.asking = True  # a stopping rule may forbid it
         self._first_step = 0
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -141,6 +142,8 @@ class AcquisitionStrategy(Callback, ABC):
             rank_zero_warn(
                 f"`{type(self).__name__}` asks for nothing: this fit took no step. Use a fresh Trainer each round."
             )
+            return
+        if not self.asking:
             return
         pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self._check(pool)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_lightning.data.base import Batch
 
@@ -42,7 +42,7 @@ def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
         module.to(device)
 
 
-def share_buffers(module: L.LightningModule) -> None:
+def share_buffers(module: nn.Module) -> None:
     """Give every process the first one's buffers.
 
     In a distributed fit each process updates batch-norm statistics by its own batches, and the last update is never

@@ -1,0 +1,196 @@
+"""When to stop asking for labels: rules that read what the rounds came to."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from ssl_lightning.active.pool import PoolDataModule
+from ssl_lightning.data.base import Batch
+from ssl_lightning.evaluation.inference import Rows, gather, share_buffers, sweep
+from ssl_lightning.seeding import derive_generator
+
+Row = dict[str, Any]
+
+
+class StoppingRule(ABC):
+    """Says why to stop, when a round's model is trained and before it asks; the first rule that does ends the run.
+
+    A rule reads only the rows of `rounds.csv`, so a run that is taken up again stops where it would have.
+    """
+
+    @abstractmethod
+    def reason(self, rows: list[Row], query_size: int) -> str | None:
+        """Return why to stop, or null to go on.
+
+        Args:
+            rows: Of the rounds so far, as in `rounds.csv`, without test metrics; the last is the newest.
+            query_size: Labels that the round would ask for.
+        """
+
+
+class Budget(StoppingRule):
+    """Stops before a query that would cost more labels than there are to spend.
+
+    Args:
+        labels: Labelled samples.
+        validation: Count the validation part, whose labels are paid for as well.
+
+    Raises:
+        ValueError: If `labels` is below 1.
+    """
+
+    def __init__(self, labels: int, validation: bool = False) -> None:
+        if labels < 1:
+            raise ValueError(f"`labels={labels}` must be at least 1.")
+        self.labels, self.validation = labels, validation
+
+    def reason(self, rows: list[Row], query_size: int) -> str | None:
+        """Look whether another query can be paid for."""
+        paid = rows[-1]["labelled"] + (rows[-1]["validation"] if self.validation else 0)
+        if paid + query_size <= self.labels:
+            return None
+        return f"{paid} of the budget of {self.labels} labels are spent, and a query is {query_size}"
+
+
+class TargetAccuracy(StoppingRule):
+    """Stops when a metric has reached what is needed.
+
+    Args:
+        accuracy: From 0 to 1.
+        metric: A column of `rounds.csv`. Not of the test part: the reported accuracy would be chosen by the stop.
+
+    Raises:
+        ValueError: If `accuracy` is out of range; when asked, if there is no such metric.
+    """
+
+    def __init__(self, accuracy: float, metric: str = "val/accuracy") -> None:
+        if not 0 < accuracy <= 1:
+            raise ValueError(f"`accuracy={accuracy}` must be above 0 and at most 1.")
+        self.accuracy, self.metric = accuracy, metric
+
+    def reason(self, rows: list[Row], query_size: int) -> str | None:
+        """Compare the newest value."""
+        value = _value(rows[-1], self.metric)
+        return f"`{self.metric}` reached {value:.4f}" if value >= self.accuracy else None
+
+
+class NoGain(StoppingRule):
+    """Stops when a metric's best has not risen enough for some rounds.
+
+    Args:
+        rounds: How many without gain.
+        gain: What counts as one.
+        metric: A column of `rounds.csv`.
+
+    Raises:
+        ValueError: If a number is out of range; when asked, if there is no such metric.
+    """
+
+    def __init__(self, rounds: int = 3, gain: float = 0.002, metric: str = "val/accuracy") -> None:
+        if rounds < 1 or gain < 0:
+            raise ValueError(f"`rounds={rounds}` must be at least 1 and `gain={gain}` at least 0.")
+        self.rounds, self.gain, self.metric = rounds, gain, metric
+
+    def reason(self, rows: list[Row], query_size: int) -> str | None:
+        """Compare the best of the last rounds with the best before them."""
+        values = [_value(row, self.metric) for row in rows]
+        if len(values) <= self.rounds:
+            return None
+        before, since = max(values[: -self.rounds]), max(values[-self.rounds :])
+        if since >= before + self.gain:
+            return None
+        return f"`{self.metric}` has not risen by {self.gain} in {self.rounds} rounds (best {max(before, since):.4f})"
+
+
+class StablePredictions(StoppingRule):
+    """Stops when models of successive rounds predict the same classes on a fixed draw from the pool.
+
+    Args:
+        agreement: Cohen's kappa between successive rounds to be reached on average.
+        rounds: Over how many successive pairs.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Reference:
+        M. Bloodgood, K. Vijay-Shanker, A Method for Stopping Active Learning Based on Stabilizing Predictions and the
+        Need for User-Adjustable Stopping, CoNLL 2009, arXiv 1409.5165, section 3: 0.99 over three.
+    """
+
+    def __init__(self, agreement: float = 0.99, rounds: int = 3) -> None:
+        if not 0 < agreement <= 1 or rounds < 1:
+            raise ValueError(f"`agreement={agreement}` must be above 0 to 1 and `rounds={rounds}` at least 1.")
+        self.agreement, self.rounds = agreement, rounds
+
+    def reason(self, rows: list[Row], query_size: int) -> str | None:
+        """Average the newest agreements."""
+        values = [row["agreement"] for row in rows if row.get("agreement") is not None][-self.rounds :]
+        if len(values) < self.rounds or sum(values) / len(values) < self.agreement:
+            return None
+        return f"predictions are stable: kappa {sum(values) / len(values):.4f} over {self.rounds} rounds"
+
+
+def kappa(one: Tensor, other: Tensor, classes: int) -> float:
+    r"""Cohen's kappa of two classifications, :math:`(p_o - p_e) / (1 - p_e)`: agreement beyond chance.
+
+    Args:
+        one: Classes, `(N,)`.
+        other: Classes, `(N,)`.
+        classes: Number of classes.
+
+    Returns:
+        1 for full agreement, 0 for that of chance; 1 where both say the same single class.
+
+    Example:
+        >>> kappa(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 0]), 2)  # observed 3/4, by chance 1/2
+        0.5
+    """
+    observed = float((one == other).double().mean())
+    shares = [torch.bincount(labels, minlength=classes).double() / len(labels) for labels in (one, other)]
+    chance = float((shares[0] * shares[1]).sum())
+    return 1.0 if chance == 1 else (observed - chance) / (1 - chance)
+
+
+class PredictStopSet(Callback):
+    """Predicts the classes of a fixed draw from the pool after a fit, and compares with the round before.
+
+    Args:
+        folder: Where predictions are kept, `stop_set/round_*.pt`.
+        size: Samples drawn.
+    """
+
+    def __init__(self, folder: Path, size: int = 2000) -> None:
+        self.folder, self.size = folder, size
+        self.agreement: float | None = None
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Predict, keep, compare."""
+        pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        share_buffers(module)
+        indices = pool.data.train_indices
+        order = torch.randperm(len(indices), generator=derive_generator(pool.seed, "stop set"))
+        drawn = indices[order[: self.size].sort().values]
+
+        def look(batch: Batch) -> Rows:
+            return {"prediction": module(batch.input).argmax(dim=1)}
+
+        rows = gather(sweep(trainer, module, pool.data.evaluation_loader(pool.pool_images, drawn), look))
+        path = self.folder / f"round_{pool.round:03d}.pt"
+        if trainer.is_global_zero:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(rows["prediction"], path)
+        before = self.folder / f"round_{pool.round - 1:03d}.pt"
+        if before.exists():
+            self.agreement = kappa(torch.load(before, weights_only=True), rows["prediction"], pool.num_classes)
+
+
+def _value(row: Row, metric: str) -> float:
+    if row.get(metric) is None:
+        known = ", ".join(f"`{key}`" for key, value in row.items() if isinstance(value, float))
+        raise ValueError(f"`metric={metric}` is no column of the rounds; there are {known}.")
+    return float(row[metric])
