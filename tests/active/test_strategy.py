@@ -1,12 +1,15 @@
 """What every strategy must do, over all concrete subclasses of AcquisitionStrategy."""
 
 import inspect
+import os
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from support import ROOT
+from test_distributed import spawn
 
 from ssl_lightning.active import (
     BADGE,
@@ -17,8 +20,11 @@ from ssl_lightning.active import (
     KMedoids,
     PoolDataModule,
     PowerBALD,
+    ProbCover,
     Random,
+    Stream,
 )
+from ssl_lightning.active.adversarial import VAAL, VAEAndDiscriminator
 from ssl_lightning.active.scoring import entropy, mutual_information
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.classifier import Classifier
@@ -199,3 +205,80 @@ def test_random_is_even(fitted: Any) -> None:
     # 100 expected each, standard deviation sqrt(400 * 1/4 * 3/4) = 8.7
     assert counts.min() > 65
     assert counts.max() < 135
+
+
+def picks_of_all(rank: int, world: int) -> dict[str, list[int]]:
+    """Fit one model in one process, then let every strategy choose on all processes, none of which knows the whole."""
+    if world > 1:  # the processes are there: Lightning is to start none
+        os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
+    L.seed_everything(4, verbose=False)
+    data = Digits(batch_size=64, limit=301)  # shares of different sizes
+    pool = PoolDataModule(data, initial=30, seed=4)
+    model = Classifier(10, ConvNet(width=8), dropout=0.5)
+    chooser = L.Trainer(
+        accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", logger=False,
+        enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
+    )  # fmt: skip
+    chooser.validate(model, datamodule=data, verbose=False)  # sets the processes up
+    pool.trainer = data.trainer = chooser
+    pool.setup("fit")
+    found = {}
+    for kind in STRATEGIES:
+        strategy = kind(query_size=12)
+        if isinstance(strategy, Stream):
+            strategy._prepare(pool)
+        if isinstance(strategy, VAAL):
+            torch.manual_seed(0)
+            strategy.networks = VAEAndDiscriminator(1, 8, 4, 4)
+        found[kind.__name__] = strategy.query(chooser, model, pool)[0]
+    return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("world", [2, 3])
+def test_any_number_of_processes_gives_the_same_picks(world: int, tmp_path: Path) -> None:
+    alone = picks_of_all(0, 1)
+    assert len(alone) == len(STRATEGIES)
+    for found in spawn(picks_of_all, world, tmp_path):
+        assert found == alone
+
+
+def rows_of(count: int) -> dict[str, torch.Tensor]:
+    """What strategies keep of the samples of a pool, made up, by index; a fifth was asked before."""
+    generator = torch.Generator().manual_seed(2)
+
+    def probabilities(*shape: int) -> torch.Tensor:
+        return (3 * torch.randn(*shape, generator=generator)).softmax(dim=-1)
+
+    samples = probabilities(count, 8, 4)
+    point = torch.randn(count, 6, generator=generator)
+    guess = samples.mean(dim=1)
+    return {
+        "index": torch.arange(count),
+        "asked": torch.arange(count) % 5 == 0,
+        "point": point / point.norm(dim=1, keepdim=True),
+        "embedding": point,
+        "samples": samples,
+        "bald": mutual_information(samples.transpose(0, 1).log()),
+        "score": mutual_information(samples.transpose(0, 1).log()),
+        "residual": guess - torch.nn.functional.one_hot(guess.argmax(dim=1), 4),
+    }
+
+
+DETERMINISTIC = [kind for kind in STRATEGIES if kind not in DRAWS and kind.__name__ not in {
+    "EPIG", "DBAL", "TypiClust",  # their targets and first centroids are drawn by place
+}]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DETERMINISTIC)
+def test_a_permutation_of_the_pool_permutes_the_picks(kind: type[AcquisitionStrategy]) -> None:
+    rows = rows_of(200)
+    strategy = kind(query_size=8, **({"delta": 0.5} if kind is ProbCover else {}))
+    picks = rows["index"][strategy.select(dict(rows), torch.Generator().manual_seed(0))]
+    assert len(set(picks.tolist())) == 8
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
+    mixed = {key: value[order] for key, value in rows.items()}
+    # under their own numbers, and under new ones: nothing but the samples themselves decides
+    assert torch.equal(mixed["index"][strategy.select(dict(mixed), torch.Generator().manual_seed(0))], picks)
+    mixed["index"] = torch.arange(200)
+    assert torch.equal(order[strategy.select(mixed, torch.Generator().manual_seed(0))], picks)
