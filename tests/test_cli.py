@@ -112,7 +112,10 @@ MISTAKES = [
         ["fit", "--data", "ImageFolder", "--data.root", "nowhere", *SIMCLR[-6:]],
         "`root=nowhere` is no folder",
     ),
-    ([*ACTIVE, "--strategy", "Entrpy"], "--strategy: there is no class `Entrpy` (did you mean `Entropy`?)"),
+    (
+        [*ACTIVE, "--strategy", "Entrpy"],
+        "--strategy: there is no class `Entrpy` (did you mean `Entropy` or `VoteEntropy`?)",
+    ),
     (
         [*ACTIVE, "--strategy", "Entropy", "--strategy.query_siz", "3"],
         "`Entropy` has no argument `query_siz` (did you mean `query_size`?)",

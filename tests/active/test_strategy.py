@@ -20,7 +20,6 @@ from ssl_lightning.active import (
     KMedoids,
     PoolDataModule,
     PowerBALD,
-    ProbCover,
     Random,
     Stream,
 )
@@ -267,13 +266,14 @@ def rows_of(count: int) -> dict[str, torch.Tensor]:
 
 DETERMINISTIC = [kind for kind in STRATEGIES if kind not in DRAWS and kind.__name__ not in {
     "EPIG", "DBAL", "TypiClust",  # their targets and first centroids are drawn by place
+    "ProbCover",  # counts rows: many tie, and ties go by index
 }]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", DETERMINISTIC)
 def test_a_permutation_of_the_pool_permutes_the_picks(kind: type[AcquisitionStrategy]) -> None:
     rows = rows_of(200)
-    strategy = kind(query_size=8, **({"delta": 0.5} if kind is ProbCover else {}))
+    strategy = kind(query_size=8)
     picks = rows["index"][strategy.select(dict(rows), torch.Generator().manual_seed(0))]
     assert len(set(picks.tolist())) == 8
     order = torch.randperm(200, generator=torch.Generator().manual_seed(1))
