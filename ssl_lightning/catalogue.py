@@ -14,7 +14,9 @@ PACKAGE = Path(__file__).parent
 PLUGINS = "ssl_lightning.plugins"  # entry point group of strangers' classes
 BASES = {
     "methods": "SSLMethod",
+    "classifiers": "Classifier",
     "strategies": "AcquisitionStrategy",
+    "stopping": "StoppingRule",
     "backbones": "Backbone",
     "data": "ImageData",
 }
@@ -49,10 +51,11 @@ def entries() -> tuple[Entry, ...]:
                 parents[node.name] = [base.id for base in node.bases if isinstance(base, ast.Name)]
                 found[node.name] = (path.stem, node)
     abstract = {*BASES.values(), *(name for name in found if any(name in parents[other] for other in found))}
+    abstract.remove("Classifier")  # the one base that is used as it is
     kinds = {base: kind for kind, base in BASES.items()}
     result = []
     for name, (family, node) in found.items():
-        kind = next((kinds[up] for up in _ancestors(name, parents) if up in kinds), "")
+        kind = next((kinds[up] for up in (name, *_ancestors(name, parents)) if up in kinds), "")
         text = " ".join((ast.get_docstring(node) or "").split())
         result.append(Entry(name, family, _first_sentence(text), _paper(text), "" if name in abstract else kind))
     return tuple(sorted(result, key=lambda entry: (entry.kind, entry.family, entry.name.lower())))
@@ -109,7 +112,7 @@ def main(arguments: list[str]) -> int:
     from ssl_lightning.mistakes import meant  # which asks this module for names
 
     parser = argparse.ArgumentParser("ssl-lightning list", description="What there is to choose from, a line each.")
-    parser.add_argument("kind", nargs="*", help="methods, strategies, backbones or data; none for all")
+    parser.add_argument("kind", nargs="*", help=f"{', '.join(list(BASES)[:-1])} or {list(BASES)[-1]}; none for all")
     kinds = parser.parse_args(arguments).kind or list(BASES)
     for kind in kinds:
         if kind not in BASES:

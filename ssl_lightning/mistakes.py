@@ -9,7 +9,13 @@ from typing import Any
 
 from ssl_lightning.catalogue import BASES, entries
 
-KINDS = {"data": ("data",), "strategy": ("strategies",), "backbone": ("backbones",), "model": ("methods", "")}
+KINDS = {
+    "data": ("data",),
+    "strategy": ("strategies",),
+    "stop": ("stopping",),
+    "backbone": ("backbones",),
+    "model": ("methods", "classifiers"),
+}
 
 
 def explain(message: str, parser: Any) -> str:
@@ -77,11 +83,7 @@ def meant(word: str, candidates: Iterable[str]) -> str:
 def _names(option: str) -> list[str]:
     kinds = KINDS.get(option.rpartition(".")[2].lstrip("-"))
     names = [entry.name for entry in entries() if kinds is None or entry.kind in kinds]
-    return [name for name in names if name not in BASES.values()] if kinds != ("methods", "") else _models()
-
-
-def _models() -> list[str]:
-    return [*(entry.name for entry in entries() if entry.kind == "methods"), "Classifier"]
+    return [name for name in names if name == "Classifier" or name not in BASES.values()]
 
 
 def _no_class(name: str, option: str) -> str:

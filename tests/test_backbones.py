@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from torch import nn
 
-from ssl_lightning.backbones import Backbone, ConvNet, ResNet, Timm, Torchvision, build, describe
+from ssl_lightning.backbones import Backbone, ConvNet, LeNet, ResNet, Timm, Torchvision, build, describe
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (9, 3), (28, 1), (32, 3), (64, 3)])
@@ -18,6 +19,27 @@ def test_convnet_embeds_any_size(size: int, channels: int) -> None:
 
 def test_convnet_has_the_parameters_it_says() -> None:
     assert sum(p.numel() for p in ConvNet().parameters()) == 9 * (32 + 32 * 64 + 64 * 128) + 2 * (32 + 64 + 128)
+
+
+@pytest.mark.parametrize("backbone", [ConvNet(width=4, dropout=0.3), ConvNet(width=4), LeNet(), ResNet(channels=1)])
+def test_trunk_and_rest_are_the_whole(backbone: Backbone) -> None:
+    """And with all dropout on, the trunk gives the same twice: no dropout is in it."""
+    images = torch.randn(3, 1, 28, 28)
+    backbone.eval()
+    assert torch.equal(backbone.rest(backbone.trunk(images)), backbone(images))
+    for module in backbone.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.train()
+    assert torch.equal(backbone.trunk(images), backbone.trunk(images))
+
+
+def test_lenet_is_the_papers() -> None:
+    """Two convolutions of 5x5 with 32 and 64 maps, a hidden layer of 128: parameters counted by hand."""
+    counted = 32 * 25 + 32 + 64 * 32 * 25 + 64 + 1024 * 128 + 128
+    assert sum(parameter.numel() for parameter in LeNet().parameters()) == counted
+    assert LeNet()(torch.randn(2, 1, 28, 28)).shape == (2, 128)
+    with pytest.raises(ValueError, match="`image_size=12` is too small for `LeNet`"):
+        LeNet(image_size=12)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

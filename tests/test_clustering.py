@@ -76,6 +76,25 @@ def test_identical_points_do_not_break_it() -> None:
     assert torch.isfinite(found.centroids).all()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_weight_is_so_many_copies(engine: Engine) -> None:
+    """The best of some starts, weighted, against the best with rows repeated."""
+    if engine == "faiss":
+        pytest.importorskip("faiss")
+    rows = torch.randn(30, 2, generator=generator(1))
+    weights = torch.randint(1, 6, (30,), generator=generator(2))
+    weighted = min(kmeans(rows, 3, generator(s), engine=engine, weights=weights.float()).inertia for s in range(40))
+    repeated = min(kmeans(rows.repeat_interleave(weights, 0), 3, generator(s), 100).inertia for s in range(20))
+    assert weighted == pytest.approx(repeated, rel=1e-3)
+
+
+def test_rows_without_weight_draw_no_centroid() -> None:
+    rows = torch.cat([torch.zeros(20, 2), torch.full((20, 2), 9.0)]) + torch.randn(40, 2, generator=generator(3))
+    weights = (torch.arange(40) < 20).float()
+    for seed in range(5):
+        assert (kmeans(rows, 2, generator(seed), weights=weights).centroids.norm(dim=1) < 4).all()
+
+
 def test_nearest_is_brute_force() -> None:
     rows, centroids = torch.randn(50, 4), torch.randn(7, 4)
     distances, positions = nearest(rows, centroids)

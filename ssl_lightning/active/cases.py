@@ -8,7 +8,6 @@ from typing import Literal, get_args
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from ssl_lightning.active.disagreement import require_members, require_samples
@@ -109,7 +108,7 @@ class PoolCases(Callback):
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped
                 logger.log_metrics({f"active/{name}": share for name, share in self.shares.items()}, step=step)
             _write(Path(trainer.default_root_dir) / "cases.csv", rows)
-        rank_zero_info(f"round {pool.round}: {advice(self.shares)}")
+            print(f"round {pool.round}: {advice(self.shares)}", flush=True)
 
 
 def advice(shares: dict[str, float]) -> str:

@@ -188,7 +188,7 @@ def _run_round(
     if before is not None and before.state is not None:
         strategy.load_state_dict(before.state)
     saver = SaveRound(root / "checkpoints" / f"round_{number:03d}.ckpt")
-    gate = Gate(rules if ask else [], _rows(pool.store)[:number], strategy, root / "stop_set")
+    gate = Gate(rules, ask, _rows(pool.store)[:number], strategy, root / "stop_set")
     trainer = make_trainer([saver, progress, gate, *([strategy] if ask else [])])
     if trainer.is_global_zero:
         progress.start()
@@ -222,15 +222,21 @@ class Gate(Callback):
 
     Args:
         rules: To stop by.
+        ask: Whether there is something to forbid: not in the last round, nor if the round has asked already.
         rows: Of the rounds before.
         strategy: To be let through, or not.
         folder: For the stop set's predictions.
     """
 
     def __init__(
-        self, rules: list[StoppingRule], rows: list[dict[str, Any]], strategy: AcquisitionStrategy, folder: Path
+        self,
+        rules: list[StoppingRule],
+        ask: bool,
+        rows: list[dict[str, Any]],
+        strategy: AcquisitionStrategy,
+        folder: Path,
     ) -> None:
-        self.rules, self.rows, self.strategy, self.folder = rules, rows, strategy, folder
+        self.rules, self.ask, self.rows, self.strategy, self.folder = rules, ask, rows, strategy, folder
         self.row: dict[str, Any] = {}
         self.reason: str | None = None
 
@@ -250,7 +256,8 @@ class Gate(Callback):
             stop_set = PredictStopSet(self.folder)
             stop_set.on_fit_end(trainer, module)
             self.row["agreement"] = stop_set.agreement
-        self.reason = why(self.rules, [*self.rows, self.row], self.strategy.query_size)
+        if self.ask:
+            self.reason = why(self.rules, [*self.rows, self.row], self.strategy.query_size)
         self.strategy.asking = self.reason is None
 
 

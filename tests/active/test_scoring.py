@@ -3,8 +3,18 @@ import math
 import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
+from skactiveml.pool import average_kl_divergence, uncertainty_scores
+from skactiveml.pool import vote_entropy as their_vote_entropy
 
-from ssl_lightning.active.scoring import entropy, mutual_information
+from ssl_lightning.active.scoring import (
+    entropy,
+    expected_predictive_information_gain,
+    least_confidence,
+    margin,
+    mutual_information,
+    ratio,
+    vote_entropy,
+)
 from ssl_lightning.active.selection import top
 
 
@@ -69,3 +79,40 @@ def test_mistakes() -> None:
         top(torch.rand(2), torch.arange(2), 3)
     with pytest.raises(ValueError, match="the score of sample 8 is NaN"):
         top(torch.tensor([0.1, math.nan]), torch.tensor([3, 8]), 1)
+
+
+def test_scores_are_scikit_activemls() -> None:
+    """Least confidence, margin and entropy of one model; vote entropy and BALD of a committee."""
+    p = probabilities(60, 5).double()
+    numbers = p.numpy()
+    pairs = (("least_confident", least_confidence, 0.0), ("margin_sampling", margin, 1.0), ("entropy", entropy, 0.0))
+    for name, score, offset in pairs:
+        theirs = torch.from_numpy(uncertainty_scores(numbers, method=name))
+        torch.testing.assert_close(score(p.log()) + offset, theirs)  # their margin is counted from 1
+    members = probabilities(7, 60, 5).double()
+    votes = members.argmax(dim=2).T.numpy()
+    theirs = torch.from_numpy(their_vote_entropy(votes, range(5)))
+    torch.testing.assert_close(vote_entropy(members.log()), theirs, check_dtype=False)
+    theirs = torch.from_numpy(average_kl_divergence(members.numpy()))
+    torch.testing.assert_close(mutual_information(members.log()), theirs)
+
+
+def test_ratio_is_that_of_the_two_best() -> None:
+    p = probabilities(40, 6).double()
+    best = p.sort(dim=1, descending=True).values
+    torch.testing.assert_close(ratio(p.log()), best[:, 1] / best[:, 0])
+    torch.testing.assert_close(ratio(p.log() + 5), ratio(p.log()))  # of logits, too
+
+
+def test_epig_by_enumeration() -> None:
+    """As the mean Kullback-Leibler divergence of the joint of two labels from the product of its margins."""
+    pool, targets = probabilities(5, 6, 3).double(), probabilities(4, 6, 3).double()
+    expected = torch.zeros(5, dtype=torch.float64)
+    for i in range(5):
+        for j in range(4):
+            joint = sum(pool[i, k][:, None] * targets[j, k] for k in range(6)) / 6
+            alone = pool[i].mean(dim=0)[:, None] * targets[j].mean(dim=0)
+            expected[i] += (joint * (joint / alone).log()).sum() / 4  # type: ignore[union-attr]
+    found = expected_predictive_information_gain(pool, targets)
+    torch.testing.assert_close(found, expected, check_dtype=False, atol=1e-7, rtol=1e-5)
+    assert (found <= mutual_information(pool.transpose(0, 1).log()) + 1e-6).all()

@@ -1,0 +1,164 @@
+"""Rules for stopping: alone, in a run, in a run taken up again, on the command line."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from sklearn.metrics import cohen_kappa_score
+
+from ssl_lightning.active import (
+    Budget,
+    Entropy,
+    NoGain,
+    StablePredictions,
+    StoppingRule,
+    TargetAccuracy,
+    run_rounds,
+)
+from ssl_lightning.active.stopping import kappa
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.classifier import Classifier
+from ssl_lightning.data import Digits
+
+
+def rounds(*accuracies: float, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"round": place, "labelled": 20 + 10 * place, "validation": 50, "val/accuracy": value, **more}
+        for place, value in enumerate(accuracies)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "accuracies", "stops"),
+    [
+        (Budget(50), [0.1, 0.2, 0.3, 0.4], [False, False, False, True]),  # 20, 30, 40, 50 labels
+        (Budget(55), [0.1, 0.2, 0.3, 0.4], [False, False, False, True]),
+        (Budget(100, validation=True), [0.1, 0.2, 0.3, 0.4], [False, False, False, True]),
+        (TargetAccuracy(0.3), [0.1, 0.29, 0.3, 0.2], [False, False, True, False]),
+        (NoGain(2, 0.01), [0.5, 0.6, 0.605, 0.609, 0.7], [False, False, False, True, False]),
+        (NoGain(1, 0.0), [0.5, 0.5, 0.4], [False, False, True]),
+    ],
+)
+def test_rules_stop_when_they_say(rule: StoppingRule, accuracies: list[float], stops: list[bool]) -> None:
+    rows = rounds(*accuracies)
+    assert [rule.reason(rows[: place + 1], 10) is not None for place in range(len(rows))] == stops
+
+
+def test_stable_predictions_reads_agreements() -> None:
+    rows = [{"round": place, "agreement": value} for place, value in enumerate([None, 0.9, 0.99, 1.0, 0.99])]
+    rule = StablePredictions(agreement=0.98, rounds=2)
+    assert [rule.reason(rows[: place + 1], 10) is not None for place in range(5)] == [False, False, False, True, True]
+
+
+def test_kappa_is_scikit_learns() -> None:
+    one, other = torch.randint(5, (200,)), torch.randint(5, (200,))
+    other[:120] = one[:120]
+    assert kappa(one, other, 5) == pytest.approx(cohen_kappa_score(one.numpy(), other.numpy()))
+    assert kappa(one, one, 5) == 1
+    assert kappa(torch.zeros(3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64), 2) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Budget(0), "`labels=0` must be at least 1"),
+        (lambda: TargetAccuracy(90), "`accuracy=90` must be above 0 and at most 1"),
+        (lambda: NoGain(0), "`rounds=0` must be at least 1"),
+        (lambda: StablePredictions(1.5), "`agreement=1.5` must be above 0 to 1"),
+        (lambda: TargetAccuracy(0.5, "val/acc").reason(rounds(0.1), 1), "`metric=val/acc` is no column of the rounds"),
+    ],
+)
+def test_mistakes_are_named(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.fixture
+def run(trainer: Any, tmp_path: Path) -> Any:
+    """Return a function that runs the loop with rules and returns its rows."""
+
+    def go(name: str, stop: list[StoppingRule], callbacks: Any = (), rounds: int = 5) -> list[dict[str, Any]]:
+        L.seed_everything(0, verbose=False)
+        return run_rounds(
+            make_model=lambda: Classifier(10, ConvNet(width=8)),
+            make_trainer=lambda more: trainer(max_epochs=1, callbacks=[*callbacks, *more], enable_progress_bar=True),
+            data=Digits(batch_size=64),
+            strategy=Entropy(query_size=10),
+            rounds=rounds,
+            initial=20,
+            steps_per_epoch=12,
+            folder=str(tmp_path / name),
+            stop=stop,
+        )
+
+    return go
+
+
+def test_a_run_stops_and_asks_no_more(run: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = run("budget", [TargetAccuracy(1.0), Budget(40)])
+    assert [row["labelled"] for row in rows] == [20, 30, 40]
+    assert [row["queried"] for row in rows] == [10, 10, 0]
+    assert (
+        "stopped after round 2: 40 of the budget of 40 labels are spent, and a query is 10." in capsys.readouterr().out
+    )
+    assert len(list(csv.reader((tmp_path / "budget" / "queries.csv").open()))) == 1 + 40
+
+
+def test_a_stopped_run_stays_stopped_until_the_rule_is_gone(run: Any) -> None:
+    once = run("again", [Budget(40)])
+    assert run("again", [Budget(40)]) == once
+    more = run("again", [Budget(50)])
+    assert [row["labelled"] for row in more] == [20, 30, 40, 50]
+    straight = run("straight", [Budget(50)])
+    assert [row["test/accuracy"] for row in more] == [row["test/accuracy"] for row in straight]
+
+
+class Die(L.Callback):
+    """Raises in the test of one round."""
+
+    def __init__(self, round: int) -> None:
+        self.round = round
+
+    def on_test_start(self, trainer: L.Trainer, *args: Any) -> None:
+        if trainer.datamodule.round == self.round:  # type: ignore[attr-defined]
+            raise ArithmeticError("killed")
+
+
+@pytest.mark.parametrize("round", [1, 2])
+@pytest.mark.parametrize("rule", [Budget(40), StablePredictions(0.01, 2)])
+def test_killed_it_stops_where_it_would_have(rule: StoppingRule, round: int, run: Any) -> None:
+    """In round 1 after it has asked, before its metrics are known; in round 2, which does not ask."""
+    with pytest.raises(ArithmeticError):
+        run("killed", [rule], callbacks=[Die(round)])
+    rows = run("killed", [rule])
+    assert [row["labelled"] for row in rows] == [20, 30, 40]
+    assert [row["queried"] for row in rows] == [10, 10, 0]
+    undisturbed = run("undisturbed", [rule])
+    for one, other in zip(rows, undisturbed, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_predictions_of_a_stable_model(run: Any, tmp_path: Path) -> None:
+    rows = run("stable", [StablePredictions(0.999, 1)], rounds=2)
+    assert rows[0]["agreement"] is None
+    assert all(0 < row["agreement"] < 1 for row in rows[1:2])
+    kept = [torch.load(tmp_path / "stable" / "stop_set" / f"round_{place:03d}.pt") for place in (0, 1)]
+    assert rows[1]["agreement"] == pytest.approx(cohen_kappa_score(kept[0].numpy(), kept[1].numpy()))
+
+
+def test_on_the_command_line(command: Any) -> None:
+    arguments = [
+        "active", "--data", "Digits", "--data.batch_size", "64", "--model", "Classifier", "--model.backbone",
+        "ConvNet", "--model.backbone.width", "8", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu",
+        "--trainer.devices", "1", "--steps_per_epoch", "5", "--strategy", "Random", "--strategy.query_size", "10",
+        "--folder", "run", "--stop+=Budget", "--stop.labels", "40",
+    ]  # fmt: skip
+    status, out = command(*arguments)
+    assert status == 0, out
+    assert "stopped after round 2" in out
+    status, out = command(*arguments[:-3], "--stop+=Budgt", "--stop.labels", "40")
+    assert status == 2
+    assert "`Budgt` (did you mean `Budget`?)" in out
