@@ -170,9 +170,11 @@ def expected_predictive_information_gain(pool: Tensor, targets: Tensor) -> Tenso
     members, classes = pool.shape[1:]
     there = targets.transpose(0, 1).flatten(1) / members  # (K, M * classes)
     alone = torch.special.entr(targets.mean(dim=1)).sum(dim=-1).mean()
-    parts = []
-    for part in torch.split(pool, max(1, 2**22 // (classes * there.shape[1]))):
+    scores = pool.new_empty(len(pool))
+    width = max(1, 2**22 // (classes * there.shape[1]))
+    for start in range(0, len(pool), width):  # into one tensor: kept small ones would fragment the memory
+        part = pool[start : start + width]
         joint = part.transpose(1, 2).flatten(0, 1) @ there  # (n * classes, M * classes)
         together = torch.special.entr(joint).sum(dim=1).reshape(len(part), classes).sum(dim=1) / len(targets)
-        parts.append(torch.special.entr(part.mean(dim=1)).sum(dim=-1) + alone - together)
-    return torch.cat(parts).clamp(min=0).float() if parts else pool.new_empty(0)
+        scores[start : start + width] = torch.special.entr(part.mean(dim=1)).sum(dim=-1) + alone - together
+    return scores.clamp(min=0).float()

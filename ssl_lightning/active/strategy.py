@@ -111,7 +111,11 @@ class AcquisitionStrategy(Callback, ABC):
         return top(rows["score"], rows["index"], self.query_size)
 
     def local(self, rows: Rows) -> Rows:
-        """Reduce this process's rows before all processes' are joined: by score, only the best can be chosen."""
+        """Reduce this process's rows, some or all: by score, only the best can be chosen.
+
+        Called during the pass as well, so that memory is bounded by what is kept, and before all processes' rows are
+        joined.
+        """
         if type(self).select is not AcquisitionStrategy.select or "score" not in rows:
             return rows
         keep = top(rows["score"], rows["index"], min(self.query_size, len(rows["index"])))
@@ -173,10 +177,10 @@ class AcquisitionStrategy(Callback, ABC):
                 return self.rows(Predictions(module, batch.input, derive_seed(seed, "masks")))
 
             loader = pool.pool_dataloader(self.batch_size, self.sees_asked)
-            share = sweep(trainer, module, track(trainer, loader, "pool"), look)
-            if self.sees_asked:
-                share["asked"] = ~torch.isin(share["index"], pool.unlabelled)
+            share = sweep(trainer, module, track(trainer, loader, "pool"), look, self.local)
             rows = gather(self.local(share))
+            if self.sees_asked:
+                rows["asked"] = ~torch.isin(rows["index"], pool.unlabelled)
         else:
             rows = {"index": pool.unlabelled}
         chosen = self.select(rows, derive_generator(seed, "select"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning.data.base import Batch
 
 Rows = dict[str, Tensor]
+KEEP = 16_384  # rows that are kept without asking whether they are needed
 
 
 def first_process() -> bool:
@@ -57,7 +58,11 @@ def share_buffers(module: nn.Module) -> None:
 
 
 def sweep(
-    trainer: L.Trainer, module: L.LightningModule, batches: Iterable[Batch], function: Callable[[Batch], Rows]
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    batches: Iterable[Batch],
+    function: Callable[[Batch], Rows],
+    reduce: Callable[[Rows], Rows] | None = None,
 ) -> Rows:
     """Apply a function to every batch of this process's share and join the rows.
 
@@ -66,16 +71,22 @@ def sweep(
         module: Its transfer hooks make the evaluation transform.
         batches: From a loader.
         function: Batch on the device -> named tensors, one row a sample.
+        reduce: Of the rows so far, those to keep; called now and then, so that memory holds about twice what it keeps.
 
     Returns:
         Named tensors on the CPU, with `index`, `(share, ...)`.
     """
     parts: list[Rows] = []
+    kept = held = 0  # rows: after the last reduction, now
     with evaluating(trainer, module):
         for batch in batches:
             on_device = trainer.strategy.batch_to_device(batch, trainer.strategy.root_device)
             rows = function(on_device)
             parts.append({"index": batch.index, **{key: value.cpu() for key, value in rows.items()}})
+            held += len(batch.index)
+            if reduce is not None and held >= max(KEEP, 2 * kept):
+                parts = [reduce(joined(parts))]
+                kept = held = len(parts[0]["index"])
     return joined(parts)
 
 
@@ -102,4 +113,6 @@ def gather(rows: Rows) -> Rows:
         everyone = [part for part in everyone if len(part["index"])] or everyone[:1]
     together = joined(everyone)
     order = together["index"].argsort(stable=True)
+    if torch.equal(order, torch.arange(len(order))):
+        return together
     return {key: value[order] for key, value in together.items()}

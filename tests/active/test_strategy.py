@@ -92,6 +92,24 @@ def test_any_batch_size_gives_the_same_picks(kind: type[AcquisitionStrategy], fi
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
+def test_a_pass_that_drops_what_cannot_be_chosen_gives_the_same_picks(
+    kind: type[AcquisitionStrategy], fitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategy = kind(query_size=9, **({"candidates": 30} if kind is BatchBALD else {}))
+    fit, model, pool = fitted(strategy)
+    strategy.batch_size = 10
+    whole = strategy.query(fit, model, pool)[0]
+    monkeypatch.setattr("ssl_lightning.evaluation.inference.KEEP", 40)
+    seen = []
+    local = strategy.local
+    monkeypatch.setattr(strategy, "local", lambda rows: seen.append(len(rows["index"])) or local(rows))
+    assert strategy.query(fit, model, pool)[0] == whole
+    if kind in (Entropy, BatchBALD):
+        assert len(seen) > 5
+        assert max(seen) <= 70  # twice what is kept and a batch
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
 @pytest.mark.parametrize("training", [True, False])
 def test_leaves_the_model_alone(kind: type[AcquisitionStrategy], training: bool, fitted: Any) -> None:
     strategy = kind(query_size=5)

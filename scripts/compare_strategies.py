@@ -1,0 +1,146 @@
+"""All acquisition strategies on MNIST from self-supervised embeddings: accuracy against labels, pair by pair.
+
+Command: `.venv/bin/python scripts/compare_strategies.py` (an hour on two cores; stopped, the same command goes on).
+Needs data/MNIST. Writes runs/compare-strategies/, of which docs/strategies/comparison.md keeps the table, and
+`ssl-lightning report runs/compare-strategies` makes a page.
+
+The encoder is that of configs/experiment/mnist_pretrain.yaml (SimCLR without labels, trained here if it is not there).
+It stays frozen, so images are encoded once: a sample is its embedding, standardised over the pool, with 8 bits a value.
+The pool is 10,000 training images, the test part all 10,000 test images. Every strategy begins with the same 10 random
+labels of a seed, asks for 10 a round, and trains a fresh linear head with dropout of 0.5 each round. VAAL, whose
+autoencoder wants pixels, gets the images of the same pool, and the same embeddings through the frozen encoder.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_lightning.__main__ import main as command
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.catalogue import entries
+from ssl_lightning.classifier import load_backbone
+from ssl_lightning.data import MNIST, ImageData, TensorImages
+from ssl_lightning.experiments.compare import CompareConfig, compare
+from ssl_lightning.views import CleanView
+
+ROOT = Path(__file__).parent.parent
+OUT = Path("runs/compare-strategies")
+CHECKPOINT = Path("runs/mnist-simclr/checkpoints/last.ckpt")
+POOL = 10_000
+
+
+class Images(MNIST):
+    """The pool's images and all test images of MNIST."""
+
+    def load(self, split: str) -> Any:
+        """Take the first 10,000 training images: MNIST comes shuffled."""
+        whole = super().load(split)  # type: ignore[arg-type]
+        return whole if split == "test" else TensorImages(whole.images[:POOL], whole.targets[:POOL])
+
+
+class Embeddings(ImageData):
+    """Embeddings of the same, `(N, 1, 1, dim)`, as if they were images one pixel high."""
+
+    def __init__(self, path: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.path = path
+        self.num_classes, self.channels, self.image_size = 10, 1, 1
+
+    def load(self, split: str) -> TensorImages:
+        """Read them."""
+        return TensorImages(*torch.load(self.path, weights_only=True)[split])
+
+
+class Given(Backbone):
+    """Takes a sample for its embedding."""
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__(feature_dim=feature_dim)
+        self.feature_dim = feature_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Flatten `(N, 1, 1, dim)`."""
+        return images.flatten(1)
+
+
+class Frozen(Backbone):
+    """The encoder, frozen, and what standardises its embeddings; what `Given` was given."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path=path)
+        found = torch.load(path, weights_only=True)
+        self.encoder = load_backbone(str(found["checkpoint"])).requires_grad_(False)
+        self.mean, self.std = found["mean"], found["std"]
+        self.feature_dim = self.encoder.feature_dim
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode and standardise."""
+        self.encoder.eval()
+        return (self.encoder(images) - self.mean.to(images)) / self.std.to(images)
+
+
+def embed(path: Path) -> None:
+    """Encode all images, and keep them."""
+    encoder = load_backbone(str(CHECKPOINT)).eval()
+    data = Images(root=str(ROOT / "data"))
+    found: dict[str, Any] = {}
+    for split in ("train", "test"):
+        part = data.load(split)
+        with torch.no_grad():
+            batches = torch.split(part.images, 500)
+            rows = torch.cat([encoder(CleanView()(batch)) for batch in batches])
+        if split == "train":
+            mean, std = rows.mean(dim=0), rows.std(dim=0) + 1e-6
+            found.update(mean=mean, std=std, checkpoint=str(CHECKPOINT.resolve()))
+        levels = ((rows - mean) / std / 8 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)  # to 4 deviations
+        found[split] = (levels[:, None, None], part.targets)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(found, path)
+
+
+def config(seeds: int, jobs: int, path: Path) -> CompareConfig:
+    """Say what to compare."""
+    common = [
+        "--data.batch_size", "64", "--data.val_size", "0", "--model", "Classifier", "--model.dropout", "0.5",
+        "--model.optimizer.name", "adamw", "--model.optimizer.lr", "0.003", "--initial", "10", "--rounds", "10",
+        "--steps_per_epoch", "200", "--strategy.query_size", "10", "--trainer.max_epochs", "1",
+        "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.logger", "false",
+    ]  # fmt: skip
+    dim = torch.load(path, weights_only=True)["train"][0].shape[-1]
+    given = [
+        "--data", "compare_strategies.Embeddings", "--data.path", str(path),
+        "--model.backbone", "compare_strategies.Given", "--model.backbone.feature_dim", str(dim),
+        "--model.clean", "CleanView", "--model.clean.std", "0.125",
+    ]  # fmt: skip
+    images = [
+        "--data", "compare_strategies.Images", "--data.root", str(ROOT / "data"),
+        "--model.backbone", "compare_strategies.Frozen", "--model.backbone.path", str(path),
+    ]  # fmt: skip
+    names = [entry.name for entry in entries() if entry.kind == "strategies"]
+    arms = {name: ("--strategy", name, *(images if name == "VAAL" else given), *common) for name in names}
+    pairs = tuple((name, "Random") for name in names if name != "Random")
+    return CompareConfig(OUT, arms, tuple(range(seeds)), pairs=pairs, jobs=jobs)
+
+
+def main() -> None:
+    """Pretrain, embed, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    arguments = parser.parse_args()
+    if not CHECKPOINT.exists() and command(["fit", "-c", str(ROOT / "configs/experiment/mnist_pretrain.yaml")]):
+        sys.exit("the pretraining failed")
+    path = OUT.resolve() / "embeddings.pt"
+    if not path.exists():
+        embed(path)
+    _, failed = compare(config(arguments.seeds, arguments.jobs, path))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
