@@ -42,6 +42,7 @@ Run = Callable[[], Any]
 
 
 def generator(seed: int = 0) -> torch.Generator:
+    """Return a seeded generator."""
     return torch.Generator().manual_seed(seed)
 
 
