@@ -113,6 +113,10 @@ MISTAKES = [
         "`root=nowhere` is no folder",
     ),
     (
+        ["active", "--data.batch_size", "3", "--data", "Digits", "--strategy", "Random"],
+        "`--data.batch_size` comes before the class it belongs to; give `--data CLASS` first",
+    ),
+    (
         [*ACTIVE, "--strategy", "Entrpy"],
         "--strategy: there is no class `Entrpy` (did you mean `Entropy` or `VoteEntropy`?)",
     ),

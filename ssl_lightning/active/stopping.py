@@ -191,6 +191,7 @@ class PredictStopSet(Callback):
 
 def _value(row: Row, metric: str) -> float:
     if row.get(metric) is None:
-        known = ", ".join(f"`{key}`" for key, value in row.items() if isinstance(value, float))
-        raise ValueError(f"`metric={metric}` is no column of the rounds; there are {known}.")
+        known = ", ".join(f"`{key}`" for key in row if "/" in key)
+        needs = "" if any(key.startswith("val/") for key in row) else " Metrics of validation need `--data.val_size`."
+        raise ValueError(f"`metric={metric}` is no column of the rounds; there are {known}.{needs}")
     return float(row[metric])
