@@ -109,13 +109,15 @@ def config(seeds: int, jobs: int, path: Path) -> CompareConfig:
     common = [
         "--data.batch_size", "64", "--data.val_size", "0", "--model.dropout", "0.5",
         "--model.optimizer.name", "adamw", "--model.optimizer.lr", "0.003", "--initial", "10", "--rounds", "10",
-        "--steps_per_epoch", "200", "--strategy.query_size", "10", "--strategy.batch_size", "1000", "--trainer.max_epochs", "1",
+        "--steps_per_epoch", "200", "--strategy.query_size", "10", "--strategy.batch_size", "1000",
+        "--trainer.max_epochs", "1",
         "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.logger", "false",
     ]  # fmt: skip
     dim = torch.load(path, weights_only=True)["train"][0].shape[-1]
     given = [
         "--data", "compare_strategies.Embeddings", "--data.path", str(path),
-        "--model", "Classifier", "--model.backbone", "compare_strategies.Given", "--model.backbone.feature_dim", str(dim),
+        "--model", "Classifier", "--model.backbone", "compare_strategies.Given",
+        "--model.backbone.feature_dim", str(dim),
         "--model.clean", "CleanView", "--model.clean.std", "0.125",
     ]  # fmt: skip
     images = [

@@ -39,7 +39,9 @@ def explain(message: str, parser: Any) -> str:
         owners = re.findall(r"Problem with given class_path '([^']+)'", message)
         accepted = sorted(set(arguments(_import(owners[-1])))) if owners else []
         owner = owners[-1].rpartition(".")[2] if owners else option
-        if owner in ("LightningModule", "LightningDataModule", *BASES.values()) and owner != "Classifier":  # no class was named before
+        if (
+            owner in ("LightningModule", "LightningDataModule", *BASES.values()) and owner != "Classifier"
+        ):  # no class was named before
             return f"`{option}.{found[1]}` comes before the class it belongs to; give `{option} CLASS` first."
         which = f"; it takes {', '.join(accepted)}." if accepted else "."
         return f"`{owner}` has no argument `{found[1]}`{meant(found[1], accepted)}{which}"

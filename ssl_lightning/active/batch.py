@@ -1,12 +1,11 @@
 """Strategies that choose a batch as a whole, so that its samples do not repeat one another."""
 
-import lightning as L
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ssl_lightning.active.classical import require_candidates
-from ssl_lightning.active.disagreement import require_members, require_samples
+from ssl_lightning.active.disagreement import CommitteeStrategy
 from ssl_lightning.active.joint import batch_bald
 from ssl_lightning.active.scoring import margin, mutual_information
 from ssl_lightning.active.selection import badge, dbal, top
@@ -14,7 +13,7 @@ from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.evaluation.inference import Rows
 
 
-class BatchBALD(AcquisitionStrategy):
+class BatchBALD(CommitteeStrategy):
     r"""Asks for the batch whose labels together tell most about the weights, :math:`I(y_1, \dots, y_b; w)`, greedily.
 
     A near copy of a chosen sample adds nothing, where `BALD` would ask for both. K members are told apart by log K
@@ -45,16 +44,11 @@ class BatchBALD(AcquisitionStrategy):
         query_size: int = 10,
         batch_size: int | None = None,
     ) -> None:
-        super().__init__(query_size, batch_size)
+        super().__init__(members, query_size, batch_size)
         require_candidates(candidates, query_size)
         if configurations < 1:
             raise ValueError(f"`configurations={configurations}` must be at least 1.")
-        self.members, self.candidates, self.configurations = require_members(members), candidates, configurations
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Refuse a model of one opinion before it is trained, too."""
-        super().on_fit_start(trainer, module)
-        require_samples(module, self.members)
+        self.candidates, self.configurations = candidates, configurations
 
     def rows(self, predictions: Predictions) -> Rows:
         """Return BALD scores, `(N,)`, and every member's probabilities, `(N, members, classes)`."""

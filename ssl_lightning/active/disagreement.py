@@ -18,7 +18,29 @@ from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.evaluation.inference import Rows
 
 
-class HighestDisagreement(AcquisitionStrategy):
+class CommitteeStrategy(AcquisitionStrategy):
+    """Base of the strategies that compare several opinions; refuses a model of one before it is trained.
+
+    Args:
+        members: Draws of the weights; null for all the model has (20 dropout masks).
+        query_size: Labels to ask for.
+        batch_size: Samples a step of the pass over the pool; null for the data's.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(self, members: int | None = None, query_size: int = 10, batch_size: int | None = None) -> None:
+        super().__init__(query_size, batch_size)
+        self.members = require_members(members)
+
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Refuse a model of one opinion before it is trained, too."""
+        super().on_fit_start(trainer, module)
+        require_samples(module, self.members)
+
+
+class HighestDisagreement(CommitteeStrategy):
     r"""Asks for the samples of largest entropy of the mean prediction, :math:`H(E_w[y])`.
 
     It does not tell members that disagree from members that agree on being undecided; `BALD` does.
@@ -33,21 +55,12 @@ class HighestDisagreement(AcquisitionStrategy):
         section 4, "max entropy".
     """
 
-    def __init__(self, members: int | None = None, query_size: int = 10, batch_size: int | None = None) -> None:
-        super().__init__(query_size, batch_size)
-        self.members = require_members(members)
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Refuse a model of one opinion before it is trained, too."""
-        super().on_fit_start(trainer, module)
-        require_samples(module, self.members)
-
     def score(self, predictions: Predictions) -> Tensor:
         """Return entropies in nats, `(N,)`."""
         return entropy(mean_prediction(predictions.samples(self.members)))
 
 
-class VoteEntropy(AcquisitionStrategy):
+class VoteEntropy(CommitteeStrategy):
     r"""Asks for the samples on whose class the members' votes are most divided, :math:`-\sum_c V_c/K \log V_c/K`.
 
     Args:
@@ -59,21 +72,12 @@ class VoteEntropy(AcquisitionStrategy):
         I. Dagan, S. Engelson, Committee-Based Sampling for Training Probabilistic Classifiers, ICML 1995, section 3.
     """
 
-    def __init__(self, members: int | None = None, query_size: int = 10, batch_size: int | None = None) -> None:
-        super().__init__(query_size, batch_size)
-        self.members = require_members(members)
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Refuse a model of one opinion before it is trained, too."""
-        super().on_fit_start(trainer, module)
-        require_samples(module, self.members)
-
     def score(self, predictions: Predictions) -> Tensor:
         """Return entropies in nats, `(N,)`."""
         return vote_entropy(predictions.samples(self.members))
 
 
-class BALD(AcquisitionStrategy):
+class BALD(CommitteeStrategy):
     r"""Asks for the samples whose label tells most about the weights, :math:`H(E_w[y]) - E_w[H(y|w)]`.
 
     Args:
@@ -88,21 +92,12 @@ class BALD(AcquisitionStrategy):
         batches.
     """
 
-    def __init__(self, members: int | None = None, query_size: int = 10, batch_size: int | None = None) -> None:
-        super().__init__(query_size, batch_size)
-        self.members = require_members(members)
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Refuse a model of one opinion before it is trained, too."""
-        super().on_fit_start(trainer, module)
-        require_samples(module, self.members)
-
     def score(self, predictions: Predictions) -> Tensor:
         """Return mutual information in nats, `(N,)`."""
         return mutual_information(predictions.samples(self.members))
 
 
-class PowerBALD(AcquisitionStrategy):
+class PowerBALD(CommitteeStrategy):
     r"""Draws samples with a probability that grows with a power of their BALD score, :math:`p_i \propto s_i^\beta`.
 
     A batch by chance that avoids near copies, at the cost of BALD: the largest :math:`\log s_i + g_i / \beta` with
@@ -125,15 +120,10 @@ class PowerBALD(AcquisitionStrategy):
     def __init__(
         self, members: int | None = None, beta: float = 1.0, query_size: int = 10, batch_size: int | None = None
     ) -> None:
-        super().__init__(query_size, batch_size)
+        super().__init__(members, query_size, batch_size)
         if beta <= 0:
             raise ValueError(f"`beta={beta}` must be above 0; near 0 is random, `Random` is.")
-        self.members, self.beta = require_members(members), beta
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Refuse a model of one opinion before it is trained, too."""
-        super().on_fit_start(trainer, module)
-        require_samples(module, self.members)
+        self.beta = beta
 
     def score(self, predictions: Predictions) -> Tensor:
         """Return mutual information in nats, `(N,)`."""
@@ -147,7 +137,7 @@ class PowerBALD(AcquisitionStrategy):
         return top(scores, rows["index"], self.query_size)
 
 
-class EPIG(AcquisitionStrategy):
+class EPIG(CommitteeStrategy):
     r"""Asks for the samples whose label tells most about predictions elsewhere, :math:`E_{x_*}[I(y; y_* | x, x_*)]`.
 
     BALD likes what teaches the weights anything; EPIG only what teaches them about inputs that matter, here a random
@@ -170,15 +160,10 @@ class EPIG(AcquisitionStrategy):
     def __init__(
         self, members: int | None = None, targets: int = 100, query_size: int = 10, batch_size: int | None = None
     ) -> None:
-        super().__init__(query_size, batch_size)
+        super().__init__(members, query_size, batch_size)
         if targets < 1:
             raise ValueError(f"`targets={targets}` must be at least 1.")
-        self.members, self.targets = require_members(members), targets
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Refuse a model of one opinion before it is trained, too."""
-        super().on_fit_start(trainer, module)
-        require_samples(module, self.members)
+        self.targets = targets
 
     def rows(self, predictions: Predictions) -> Rows:
         """Return every member's probabilities, `(N, members, classes)`."""
