@@ -1,14 +1,15 @@
 """Labels needed on repeated MNIST: Random, BALD and BatchBALD by the network and protocol of the BatchBALD paper.
 
 Command: `.venv/bin/python scripts/repeated_mnist.py --seeds 3` (hours on two cores; each finished run is kept, the same
-command goes on). MNIST in `data/` (`fit -c configs/data/mnist.yaml` fetches it, or lay it there). Writes a table to
-runs/repeated-mnist/table.md and prints it; docs/reproductions.md keeps one.
+command goes on). MNIST in `data/` (`fit -c configs/data/mnist.yaml` fetches it, or lay it there). Writes table.md and
+curves.png to runs/repeated-mnist/; docs/strategies/repeated-mnist.md keeps them.
 
 The protocol of A. Kirsch, J. van Amersfoort, Y. Gal, BatchBALD, NeurIPS 2019, arXiv 1906.08158, sections 4.1, 4.2:
-every image three times with Gaussian noise of 0.1 (of normalised values), 20 balanced initial labels, 10 more a round,
-10 dropout masks, a fresh network each round, Adam 1e-3, batches of 64, 5,056 samples an epoch, 1,024 validation
-samples, training until validation accuracy has not risen for 3 epochs, weights of the best epoch. Ours: a pool of
-`--pool` images instead of 180,000, masks shared by all samples, and BatchBALD among the `--candidates` best by BALD.
+every image three times with Gaussian noise of 0.1 (of normalised values; here pixels stay within 0 to 255), 20 balanced
+initial labels, 10 more a round, 10 dropout masks, a fresh network each round, Adam 1e-3, batches of 64, 5,056 samples an
+epoch, 1,024 validation samples, training until validation accuracy has not risen for 3 epochs, weights of the best
+epoch. Ours: a pool of `--pool` images instead of 180,000, masks shared by all samples, and BatchBALD among the
+`--candidates` best by BALD.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import matplotlib.pyplot as plt
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -133,8 +135,28 @@ def table(names: list[str], seeds: int) -> str:
     return "\n".join(lines)
 
 
+def plot(names: list[str], seeds: int) -> None:
+    """Draw every seed's curve, and the mean over them."""
+    figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
+    for name, colour, style in zip(names, ("#4477aa", "#ee9944", "#44aa77"), ("-", "--", ":"), strict=False):
+        curves = []
+        for seed in range(seeds):
+            with (OUT / f"{name}-{seed}" / "rounds.csv").open() as file:
+                rows = [(int(row["labelled"]), 100 * float(row["test/accuracy"])) for row in csv.DictReader(file)]
+            curves.append(dict(rows))
+            axes.plot(*zip(*rows, strict=True), style, color=colour, alpha=0.25, linewidth=1)
+        labels = sorted(set.intersection(*(set(curve) for curve in curves)))
+        means = [statistics.mean(curve[count] for curve in curves) for count in labels]
+        axes.plot(labels, means, style, color=colour, linewidth=2.5, label=name)
+    axes.axhline(90, color="0.7", linewidth=1)
+    axes.set(xlabel="labels", ylabel="test accuracy, %", ylim=(60, 98))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(OUT / "curves.png", dpi=110)
+
+
 def main() -> None:
-    """Run all, print the table."""
+    """Run all, print the table, draw the curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="First seed; two commands can share the work.")
@@ -153,6 +175,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     text = table(arguments.strategies, arguments.seeds)
     (OUT / "table.md").write_text(text + "\n")
+    plot(arguments.strategies, arguments.seeds)
     print(text)
 
 

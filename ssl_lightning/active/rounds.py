@@ -257,7 +257,8 @@ class Gate(Callback):
             stop_set.on_fit_end(trainer, module)
             self.row["agreement"] = stop_set.agreement
         if self.ask:
-            self.reason = why(self.rules, [*self.rows, self.row], self.strategy.query_size)
+            reason = why(self.rules, [*self.rows, self.row], self.strategy.query_size)
+            self.reason = trainer.strategy.broadcast(reason)  # all processes ask, or none does
         self.strategy.asking = self.reason is None
 
 
