@@ -6,8 +6,8 @@ curves.png to runs/repeated-mnist/; docs/strategies/repeated-mnist.md keeps them
 
 The protocol of A. Kirsch, J. van Amersfoort, Y. Gal, BatchBALD, NeurIPS 2019, arXiv 1906.08158, sections 4.1, 4.2:
 every image three times with Gaussian noise of 0.1 (of normalised values; here pixels stay within 0 to 255), 20 balanced
-initial labels, 10 more a round, 10 dropout masks, a fresh network each round, Adam 1e-3, batches of 64, 5,056 samples an
-epoch, 1,024 validation samples, training until validation accuracy has not risen for 3 epochs, weights of the best
+initial labels, 10 more a round, 10 dropout masks, a fresh network each round, Adam 1e-3, batches of 64, 5,056 samples
+an epoch, 1,024 validation samples, training until validation accuracy has not risen for 3 epochs, weights of the best
 epoch. Ours: a pool of `--pool` images instead of 180,000, masks shared by all samples, and BatchBALD among the
 `--candidates` best by BALD.
 """
