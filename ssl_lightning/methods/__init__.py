@@ -5,8 +5,11 @@ from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.byol import BYOL
 from ssl_lightning.methods.deepcluster import DeepCluster
 from ssl_lightning.methods.dino import DINO
+from ssl_lightning.methods.jigsaw import Jigsaw
 from ssl_lightning.methods.moco import MoCo
 from ssl_lightning.methods.nnclr import NNCLR
+from ssl_lightning.methods.relative_position import RelativePosition
+from ssl_lightning.methods.rotation import Rotation
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.methods.simsiam import SimSiam
 from ssl_lightning.methods.supcon import SupCon
@@ -20,7 +23,10 @@ __all__ = [
     "NNCLR",
     "BarlowTwins",
     "DeepCluster",
+    "Jigsaw",
     "MoCo",
+    "RelativePosition",
+    "Rotation",
     "SSLMethod",
     "SimCLR",
     "SimSiam",

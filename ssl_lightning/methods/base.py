@@ -117,6 +117,10 @@ class SSLMethod(L.LightningModule, ABC):
         """Return a CPU generator: a function of seed, purpose, epoch and batch, the same on every rank."""
         return derive_generator(self._seed, purpose, *(position(self)[:2] if self._trainer else ()))
 
+    def local_generator(self, purpose: str) -> torch.Generator:
+        """Return a CPU generator as `generator` does, but another one on every rank."""
+        return derive_generator(self._seed, purpose, *(position(self) if self._trainer else ()))
+
     @property
     def total_steps(self) -> float:
         """Optimizer steps of the whole fit; infinite where there is no trainer or no end."""

@@ -9,16 +9,29 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from support import ROOT, equal_weights
+from support import ROOT, LargeDigits, equal_weights
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Batch, Digits
-from ssl_lightning.methods import BYOL, DINO, NNCLR, DeepCluster, MoCo, SimCLR, SSLMethod, SwAV
+from ssl_lightning.methods import BYOL, DINO, NNCLR, DeepCluster, MoCo, RelativePosition, SimCLR, SSLMethod, SwAV
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.views import SimCLRViews
 
-METHODS = [kind for kind in SSLMethod.__subclasses__() if kind.__module__.startswith("ssl_lightning.")]
+
+def concrete(base: type[SSLMethod]) -> list[type[SSLMethod]]:
+    """Return this package's classes below a base that are no base themselves."""
+    below = [kind for kind in base.__subclasses__() if kind.__module__.startswith("ssl_lightning.")]
+    return [kind for child in below for kind in concrete(child)] or [base]
+
+
+METHODS = concrete(SSLMethod)
+LARGE = {RelativePosition}  # 8 px are too small for these
+
+
+def digits_for(kind: type[L.LightningModule], **options: Any) -> Digits:
+    """Return the digits, enlarged where a method needs it."""
+    return (LargeDigits if kind in LARGE else Digits)(**options)
 
 
 def test_there_are_methods() -> None:
@@ -82,7 +95,7 @@ def test_resumed_run_is_bit_equal(make: Any, step: int, after_epoch: bool, train
     def run(callbacks: list[L.Callback], ckpt_path: Path | None) -> L.LightningModule:
         L.seed_everything(3, verbose=False)
         model = make()
-        data = Digits(batch_size=128, val_size=200)  # 8 batches an epoch
+        data = digits_for(type(model), batch_size=128, val_size=200)  # 8 batches an epoch
         fit = trainer(max_epochs=3, callbacks=callbacks)
         try:
             fit.fit(model, datamodule=data, ckpt_path=ckpt_path)
@@ -162,7 +175,7 @@ def test_model_checkpoint_and_last_resume(trainer: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", METHODS)
 def test_needs_no_labels(kind: type[SSLMethod], trainer: Any) -> None:
-    data = Digits(batch_size=64)
+    data = digits_for(kind, batch_size=64)
     data.setup("fit")
     data.train_images.targets.fill_(-1)  # type: ignore[union-attr]
     fit = trainer(max_steps=2)
@@ -178,7 +191,7 @@ def test_bf16_and_channels_last(kind: type[SSLMethod], trainer: Any) -> None:
         lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
     )
     fit = trainer(max_steps=3, precision="bf16-mixed")
-    fit.fit(model, datamodule=Digits(batch_size=64))
+    fit.fit(model, datamodule=digits_for(kind, batch_size=64))
     assert seen
     assert all(seen)
     assert math.isfinite(fit.callback_metrics["train/loss"])

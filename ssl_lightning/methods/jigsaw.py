@@ -1,0 +1,69 @@
+"""Solve jigsaw puzzles."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.methods.base import Step, full_precision
+from ssl_lightning.methods.pretext import TileMethod
+from ssl_lightning.views.tiles import distant_permutations
+
+
+class Jigsaw(TileMethod):
+    r"""Pretext task: shuffle an image's tiles by one of a fixed set of permutations, and predict which.
+
+    .. math:: L = -\frac1N \sum_i \log p_{\sigma_i}\big(f(t_{\sigma_i(1)}), \dots, f(t_{\sigma_i(9)})\big)
+
+    Every tile is encoded by itself (context-free); the head sees their features in the shuffled order.
+
+    Args:
+        backbone: The encoder to pretrain; it must take tiles.
+        views: One random view; null for crops, flips, some colour jitter and some gray images.
+        permutations: How many, chosen far apart; 24 are all there are of 2 x 2 tiles, 100 are usual for 3 x 3.
+        grid: Cells a side: 3 as in the paper, from 24 px on; 2 for smaller images.
+        gap: Pixels by which a tile is smaller than its cell.
+        hidden_dim: Of the head.
+        kwargs: As for `SSLMethod`.
+
+    Raises:
+        ValueError: If a number is out of range.
+
+    Reference:
+        M. Noroozi, P. Favaro, Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles, ECCV 2016,
+        arXiv 1603.09246, section 3. There tiles of 64 px lie in cells of 75 px, a gap of about a seventh.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        permutations: int = 24,
+        grid: int = 2,
+        gap: int = 1,
+        hidden_dim: int = 512,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(backbone, views, grid, gap, **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        self.orders: Tensor
+        self.register_buffer("orders", distant_permutations(permutations, grid * grid))
+        size = grid * grid * backbone.feature_dim
+        self.head = nn.Sequential(nn.Linear(size, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, permutations))
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Shuffle the features of the tiles, and classify the permutation."""
+        features, embedding = self.encode(views[0])
+        draws = torch.randint(len(self.orders), (len(features),), generator=self.local_generator("permutations"))
+        labels = draws.to(features.device)
+        # a tile's feature does not depend on where it is put, so features are shuffled instead of tiles
+        order = self.orders[labels][..., None].expand_as(features)
+        with full_precision(features):
+            logits = self.head(features.float().gather(1, order).flatten(1))
+            loss = cross_entropy(logits, labels)
+        self.log("train/pretext_accuracy", (logits.argmax(dim=1) == labels).float().mean(), sync_dist=True)
+        return {"loss": loss, "embedding": embedding}

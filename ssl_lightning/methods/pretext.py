@@ -1,0 +1,70 @@
+"""The base of the pretext tasks that look at tiles of an image."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.methods.base import SSLMethod
+from ssl_lightning.views import SimCLRViews
+from ssl_lightning.views.tiles import cut_tiles, normalise_tiles
+
+
+class TileMethod(SSLMethod):
+    """A pretext task over tiles: each is encoded by itself.
+
+    A tile lies at a random place of its cell, away from its neighbours, and has mean 0 and standard deviation 1 in
+    every channel. The backbone's running batch-norm statistics are those of whole images, as evaluation sees them.
+
+    Args:
+        backbone: The encoder to pretrain; it must take tiles.
+        views: One random view; null for crops, flips, some colour jitter and some gray images.
+        grid: Cells a side.
+        gap: Pixels by which a tile is smaller than its cell.
+        kwargs: As for `SSLMethod`.
+
+    Raises:
+        ValueError: If tiles would be smaller than 3 pixels, when the first batch comes.
+    """
+
+    def __init__(self, backbone: Backbone, views: nn.Module | None, grid: int, gap: int, **kwargs: Any) -> None:
+        if grid < 2 or gap < 0:
+            raise ValueError(f"`grid={grid}` must be at least 2 and `gap={gap}` at least 0.")
+        views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.25, grayscale=0.3)
+        super().__init__(backbone, views, **kwargs)
+        self.grid, self.gap = grid, gap
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut images into tiles and encode them.
+
+        Args:
+            images: `(N, C, H, W)`.
+
+        Returns:
+            Features of the tiles row by row, `(N, grid * grid, dim)`; embeddings of the whole images, `(N, dim)`,
+            without gradient.
+        """
+        tiles = normalise_tiles(cut_tiles(images, self.grid, self.gap, self.local_generator("tiles")))
+        with _statistics_kept(self.backbone):
+            features = self.backbone(self._format(tiles.flatten(0, 1)))
+        with torch.no_grad():
+            embedding = self.backbone(self._format(images))
+        return features.unflatten(0, tiles.shape[:2]), embedding
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Normalise by the batch, and leave the running statistics of batch norm as they are."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
