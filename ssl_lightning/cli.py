@@ -106,8 +106,8 @@ class CLI(LightningCLI):
         """Link from the data what would be typed twice; add the run's folder and W&B."""
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         for name in ("channels", "image_size"):
-            target = f"model.init_args.backbone.init_args.{name}"
-            parser.link_arguments(f"data.{name}", target, apply_on="instantiate")
+            for place in ("model.init_args", "model.init_args.backbone.init_args"):
+                parser.link_arguments(f"data.{name}", f"{place}.{name}", apply_on="instantiate")
         parser.add_argument(
             "--folder",
             type=str | None,

@@ -3,6 +3,7 @@
 from ssl_lightning.evaluation.collapse import CollapseMonitor, spread
 from ssl_lightning.evaluation.knn import KNN, knn_accuracy
 from ssl_lightning.evaluation.linear import linear_probe
+from ssl_lightning.evaluation.pictures import Pictures
 from ssl_lightning.evaluation.probe import OnlineLinearProbe
 from ssl_lightning.evaluation.rank import effective_rank, lidar, rankme
 
@@ -10,6 +11,7 @@ __all__ = [
     "KNN",
     "CollapseMonitor",
     "OnlineLinearProbe",
+    "Pictures",
     "effective_rank",
     "knn_accuracy",
     "lidar",

@@ -1,5 +1,6 @@
 """Self-supervised methods, each a LightningModule in a file of its own."""
 
+from ssl_lightning.methods.autoencoder import Autoencoder
 from ssl_lightning.methods.barlow_twins import BarlowTwins
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.byol import BYOL
@@ -15,12 +16,15 @@ from ssl_lightning.methods.simsiam import SimSiam
 from ssl_lightning.methods.supcon import SupCon
 from ssl_lightning.methods.swav import SwAV
 from ssl_lightning.methods.triplet import Triplet
+from ssl_lightning.methods.vae import VAE
 from ssl_lightning.methods.vicreg import VICReg
 
 __all__ = [
     "BYOL",
     "DINO",
     "NNCLR",
+    "VAE",
+    "Autoencoder",
     "BarlowTwins",
     "DeepCluster",
     "Jigsaw",

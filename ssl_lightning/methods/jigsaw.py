@@ -11,7 +11,7 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.methods.base import Step, full_precision
 from ssl_lightning.methods.pretext import TileMethod
-from ssl_lightning.views.tiles import distant_permutations
+from ssl_lightning.views.tiles import cut_tiles, distant_permutations, lay_tiles, normalise_tiles
 
 
 class Jigsaw(TileMethod):
@@ -67,3 +67,18 @@ class Jigsaw(TileMethod):
             loss = cross_entropy(logits, labels)
         self.log("train/pretext_accuracy", (logits.argmax(dim=1) == labels).float().mean(), sync_dist=True)
         return {"loss": loss, "embedding": embedding}
+
+    def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the tiles in order, shuffled, and in the order that the model finds: the first where it is right."""
+        tiles = cut_tiles(images, self.grid, self.gap, None)
+        orders = self.orders[torch.randint(len(self.orders), (len(images),), generator=generator).to(images.device)]
+        shuffled = pick(tiles, orders)
+        features = self.backbone(self._format(normalise_tiles(shuffled).flatten(0, 1)))
+        found = self.orders[self.head(features.unflatten(0, tiles.shape[:2]).flatten(1)).argmax(dim=1)]
+        rows = {"tiles": tiles, "shuffled": shuffled, "solved": pick(shuffled, found.argsort(dim=1))}
+        return {name: lay_tiles(laid, self.grid) for name, laid in rows.items()}
+
+
+def pick(tiles: Tensor, orders: Tensor) -> Tensor:
+    """Put tiles `(N, tiles, ...)` in the orders `(N, tiles)`."""
+    return tiles.gather(1, orders[:, :, None, None, None].expand_as(tiles))

@@ -48,3 +48,9 @@ class Rotation(SSLMethod):
             loss = cross_entropy(logits, labels)
         self.log("train/pretext_accuracy", (logits.argmax(dim=1) == labels).float().mean(), sync_dist=True)
         return {"loss": loss, "embedding": h[: len(view)]}
+
+    def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return images turned by a draw, and turned back by what the model says: upright where it is right."""
+        turned = turn(images, torch.randint(4, (len(images),), generator=generator))
+        guess = self.head(self.embed(turned)).argmax(dim=1)
+        return {"turned": turned, "turned back": turn(turned, 4 - guess.cpu())}

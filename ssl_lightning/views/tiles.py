@@ -74,6 +74,21 @@ def cut_tiles(images: Tensor, grid: int, gap: int, generator: torch.Generator | 
     return found.transpose(1, 2)
 
 
+def lay_tiles(tiles: Tensor, grid: int) -> Tensor:
+    """Lay tiles side by side again, row by row.
+
+    Args:
+        tiles: `(N, grid * grid, C, tile, tile)`.
+        grid: Tiles a side.
+
+    Returns:
+        `(N, C, grid * tile, grid * tile)`.
+    """
+    count, _, channels, tile, _ = tiles.shape
+    rows = tiles.reshape(count, grid, grid, channels, tile, tile).permute(0, 3, 1, 4, 2, 5)
+    return rows.reshape(count, channels, grid * tile, grid * tile)
+
+
 def normalise_tiles(tiles: Tensor, floor: float = 0.1) -> Tensor:
     """Give every channel of every tile mean 0 and standard deviation 1, so that brightness gives no place away.
 

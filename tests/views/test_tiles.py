@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from torch import Tensor
 
-from ssl_lightning.views.tiles import cut_tiles, distant_permutations, normalise_tiles, turn
+from ssl_lightning.views.tiles import cut_tiles, distant_permutations, lay_tiles, normalise_tiles, turn
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -51,6 +51,7 @@ def test_without_gap_the_tiles_are_the_image() -> None:
     tiles = cut_tiles(images, 3, 0, None)
     rows = [torch.cat(list(tiles[:, 3 * row : 3 * row + 3].unbind(1)), dim=3) for row in range(3)]
     assert torch.equal(torch.cat(rows, dim=2), images)
+    assert torch.equal(lay_tiles(tiles, 3), images)
 
 
 def test_too_small_tiles_say_what_is_needed() -> None:

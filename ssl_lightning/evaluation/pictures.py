@@ -1,0 +1,100 @@
+"""Pictures of what a method does: reconstructions beside their inputs, drawn images, puzzles and their solutions."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
+from PIL import Image
+from torch import Tensor
+
+from ssl_lightning.data.base import Batch
+from ssl_lightning.evaluation.inference import evaluating
+from ssl_lightning.seeding import derive_generator
+
+
+class Pictures(Callback):
+    """Draws, every n epochs, what a method makes of the first validation images: always the same, with the same noise.
+
+    A method that can be watched has `pictures(images, generator)`, which returns named rows of images. They go to
+    `pictures/epoch_NNN.png` in the run's folder, a row each, and to every logger that takes images.
+
+    Args:
+        every_n_epochs: How often; the last epoch is drawn in any case.
+        count: Images a row.
+
+    Raises:
+        ValueError: If a number is out of range, or the method cannot be watched.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, count: int = 12) -> None:
+        if every_n_epochs < 1 or count < 1:
+            raise ValueError(f"`every_n_epochs={every_n_epochs}` and `count={count}` must be at least 1.")
+        self.every_n_epochs, self.count = every_n_epochs, count
+        self._images: Tensor | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check that there is something to draw."""
+        if not hasattr(pl_module, "pictures"):
+            raise ValueError(
+                f"`Pictures`: `{type(pl_module).__name__}` has no pictures to draw; leave the callback out, or "
+                "give the method `pictures(images, generator)`."
+            )
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first images."""
+        if batch_idx == 0:
+            self._images = batch.input[: self.count].float()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, write, log."""
+        epoch = trainer.current_epoch
+        due = (epoch + 1) % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
+        if trainer.sanity_checking or not due or not trainer.is_global_zero or self._images is None:
+            return
+        with evaluating(trainer, pl_module), torch.random.fork_rng(devices=[]):
+            method: Any = pl_module
+            rows: dict[str, Tensor] = method.pictures(self._images, derive_generator(0, "pictures"))
+        sheet = sheet_of(rows, pl_module)
+        path = Path(trainer.default_root_dir) / "pictures" / f"epoch_{epoch:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet.permute(1, 2, 0).squeeze(2).numpy()).save(path)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("pictures", [Image.open(path)], caption=[", ".join(rows)])
+                continue
+            writer: Any = getattr(logger, "experiment", None)
+            if hasattr(writer, "add_image"):  # TensorBoard's
+                writer.add_image("pictures", sheet, global_step=trainer.global_step)
+
+
+def sheet_of(rows: dict[str, Tensor], module: Any, scale: int = 64) -> Tensor:
+    """Put rows of normalised images below each other, enlarged to about `scale` pixels each.
+
+    Args:
+        rows: Each `(N, C, H, W)`.
+        module: Whose `clean` says how images were normalised.
+        scale: Least side of an image on the sheet.
+
+    Returns:
+        uint8, `(C, height, width)`, with a margin of 2 pixels between images.
+    """
+    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (module.clean.mean, module.clean.std))
+    strips = []
+    for images in rows.values():
+        pixels = ((images.float().cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+        times = max(1, scale // pixels.shape[-1])
+        large = pixels.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)
+        framed = torch.nn.functional.pad(large, (2, 2, 2, 2), value=255)
+        strips.append(torch.cat(list(framed), dim=2))
+    return torch.cat(strips, dim=1)

@@ -1,0 +1,93 @@
+"""Compress an image, and build it up again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.decoders import ConvDecoder
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.views import SimCLRViews
+
+
+class Autoencoder(SSLMethod):
+    r"""Compress an image to a few numbers, and build it up from them; by option from a noisy copy (denoising).
+
+    .. math:: L = \frac{1}{ND} \sum_i \lVert x_i - g(f(x_i + \sigma \epsilon)) \rVert^2
+
+    over the D values of a normalised image.
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: One random view; null for the images themselves, mirrored at random.
+        channels: Of the images; linked from the data on the command line.
+        image_size: Their side in pixels; linked from the data.
+        latent_dim: The few numbers.
+        width: Of the decoder.
+        noise: Standard deviation, of normalised pixels, of what is added to the input; 0 for a plain autoencoder.
+        kwargs: As for `SSLMethod`.
+
+    Raises:
+        ValueError: If a number is out of range; when the first batch comes, if it has another size.
+
+    Reference:
+        P. Vincent, H. Larochelle, Y. Bengio, P.-A. Manzagol, Extracting and Composing Robust Features with Denoising
+        Autoencoders, ICML 2008; plain: G. Hinton, R. Salakhutdinov, Science 2006. A survey with both: arXiv 2003.05991.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        channels: int = 1,
+        image_size: int = 28,
+        latent_dim: int = 64,
+        width: int = 32,
+        noise: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        views = views or SimCLRViews(count=1, crop_scale=(1.0, 1.0), flip=0.0, strength=0.0, grayscale=0.0)
+        super().__init__(backbone, views, **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        if latent_dim < 1 or noise < 0:
+            raise ValueError(f"`latent_dim={latent_dim}` must be at least 1 and `noise={noise}` at least 0.")
+        self.noise = noise
+        self.bottleneck = nn.Linear(backbone.feature_dim, latent_dim)
+        self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Reconstruct the view."""
+        view = views[0]
+        require_shape(view, self.decoder)
+        seen = view
+        if self.noise > 0:
+            drawn = torch.randn(view.shape, generator=self.local_generator("noise"))
+            seen = self._format(view + self.noise * drawn.to(view))
+        h = self.backbone(seen)
+        with full_precision(h):
+            loss = mse_loss(self.decoder(self.bottleneck(h.float())), view.float())
+        return {"loss": loss, "embedding": h}
+
+    def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the images, what the encoder sees of them, and what is built up, `(N, C, H, W)` each."""
+        seen = images + self.noise * torch.randn(images.shape, generator=generator).to(images)
+        found = {"images": images, "noisy": seen, "reconstructed": self.decoder(self.bottleneck(self.embed(seen)))}
+        return found if self.noise > 0 else {name: rows for name, rows in found.items() if name != "noisy"}
+
+
+def require_shape(images: Tensor, decoder: ConvDecoder) -> None:
+    """Check that images have the size that a decoder makes.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    wanted = (decoder.channels, decoder.image_size, decoder.image_size)
+    if tuple(images.shape[1:]) != wanted:
+        raise ValueError(
+            f"`channels={wanted[0]}` and `image_size={wanted[1]}` do not fit views of {tuple(images.shape[1:])}; give "
+            "those of the data (the command line does)."
+        )

@@ -1,0 +1,121 @@
+"""Variational autoencoder."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.decoders import ConvDecoder
+from ssl_lightning.methods.autoencoder import require_shape
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.views import SimCLRViews
+
+
+def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    r"""Divergence of a diagonal Gaussian from the standard one, :math:`KL(N(\mu, \sigma^2) \| N(0, 1))`, in nats.
+
+    .. math:: \tfrac12 \sum_j (\mu_j^2 + \sigma_j^2 - \log \sigma_j^2 - 1)
+
+    Args:
+        mean: `(N, d)`.
+        log_variance: `(N, d)`.
+
+    Returns:
+        `(N,)`.
+
+    Reference:
+        D. Kingma, M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114, appendix B.
+
+    Example:
+        >>> gaussian_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
+        tensor([2.])
+    """
+    return 0.5 * (mean.pow(2) + log_variance.exp() - log_variance - 1).sum(dim=1)
+
+
+class VAE(SSLMethod):
+    r"""Variational autoencoder: encode an image as a Gaussian near the standard one, decode a draw from it.
+
+    .. math:: L = -\frac1D \Big( E_{q(z|x)}[\log p(x|z)] - \beta\, KL(q(z|x) \| N(0, 1)) \Big), \qquad
+        p(x|z) = N(g(z), s^2)
+
+    for images of D values; z = mean + deviation times noise (reparameterised). Logs `train/elbo` and `train/kl`, in
+    nats an image.
+
+    Args:
+        backbone: The encoder to pretrain.
+        views: One random view; null for the images themselves.
+        channels: Of the images; linked from the data on the command line.
+        image_size: Their side in pixels; linked from the data.
+        latent_dim: Size of z.
+        width: Of the decoder.
+        beta: Weight of the divergence; above 1 for a latent whose dimensions mean something (beta-VAE).
+        deviation: s, of normalised pixels: how exact a reconstruction must be.
+        kwargs: As for `SSLMethod`.
+
+    Raises:
+        ValueError: If a number is out of range; when the first batch comes, if it has another size.
+
+    Reference:
+        D. Kingma, M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114, Eq. 10; beta: I. Higgins et
+        al., ICLR 2017. The loss is divided by D, so that a learning rate serves any size.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        channels: int = 1,
+        image_size: int = 28,
+        latent_dim: int = 32,
+        width: int = 32,
+        beta: float = 1.0,
+        deviation: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        views = views or SimCLRViews(count=1, crop_scale=(1.0, 1.0), flip=0.0, strength=0.0, grayscale=0.0)
+        super().__init__(backbone, views, **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        if latent_dim < 1 or beta < 0 or deviation <= 0:
+            raise ValueError(
+                f"`latent_dim={latent_dim}` must be at least 1, `beta={beta}` at least 0, and "
+                f"`deviation={deviation}` above 0."
+            )
+        self.beta, self.deviation, self.latent_dim = beta, deviation, latent_dim
+        self.bottleneck = nn.Linear(backbone.feature_dim, 2 * latent_dim)
+        self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
+
+    def encode(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means and log variances of z, `(N, latent_dim)` each, of embeddings `(N, feature_dim)`."""
+        mean, log_variance = self.bottleneck(embedding).chunk(2, dim=1)
+        return mean, log_variance
+
+    def log_likelihood(self, images: Tensor, decoded: Tensor) -> Tensor:
+        """Return log p(x|z) in nats, `(N,)`."""
+        squares = ((images - decoded) / self.deviation).pow(2).flatten(1).sum(dim=1)
+        return -0.5 * squares - images[0].numel() * (math.log(self.deviation) + 0.5 * math.log(2 * math.pi))
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Return the negative bound a pixel value."""
+        view = views[0]
+        require_shape(view, self.decoder)
+        h = self.backbone(view)
+        with full_precision(h):
+            mean, log_variance = self.encode(h.float())
+            noise = torch.randn(mean.shape, generator=self.local_generator("latent")).to(mean)
+            decoded = self.decoder(mean + (0.5 * log_variance).exp() * noise)
+            likelihood = self.log_likelihood(view.float(), decoded).mean()
+            divergence = gaussian_divergence(mean, log_variance).mean()
+            loss = (self.beta * divergence - likelihood) / view[0].numel()
+        self.log_dict({"train/elbo": likelihood - divergence, "train/kl": divergence}, sync_dist=True)
+        return {"loss": loss, "embedding": h}
+
+    def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the images, what is built up from their means, and images of drawn z, `(N, C, H, W)` each."""
+        drawn = torch.randn(len(images), self.latent_dim, generator=generator).to(images)
+        mean, _ = self.encode(self.embed(images))
+        return {"images": images, "reconstructed": self.decoder(mean), "drawn": self.decoder(drawn)}
