@@ -31,6 +31,8 @@ FAMILIES = {
     "SimCLR": "contrastive", "MoCo": "contrastive",
     "NNCLR": "contrastive", "BYOL": "non-contrastive", "SimSiam": "non-contrastive", "BarlowTwins": "non-contrastive",
     "VICReg": "non-contrastive", "DINO": "non-contrastive", "DeepCluster": "clustering", "SwAV": "clustering",
+    "Rotation": "pretext task", "Jigsaw": "pretext task", "RelativePosition": "pretext task",
+    "Autoencoder": "generative", "VAE": "generative",
 }  # fmt: skip
 # fmt: off
 SETTINGS: dict[str, list[str]] = {
@@ -49,6 +51,11 @@ SETTINGS: dict[str, list[str]] = {
         "--model.views.count", "2", "--model.optimizer.schedule", "constant",
     ],
     "SwAV": ["--model", "SwAV", "--model.prototypes", "100", "--model.queue_size", "512", "--model.queue_start", "0.5"],
+    "Rotation": ["--model", "Rotation"],
+    "Jigsaw": ["--model", "Jigsaw", "--model.grid", "3", "--model.gap", "2", "--model.permutations", "100"],
+    "RelativePosition": ["--model", "RelativePosition"],
+    "Autoencoder": ["--model", "Autoencoder", "--model.noise", "0.5"],
+    "VAE": ["--model", "VAE"],
 }
 # fmt: on
 
