@@ -1,7 +1,7 @@
 """All acquisition strategies on MNIST from self-supervised embeddings: accuracy against labels, pair by pair.
 
 Command: `.venv/bin/python scripts/compare_strategies.py` (an hour on two cores; stopped, the same command goes on).
-Needs data/MNIST. Writes runs/compare-strategies/, of which docs/strategies/comparison.md keeps the table, and
+Needs data/MNIST. Writes runs/compare-strategies/, of which docs/strategies/comparison.md keeps areas.md and curves.png;
 `ssl-lightning report runs/compare-strategies` makes a page.
 
 The encoder is that of configs/experiment/mnist_pretrain.yaml (SimCLR without labels, trained here if it is not there).
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
@@ -25,7 +26,9 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.catalogue import entries
 from ssl_lightning.classifier import load_backbone
 from ssl_lightning.data import MNIST, ImageData, TensorImages
+from ssl_lightning.experiments.aggregate import areas, curves_of, paired_difference, penalty_matrix
 from ssl_lightning.experiments.compare import CompareConfig, compare
+from ssl_lightning.experiments.runs import Comparison
 from ssl_lightning.views import CleanView
 
 ROOT = Path(__file__).parent.parent
@@ -131,6 +134,56 @@ def config(seeds: int, jobs: int, path: Path) -> CompareConfig:
     return CompareConfig(OUT, arms, tuple(range(seeds)), pairs=pairs, jobs=jobs)
 
 
+FAMILIES = {
+    "no predictions": ["FarthestFirst", "KMedoids", "TypiClust", "ProbCover"],
+    "one model": ["LeastConfidence", "Margin", "Ratio", "Entropy", "Stream"],
+    "several opinions, one by one": ["HighestDisagreement", "VoteEntropy", "BALD", "PowerBALD", "EPIG"],
+    "batches; adversarial": ["BatchBALD", "DBAL", "BADGE", "VAAL"],
+}
+
+
+def conclude(comparison: Comparison) -> str:
+    """Write a table by area under the budget curve, and the matrix of who beats whom; draw the curves."""
+    curves = curves_of(comparison)
+    under, (first, last) = areas(curves)
+    order = sorted(curves, key=lambda name: -under[name].mean())
+    names, beats = penalty_matrix([curves])
+    place = {name: names.index(name) for name in order}
+    columns = [30, 50, 80, 110]
+    lines = [
+        f"| | area, {first} to {last} labels | " + " | ".join(f"{count} labels" for count in columns)
+        + " | against Random, points (95 %) | is beaten | beats |",
+        "| --- | ---: |" + " ---: |" * (len(columns) + 3),
+    ]  # fmt: skip
+    for name in order:
+        at = dict(zip(curves[name].labels.tolist(), curves[name].mean, strict=True))
+        against = ""
+        if name != "Random":
+            found = paired_difference(curves, name, "Random")
+            low, high = found.interval or (float("nan"), float("nan"))
+            against = f"{100 * found.mean:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        spread = f"{100 * under[name].mean():.1f} ± {100 * under[name].std(ddof=1):.1f}"
+        cells = [f"{100 * at[count]:.1f}" for count in columns]
+        beaten, wins = beats[:, place[name]].sum(), beats[place[name]].sum()
+        lines.append(f"| {name} | {spread} | " + " | ".join(cells) + f" | {against} | {beaten:.1f} | {wins:.1f} |")
+    lines += ["", "| beats | " + " | ".join(order) + " |", "| --- |" + " ---: |" * len(order)]
+    for one in order:
+        cells = ["" if one == two else f"{beats[place[one], place[two]]:.1f}".replace("0.0", "·") for two in order]
+        lines.append(f"| {one} | " + " | ".join(cells) + " |")
+    figure, panels = plt.subplots(2, 2, figsize=(11, 8), sharex=True, sharey=True, layout="constrained")
+    for axes, (family, members) in zip(panels.flat, FAMILIES.items(), strict=True):
+        for name, style in zip(["Random", *members], ("-", "-o", "--s", ":^", "-.v", "-x"), strict=False):
+            shade = {"color": "0.6", "linewidth": 4} if name == "Random" else {"markersize": 4}
+            axes.plot(curves[name].labels, 100 * curves[name].mean, style, label=name, **shade)
+        axes.set_title(family)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=9)
+    figure.supxlabel("labels")
+    figure.supylabel("test accuracy, %, mean over seeds")
+    figure.savefig(OUT / "curves.png", dpi=90)
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Pretrain, embed, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -142,7 +195,8 @@ def main() -> None:
     path = OUT.resolve() / "embeddings.pt"
     if not path.exists():
         embed(path)
-    _, failed = compare(config(arguments.seeds, arguments.jobs, path))
+    comparison, failed = compare(config(arguments.seeds, arguments.jobs, path))
+    (OUT / "areas.md").write_text(conclude(comparison))
     sys.exit(1 if failed else 0)
 
 

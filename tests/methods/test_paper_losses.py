@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import ConvNet
+from ssl_lightning.catalogue import entries
 from ssl_lightning.data import Batch
 from ssl_lightning.methods import (
     BYOL,
@@ -240,10 +241,10 @@ def trainable(method: SSLMethod) -> list[Tensor]:
 
 
 def test_every_method_has_a_case() -> None:
-    """SimCLR's own loss is in test_simclr.py."""
-    assert {kind.__name__ for kind in SSLMethod.__subclasses__() if kind.__module__.startswith("ssl_lightning.")} == {
-        type(make(ConvNet(width=4))).__name__ for make, _, _ in CASES.values()
-    }
+    """Those that predict or rebuild parts of an image are held to their formulas in test_{pretext,generative}.py."""
+    elsewhere = {"Autoencoder", "Jigsaw", "RelativePosition", "Rotation", "VAE"}
+    here = {type(make(ConvNet(width=4))).__name__ for make, _, _ in CASES.values()}
+    assert here | elsewhere == {entry.name for entry in entries() if entry.kind == "methods"}
 
 
 @pytest.mark.parametrize("name", CASES)
