@@ -129,13 +129,14 @@ def config(seeds: int, jobs: int, path: Path) -> CompareConfig:
     ]  # fmt: skip
     names = [entry.name for entry in entries() if entry.kind == "strategies"]
     arms = {name: ("--strategy", name, *given, *common) for name in names if name != "VAAL"}
+    arms["ProbCover, wide"] = ("--strategy", "ProbCover", "--strategy.delta", "0.7", *given, *common)
     arms["VAAL"] = ("--strategy", "VAAL", "--strategy.width", "8", *images, *common)
-    pairs = tuple((name, "Random") for name in names if name != "Random")
+    pairs = tuple((name, "Random") for name in arms if name != "Random")
     return CompareConfig(OUT, arms, tuple(range(seeds)), pairs=pairs, jobs=jobs)
 
 
 FAMILIES = {
-    "no predictions": ["FarthestFirst", "KMedoids", "TypiClust", "ProbCover"],
+    "no predictions": ["FarthestFirst", "KMedoids", "TypiClust", "ProbCover", "ProbCover, wide"],
     "one model": ["LeastConfidence", "Margin", "Ratio", "Entropy", "Stream"],
     "several opinions, one by one": ["HighestDisagreement", "VoteEntropy", "BALD", "PowerBALD", "EPIG"],
     "batches; adversarial": ["BatchBALD", "DBAL", "BADGE", "VAAL"],

@@ -13,6 +13,7 @@ USAGE = """usage: ssl-lightning COMMAND [options]; `ssl-lightning COMMAND --help
   validate   judge a checkpoint on the validation part
   test       judge a checkpoint on the test part
   evaluate   kNN, linear probe, fine-tuning and rank of finished encoders, on any data set, in one table
+  sample     write new images, drawn from a GAN, SSGAN or VAE
   export     write an encoder for plain torchvision, timm, torch.export or ONNX
   predict    write a checkpoint's predictions or embeddings to a file
   active     active learning: train, ask for labels, again
@@ -82,6 +83,10 @@ def _command(name: str) -> Callable[[list[str]], int]:
         from ssl_lightning import export
 
         return lambda arguments: export.main(arguments[1:])
+    if name == "sample":
+        from ssl_lightning import sample
+
+        return lambda arguments: sample.main(arguments[1:])
     if name == "evaluate":
         from ssl_lightning import evaluate
 

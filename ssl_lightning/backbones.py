@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import torch
 import torchvision
+from lightly.models.modules import MaskedVisionTransformerTorchvision
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 
 class Backbone(nn.Module):
@@ -34,6 +36,30 @@ class Backbone(nn.Module):
     def rest(self, hidden: Tensor) -> Tensor:
         """Go on from `trunk` to embeddings `(N, feature_dim)`."""
         return self(hidden)  # type: ignore[no-any-return]
+
+    def with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images and keep where things are: what the last pooling over all places is given.
+
+        Args:
+            images: `(N, channels, H, W)`.
+
+        Returns:
+            Embeddings `(N, feature_dim)`; the feature map `(N, D, h, w)`.
+
+        Raises:
+            ValueError: If the network has no such pooling.
+        """
+        pools = [layer for layer in self.modules() if isinstance(layer, nn.AdaptiveAvgPool2d)]
+        kept: list[Tensor] = []
+        if pools:
+            with pools[-1].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0])):
+                embedding = self(images)
+        if not kept or kept[-1].ndim != 4:
+            raise ValueError(
+                f"`{type(self).__name__}` has no feature map to decode places from; take `ConvNet`, `ResNet`, or a "
+                "convolutional network of `Torchvision` or `Timm`."
+            )
+        return embedding, kept[-1]
 
 
 class ConvNet(Backbone):
@@ -75,6 +101,11 @@ class ConvNet(Backbone):
     def rest(self, hidden: Tensor) -> Tensor:
         """Go on from `trunk` to embeddings `(N, feature_dim)`."""
         return self.blocks[4:](hidden).mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+    def with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images to embeddings, and to the feature map that they are the mean of."""
+        found = self.blocks(images)
+        return found.mean(dim=(2, 3)), found
 
 
 class LeNet(Backbone):
@@ -151,6 +182,70 @@ class ResNet(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """Encode images `(N, channels, H, W)` to embeddings `(N, feature_dim)`."""
         return self.net(images)  # type: ignore[no-any-return]
+
+
+class ViT(Backbone):
+    """Small vision transformer of torchvision's blocks, for images of a few patches a side; MAE and SimMIM take it.
+
+    1.2 million parameters as it stands. Parameter names are torchvision's.
+
+    Args:
+        channels: Of the input; linked from the data on the command line.
+        image_size: Side of the input in pixels; linked from the data.
+        patch_size: Side of a patch in pixels, which must divide the image's; null for about 8 patches a side.
+        dim: Size of a token and of the embedding, a multiple of 4 and of `heads`.
+        depth: Blocks.
+        heads: Of attention.
+        mlp_dim: Of a block's hidden layer; null for 4 `dim`.
+        pool: The embedding: `mean` of the patch tokens, or the class `token`.
+
+    Raises:
+        ValueError: If the numbers do not go together.
+
+    Reference:
+        A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929. Positions begin as fixed
+        sines and cosines (MAE, arXiv 2111.06377, appendix A.1).
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        image_size: int = 32,
+        patch_size: int | None = None,
+        dim: int = 128,
+        depth: int = 6,
+        heads: int = 4,
+        mlp_dim: int | None = None,
+        pool: Literal["mean", "token"] = "mean",
+    ) -> None:
+        super().__init__(
+            channels=channels, image_size=image_size, patch_size=patch_size, dim=dim, depth=depth, heads=heads,
+            mlp_dim=mlp_dim, pool=pool,
+        )  # fmt: skip
+        if patch_size is None:
+            patch_size = min(
+                (side for side in range(1, image_size) if image_size % side == 0),
+                key=lambda side: abs(8 * side - image_size),
+            )
+        if not 1 <= patch_size <= image_size // 2 or image_size % patch_size or dim % heads or dim % 4:
+            raise ValueError(
+                f"`patch_size={patch_size}` must divide `image_size={image_size}` at least twice, and `dim={dim}` be a "
+                f"multiple of 4 and of `heads={heads}`."
+            )
+        self.feature_dim, self.pool = dim, pool
+        self.net = VisionTransformer(image_size, patch_size, depth, heads, dim, mlp_dim or 4 * dim)
+        self.net.heads = nn.Identity()
+        if channels != 3:
+            self.net.conv_proj = _with_channels(self.net.conv_proj, channels)
+        MaskedVisionTransformerTorchvision(self.net)  # begins its weights as MAE does
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images `(N, channels, H, W)` to embeddings `(N, dim)`."""
+        if self.pool == "token":
+            return self.net(images)  # type: ignore[no-any-return]
+        tokens = self.net._process_input(images)
+        tokens = self.net.encoder(torch.cat([self.net.class_token.expand(len(tokens), -1, -1), tokens], dim=1))
+        return tokens[:, 1:].mean(dim=1)  # type: ignore[no-any-return]
 
 
 class Torchvision(Backbone):
@@ -241,6 +336,25 @@ class Timm(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """Encode images `(N, channels, H, W)` to embeddings `(N, feature_dim)`."""
         return self.net(images)  # type: ignore[no-any-return]
+
+
+def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the weights of a network with spectral norm into those of one without, which does the same in evaluation.
+
+    Args:
+        weights: A state dict, with the keys of `torch.nn.utils.parametrizations.spectral_norm` or without.
+
+    Returns:
+        A state dict without them.
+    """
+    mark = ".parametrizations.weight."
+    found = {key: value for key, value in weights.items() if mark not in key}
+    for key, value in weights.items():
+        if key.endswith(mark + "original"):
+            layer = key.removesuffix(mark + "original")
+            left, right = (weights[f"{layer}{mark}0.{side}"] for side in ("_u", "_v"))
+            found[f"{layer}.weight"] = value / torch.vdot(left, value.flatten(1) @ right)
+    return found
 
 
 def _require_name(name: str, names: Iterable[str], where: str) -> None:

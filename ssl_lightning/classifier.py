@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from ssl_lightning.backbones import Backbone, build, describe
+from ssl_lightning.backbones import Backbone, build, describe, plain
 from ssl_lightning.data.base import Batch
 from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
 from ssl_lightning.seeding import base_seed, count_epoch, derive_generator, derive_seed, position
@@ -238,7 +238,8 @@ def load_backbone(checkpoint: str | None, backbone: Backbone | None) -> Backbone
         raise ValueError(f"`checkpoint={checkpoint}` is no file; give a checkpoint that `ssl-lightning fit` saved.")
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        weights = {k.removeprefix("backbone."): v for k, v in saved["state_dict"].items() if k.startswith("backbone.")}
+        named = saved["state_dict"].items()
+        weights = plain({k.removeprefix("backbone."): v for k, v in named if k.startswith("backbone.")})
         description = saved["backbone"]
     except Exception as error:  # torch.load raises whatever the file's bytes lead to
         raise ValueError(

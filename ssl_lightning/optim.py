@@ -19,7 +19,7 @@ class OptimizerSpec:
         name: SGD with momentum, AdamW, or LARS (You et al. 2017, arXiv 1708.03888) for batches of thousands.
         lr: Peak learning rate, of one step; no scaling by the batch size happens behind your back.
         weight_decay: Decay of weights; biases, norms and other parameters of one dimension have none.
-        momentum: Of SGD and LARS; AdamW ignores it.
+        momentum: Of SGD and LARS, and the first beta of AdamW (0.9 if left out).
         warmup: Fraction of all steps over which the rate rises linearly from near 0 to `lr`.
         schedule: `cosine` to 0 at the last step (Loshchilov and Hutter 2017, arXiv 1608.03983), or `constant`.
 
@@ -117,7 +117,7 @@ def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec, cycle: 
         case "sgd":
             optimizer = torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum)
         case "adamw":
-            optimizer = torch.optim.AdamW(groups, lr=spec.lr)
+            optimizer = torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
         case "lars":
             optimizer = LARS(groups, lr=spec.lr, momentum=spec.momentum)
     total = module.trainer.estimated_stepping_batches

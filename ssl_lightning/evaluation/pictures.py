@@ -65,7 +65,7 @@ class Pictures(Callback):
         with evaluating(trainer, pl_module), torch.random.fork_rng(devices=[]):
             method: Any = pl_module
             rows: dict[str, Tensor] = method.pictures(self._images, derive_generator(0, "pictures"))
-        sheet = sheet_of(rows, pl_module)
+        sheet = sheet_of({name: to_pixels(images, pl_module) for name, images in rows.items()})
         path = Path(trainer.default_root_dir) / "pictures" / f"epoch_{epoch:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet.permute(1, 2, 0).squeeze(2).numpy()).save(path)
@@ -78,21 +78,32 @@ class Pictures(Callback):
                 writer.add_image("pictures", sheet, global_step=trainer.global_step)
 
 
-def sheet_of(rows: dict[str, Tensor], module: Any, scale: int = 64) -> Tensor:
-    """Put rows of normalised images below each other, enlarged to about `scale` pixels each.
+def to_pixels(images: Tensor, module: Any) -> Tensor:
+    """Undo the normalisation of images.
 
     Args:
-        rows: Each `(N, C, H, W)`.
-        module: Whose `clean` says how images were normalised.
+        images: Normalised, `(N, C, H, W)`.
+        module: Whose `clean` says how.
+
+    Returns:
+        uint8, `(N, C, H, W)`.
+    """
+    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (module.clean.mean, module.clean.std))
+    return ((images.float().cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def sheet_of(rows: dict[str, Tensor], scale: int = 64) -> Tensor:
+    """Put rows of images below each other, enlarged to about `scale` pixels each.
+
+    Args:
+        rows: Each uint8, `(N, C, H, W)`.
         scale: Least side of an image on the sheet.
 
     Returns:
-        uint8, `(C, height, width)`, with a margin of 2 pixels between images.
+        uint8, `(C, height, width)`, with a margin of 2 pixels around each image.
     """
-    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (module.clean.mean, module.clean.std))
     strips = []
-    for images in rows.values():
-        pixels = ((images.float().cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
+    for pixels in rows.values():
         times = max(1, scale // pixels.shape[-1])
         large = pixels.repeat_interleave(times, dim=2).repeat_interleave(times, dim=3)
         framed = torch.nn.functional.pad(large, (2, 2, 2, 2), value=255)

@@ -4,15 +4,21 @@ from ssl_lightning.methods.autoencoder import Autoencoder
 from ssl_lightning.methods.barlow_twins import BarlowTwins
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.byol import BYOL
+from ssl_lightning.methods.colorization import Colorization
 from ssl_lightning.methods.deepcluster import DeepCluster
 from ssl_lightning.methods.dino import DINO
+from ssl_lightning.methods.gan import GAN
+from ssl_lightning.methods.inpainting import Inpainting
 from ssl_lightning.methods.jigsaw import Jigsaw
+from ssl_lightning.methods.mae import MAE
 from ssl_lightning.methods.moco import MoCo
 from ssl_lightning.methods.nnclr import NNCLR
 from ssl_lightning.methods.relative_position import RelativePosition
 from ssl_lightning.methods.rotation import Rotation
 from ssl_lightning.methods.simclr import SimCLR
+from ssl_lightning.methods.simmim import SimMIM
 from ssl_lightning.methods.simsiam import SimSiam
+from ssl_lightning.methods.ssgan import SSGAN
 from ssl_lightning.methods.supcon import SupCon
 from ssl_lightning.methods.swav import SwAV
 from ssl_lightning.methods.triplet import Triplet
@@ -22,17 +28,23 @@ from ssl_lightning.methods.vicreg import VICReg
 __all__ = [
     "BYOL",
     "DINO",
+    "GAN",
+    "MAE",
     "NNCLR",
+    "SSGAN",
     "VAE",
     "Autoencoder",
     "BarlowTwins",
+    "Colorization",
     "DeepCluster",
+    "Inpainting",
     "Jigsaw",
     "MoCo",
     "RelativePosition",
     "Rotation",
     "SSLMethod",
     "SimCLR",
+    "SimMIM",
     "SimSiam",
     "Step",
     "SupCon",

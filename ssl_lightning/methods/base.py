@@ -2,13 +2,15 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypedDict
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.data.base import Batch
@@ -32,6 +34,20 @@ class Step(TypedDict):
 def full_precision(tensor: Tensor) -> torch.autocast:
     """Return a context without autocast: exponentials, logarithms and statistics of a batch want float32."""
     return torch.autocast(tensor.device.type, enabled=False)
+
+
+@contextmanager
+def statistics_kept(*modules: nn.Module) -> Iterator[None]:
+    """Normalise by the batch, and leave the running statistics of batch norm as they are."""
+    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 class SSLMethod(L.LightningModule, ABC):
@@ -149,5 +165,6 @@ class SSLMethod(L.LightningModule, ABC):
         """Note what others need to use the backbone without the config: architecture, normalisation, method."""
         checkpoint["backbone"] = describe(self.backbone)
         checkpoint["method"] = type(self).__name__
+        checkpoint["class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
         if isinstance(self.clean, CleanView):
             checkpoint["clean"] = {"mean": self.clean.mean, "std": self.clean.std}

@@ -1,15 +1,12 @@
 """The base of the pretext tasks that look at tiles of an image."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.methods.base import SSLMethod
+from ssl_lightning.methods.base import SSLMethod, statistics_kept
 from ssl_lightning.views import SimCLRViews
 from ssl_lightning.views.tiles import cut_tiles, normalise_tiles
 
@@ -49,22 +46,8 @@ class TileMethod(SSLMethod):
             without gradient.
         """
         tiles = normalise_tiles(cut_tiles(images, self.grid, self.gap, self.local_generator("tiles")))
-        with _statistics_kept(self.backbone):
+        with statistics_kept(self.backbone):
             features = self.backbone(self._format(tiles.flatten(0, 1)))
         with torch.no_grad():
             embedding = self.backbone(self._format(images))
         return features.unflatten(0, tiles.shape[:2]), embedding
-
-
-@contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Normalise by the batch, and leave the running statistics of batch norm as they are."""
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum

@@ -114,8 +114,21 @@ class VAE(SSLMethod):
         self.log_dict({"train/elbo": likelihood - divergence, "train/kl": divergence}, sync_dist=True)
         return {"loss": loss, "embedding": h}
 
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Decode draws of the standard Gaussian.
+
+        Args:
+            count: How many.
+            generator: Of the draws, on the CPU.
+
+        Returns:
+            Normalised, `(count, C, S, S)`.
+        """
+        decoded: Tensor = self.decoder(torch.randn(count, self.latent_dim, generator=generator).to(self.device))
+        return decoded
+
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images, what is built up from their means, and images of drawn z, `(N, C, H, W)` each."""
-        drawn = torch.randn(len(images), self.latent_dim, generator=generator).to(images)
         mean, _ = self.encode(self.embed(images))
-        return {"images": images, "reconstructed": self.decoder(mean), "drawn": self.decoder(drawn)}
+        drawn = self.sample(len(images), generator)
+        return {"images": images, "reconstructed": self.decoder(mean), "drawn": drawn}

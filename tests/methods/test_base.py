@@ -9,12 +9,25 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from support import ROOT, LargeDigits, equal_weights
+from support import ROOT, ColourDigits, LargeDigits, equal_weights
 
-from ssl_lightning.backbones import ConvNet
+from ssl_lightning.backbones import ConvNet, ViT
 from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Batch, Digits
-from ssl_lightning.methods import BYOL, DINO, NNCLR, DeepCluster, MoCo, RelativePosition, SimCLR, SSLMethod, SwAV
+from ssl_lightning.methods import (
+    BYOL,
+    DINO,
+    MAE,
+    NNCLR,
+    Colorization,
+    DeepCluster,
+    MoCo,
+    RelativePosition,
+    SimCLR,
+    SimMIM,
+    SSLMethod,
+    SwAV,
+)
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.views import SimCLRViews
 
@@ -26,12 +39,13 @@ def concrete(base: type[SSLMethod]) -> list[type[SSLMethod]]:
 
 
 METHODS = concrete(SSLMethod)
-LARGE = {RelativePosition}  # 8 px are too small for these
+DIGITS = {RelativePosition: LargeDigits, Colorization: ColourDigits}  # 8 px are too small, or too gray
+PATCHES = {MAE, SimMIM}
 
 
 def digits_for(kind: type[L.LightningModule], **options: Any) -> Digits:
-    """Return the digits, enlarged where a method needs it."""
-    return (LargeDigits if kind in LARGE else Digits)(**options)
+    """Return the digits, enlarged or coloured where a method needs it."""
+    return DIGITS.get(kind, Digits)(**options)
 
 
 def test_there_are_methods() -> None:
@@ -51,9 +65,11 @@ def test_docstring_has_a_reference_and_a_config(kind: type[SSLMethod]) -> None:
 
 def make(kind: type[SSLMethod], **options: Any) -> SSLMethod:
     """Build a method for the digits."""
-    if "image_size" in inspect.signature(kind).parameters:
+    if any("image_size" in inspect.signature(parent).parameters for parent in kind.__mro__[:2]):
         options["image_size"] = 8
-    return kind(ConvNet(width=4), **options)  # type: ignore[arg-type]
+    if kind in PATCHES:
+        return kind(ViT(1, 8, patch_size=2, dim=16, depth=2, heads=2), **options)  # type: ignore[arg-type]
+    return kind(ConvNet(channels=3 if kind is Colorization else 1, width=4), **options)  # type: ignore[arg-type]
 
 
 class Stop(Exception):
@@ -191,7 +207,8 @@ def test_needs_no_labels(kind: type[SSLMethod], trainer: Any) -> None:
 def test_bf16_and_channels_last(kind: type[SSLMethod], trainer: Any) -> None:
     model = make(kind, channels_last=True)
     seen: list[bool] = []
-    model.backbone.register_forward_pre_hook(
+    first = next(layer for layer in model.backbone.modules() if isinstance(layer, torch.nn.Conv2d))
+    first.register_forward_pre_hook(
         lambda _, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
     )
     fit = trainer(max_steps=3, precision="bf16-mixed")

@@ -241,8 +241,11 @@ def trainable(method: SSLMethod) -> list[Tensor]:
 
 
 def test_every_method_has_a_case() -> None:
-    """Those that predict or rebuild parts of an image are held to their formulas in test_{pretext,generative}.py."""
-    elsewhere = {"Autoencoder", "Jigsaw", "RelativePosition", "Rotation", "VAE"}
+    """Those that predict, rebuild or make images are held to their formulas in test_{pretext,generative,masked}.py."""
+    elsewhere = {
+        "Autoencoder", "Colorization", "GAN", "Inpainting", "Jigsaw", "MAE", "RelativePosition", "Rotation", "SSGAN",
+        "SimMIM", "VAE",
+    }  # fmt: skip
     here = {type(make(ConvNet(width=4))).__name__ for make, _, _ in CASES.values()}
     assert here | elsewhere == {entry.name for entry in entries() if entry.kind == "methods"}
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.methods import Jigsaw, RelativePosition, Rotation
-from ssl_lightning.methods.pretext import _statistics_kept
+from ssl_lightning.methods.base import statistics_kept
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.views.tiles import cut_tiles, normalise_tiles
 
@@ -93,7 +93,7 @@ def test_running_statistics_are_those_of_whole_images() -> None:
         if "running" in key:
             torch.testing.assert_close(model.backbone.state_dict()[key], value)
     assert all(layer.momentum == 0.1 for layer in model.backbone.modules() if isinstance(layer, torch.nn.BatchNorm2d))
-    with pytest.raises(ArithmeticError), _statistics_kept(model.backbone):
+    with pytest.raises(ArithmeticError), statistics_kept(model.backbone):
         raise ArithmeticError
     assert all(layer.momentum == 0.1 for layer in model.backbone.modules() if isinstance(layer, torch.nn.BatchNorm2d))
 

@@ -1,0 +1,151 @@
+"""The base of generative adversarial networks: two players, one step."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import relu, softplus
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.decoders import ConvDecoder
+from ssl_lightning.methods.base import SSLMethod
+from ssl_lightning.methods.teacher import Teacher
+from ssl_lightning.views import SimCLRViews
+
+GanLoss = Literal["hinge", "non-saturating"]
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: GanLoss) -> Tensor:
+    r"""Loss of telling real images from made ones.
+
+    .. math:: \text{hinge: } E[\max(0, 1 - D(x))] + E[\max(0, 1 + D(G(z)))], \qquad
+        \text{non-saturating: } -E[\log \sigma(D(x))] - E[\log(1 - \sigma(D(G(z))))]
+
+    Args:
+        real: What the discriminator says of real images, `(N,)`.
+        fake: And of made ones, `(M,)`.
+        kind: Of the loss.
+
+    Returns:
+        A scalar.
+
+    Reference:
+        Hinge: T. Miyato et al., Spectral Normalization for GANs, ICLR 2018, arXiv 1802.05957, Eq. 17; non-saturating:
+        I. Goodfellow et al., Generative Adversarial Nets, NeurIPS 2014, arXiv 1406.2661, Eq. 1.
+
+    Example:
+        >>> discriminator_loss(torch.tensor([2.0, 0.0]), torch.tensor([-3.0]), "hinge")
+        tensor(0.5000)
+    """
+    if kind == "hinge":
+        return relu(1 - real).mean() + relu(1 + fake).mean()
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def generator_loss(fake: Tensor, kind: GanLoss) -> Tensor:
+    r"""Loss of not deceiving: :math:`-E[D(G(z))]` for hinge, :math:`-E[\log \sigma(D(G(z)))]` else.
+
+    Args:
+        fake: What the discriminator says of made images, `(M,)`.
+        kind: Of the loss.
+
+    Returns:
+        A scalar.
+    """
+    return -fake.mean() if kind == "hinge" else softplus(-fake).mean()
+
+
+def frozen(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Apply a module with its parameters held constant: gradients pass through it to its inputs alone."""
+    constant = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return functional_call(module, constant, (inputs,))  # type: ignore[no-any-return]
+
+
+class AdversarialMethod(SSLMethod):
+    """A generator makes images, and a discriminator, which is the backbone with a head, tells them from real ones.
+
+    Both players learn in the same step, from one backward pass: the generator through a discriminator that is held
+    constant, the discriminator from images that are. One optimizer therefore serves both, and clipping, accumulation,
+    precision and resuming are the Trainer's. The images one looks at come from a running average of the generator.
+
+    Args:
+        backbone: The discriminator without its head; the running batch-norm statistics are those of real images.
+        views: One random view; null for the images themselves.
+        channels: Of the images; linked from the data on the command line.
+        image_size: Their side in pixels; linked from the data.
+        latent_dim: Size of the noise that an image is made of.
+        width: Of the generator.
+        loss: `hinge`, or `non-saturating` as in the first GAN.
+        spectral: Divide every weight of the discriminator by its largest singular value.
+        average: Momentum of the running average of the generator's weights.
+        kwargs: As for `SSLMethod`.
+
+    Raises:
+        ValueError: If a number is out of range; when the first batch comes, if it has another size.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        channels: int = 1,
+        image_size: int = 28,
+        latent_dim: int = 64,
+        width: int = 32,
+        loss: GanLoss = "hinge",
+        spectral: bool = True,
+        average: float = 0.999,
+        **kwargs: Any,
+    ) -> None:
+        views = views or SimCLRViews(count=1, crop_scale=(1.0, 1.0), flip=0.0, strength=0.0, grayscale=0.0)
+        super().__init__(backbone, views, **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        if latent_dim < 1 or not 0 <= average < 1:
+            raise ValueError(f"`latent_dim={latent_dim}` must be at least 1, `average={average}` from 0 to below 1.")
+        self.latent_dim, self.loss_kind, self.average_momentum = latent_dim, loss, average
+        self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
+        self.average = Teacher(self.decoder)
+        self.head = self.limited(nn.Linear(backbone.feature_dim, 1), spectral)
+        self.limited(backbone, spectral)
+
+    @staticmethod
+    def limited(module: nn.Module, spectral: bool) -> Any:
+        """Give every convolution and linear layer of a module a spectral norm of 1, if so wanted."""
+        if spectral:
+            for layer in [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]:
+                spectral_norm(layer)
+        return module
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw noise `(count, latent_dim)`, on the device."""
+        return torch.randn(count, self.latent_dim, generator=generator).to(self.device)
+
+    def paint(self, noise: Tensor, decoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Make normalised images `(N, C, S, S)` of noise `(N, latent_dim)`; pixels lie in [0, 1] before normalising."""
+        clean: Any = self.clean
+        mean, std = (torch.tensor(value).to(noise.device).view(-1, 1, 1) for value in (clean.mean, clean.std))
+        return ((decoder or self.decoder)(noise).sigmoid() - mean) / std
+
+    def after_step(self) -> None:
+        """Move the average."""
+        self.average.follow(self.average_momentum, self.decoder)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Make images of fresh noise by the average of the generator.
+
+        Args:
+            count: How many.
+            generator: Of the noise, on the CPU.
+
+        Returns:
+            Normalised, `(count, C, S, S)`.
+        """
+        return self.paint(self.draw(count, generator), self.average)
+
+    def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return three rows of images made of the same noise every time, `(N, C, H, W)` each."""
+        made = self.sample(3 * len(images), generator)
+        return {f"made {place + 1}": row for place, row in enumerate(made.chunk(3))}

@@ -1,0 +1,169 @@
+"""Masked autoencoder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightly.models.modules import MAEDecoder, MaskedVisionTransformerTorchvision
+from lightly.models.utils import get_at_index, patchify, set_at_index, unpatchify
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.data.base import Batch
+from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.views import SimCLRViews
+from ssl_lightning.views.masks import patch_masks
+
+
+def transformer_of(backbone: Backbone, method: str) -> VisionTransformer:
+    """Return the torchvision transformer within a backbone.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    net = getattr(backbone, "net", None)
+    if not isinstance(net, VisionTransformer):
+        raise ValueError(
+            f"`{method}` hides patches and needs a vision transformer, not `{type(backbone).__name__}`; give "
+            "`--model.backbone ViT`, or `Torchvision` with a name such as vit_b_16."
+        )
+    return net
+
+
+def require_size(images: Tensor, net: VisionTransformer) -> None:
+    """Check that images have the size that a transformer was built for.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    wanted = (net.conv_proj.in_channels, net.image_size, net.image_size)
+    if tuple(images.shape[1:]) != wanted:
+        raise ValueError(
+            f"the backbone takes images of {wanted}, but views are {tuple(images.shape[1:])}; give it `channels` and "
+            "`image_size` of the data (the command line does)."
+        )
+
+
+class MAE(SSLMethod):
+    r"""Masked autoencoder: hide most patches, encode what is seen, and build the hidden ones up from it.
+
+    .. math:: L = \frac{1}{|M|} \sum_{i \in M} \frac1P \| \hat p_i - \tilde p_i \|^2
+
+    over the hidden patches M of P values each. The encoder sees the other patches alone, a quarter of the work; a small
+    decoder gets them with a mask token for each hidden one. Every image has its own draw of patches.
+
+    Args:
+        backbone: A vision transformer: `ViT`, or `Torchvision` of a vit_ name.
+        views: One random view; null for crops and flips.
+        mask_ratio: Share of the patches to hide.
+        decoder_dim: Size of the decoder's tokens, a multiple of 4 and of `decoder_heads`.
+        decoder_depth: Its blocks.
+        decoder_heads: Of its attention.
+        norm_pixels: Predict patches with mean 0 and variance 1, which asks for their structure.
+        kwargs: As for `SSLMethod`.
+
+    Raises:
+        ValueError: If the backbone is no vision transformer, or a number is out of range.
+
+    Reference:
+        K. He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv 2111.06377, section 3. The
+        encoder with masks and the decoder are lightly's.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        mask_ratio: float = 0.75,
+        decoder_dim: int = 64,
+        decoder_depth: int = 2,
+        decoder_heads: int = 4,
+        norm_pixels: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.0, grayscale=0.0)
+        super().__init__(backbone, views, **kwargs)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        net = transformer_of(backbone, "MAE")
+        patch_masks(1, net.seq_length - 1, mask_ratio, torch.Generator())  # checks the share
+        if decoder_dim % 4 or decoder_dim % decoder_heads:
+            raise ValueError(
+                f"`decoder_dim={decoder_dim}` must be a multiple of 4 and of `decoder_heads={decoder_heads}`."
+            )
+        self.mask_ratio, self.norm_pixels = mask_ratio, norm_pixels
+        self.mask_token = nn.Parameter(torch.randn(1, 1, decoder_dim) * 0.02)
+        self.decoder = MAEDecoder(
+            seq_length=net.seq_length,
+            num_layers=decoder_depth,
+            num_heads=decoder_heads,
+            embed_input_dim=backbone.feature_dim,
+            hidden_dim=decoder_dim,
+            mlp_dim=4 * decoder_dim,
+            out_dim=net.conv_proj.in_channels * net.patch_size**2,
+        )
+
+    def reconstruct(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict all patches from those that are seen.
+
+        Args:
+            images: `(N, C, H, W)`.
+            masks: True where hidden, equally many a row, `(N, patches)`.
+
+        Returns:
+            Predictions `(N, patches, P)`, of which those of hidden patches count; class tokens `(N, dim)`.
+        """
+        net = transformer_of(self.backbone, "MAE")
+        encoder = MaskedVisionTransformerTorchvision(net, weight_initialization="skip", pos_embed_initialization="skip")
+        # places count the class token, which is always seen; the stable sort keeps the places in order
+        seen = nn.functional.pad((~masks).to(images.device), (1, 0), value=True)
+        keep = seen.byte().argsort(dim=1, descending=True, stable=True)[:, : int(seen[0].sum())]
+        encoded = encoder.encode(images, idx_keep=keep)
+        embedded = self.decoder.embed(encoded)
+        tokens = self.mask_token.to(embedded.dtype).expand(len(images), net.seq_length, -1)
+        decoded = self.decoder.decode(set_at_index(tokens, keep, embedded))
+        return self.decoder.predict(decoded[:, 1:]), encoded[:, 0]
+
+    def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut images into patches.
+
+        Args:
+            images: `(N, C, H, W)`.
+
+        Returns:
+            What to predict, `(N, patches, P)`; what was taken from each patch, and by what it was divided,
+            `(N, patches, 1)`.
+        """
+        patches = patchify(images.float(), transformer_of(self.backbone, "MAE").patch_size)
+        mean = patches.mean(dim=2, keepdim=True)
+        spread = (patches.var(dim=2, keepdim=True, unbiased=False) + 1e-6).sqrt()
+        if not self.norm_pixels:
+            mean, spread = torch.zeros_like(mean), torch.ones_like(spread)
+        return (patches - mean) / spread, mean, spread
+
+    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+        """Hide patches of the view, and predict them."""
+        view, net = views[0], transformer_of(self.backbone, "MAE")
+        require_size(view, net)
+        masks = patch_masks(len(view), net.seq_length - 1, self.mask_ratio, self.local_generator("masks"))
+        predicted, token = self.reconstruct(view, masks)
+        hidden = masks.nonzero()[:, 1].view(len(view), -1).to(view.device)
+        with full_precision(predicted):
+            wanted, _, _ = self.targets(view)
+            loss = (get_at_index(predicted.float(), hidden) - get_at_index(wanted, hidden)).pow(2).mean()
+        return {"loss": loss, "embedding": token}
+
+    def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the images, what is seen of them, and the hidden patches built up, `(N, C, H, W)` each."""
+        net = transformer_of(self.backbone, "MAE")
+        masks = patch_masks(len(images), net.seq_length - 1, self.mask_ratio, generator)
+        predicted, _ = self.reconstruct(images, masks)
+        _, mean, spread = self.targets(images)
+        hidden, patches = masks[..., None].to(images.device), patchify(images, net.patch_size)
+        channels = images.shape[1]
+        rebuilt = torch.where(hidden, predicted.float() * spread + mean, patches)
+        return {
+            "images": images,
+            "seen": unpatchify(patches.masked_fill(hidden, 0.0), net.patch_size, channels),
+            "rebuilt": unpatchify(rebuilt, net.patch_size, channels),
+        }

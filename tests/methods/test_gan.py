@@ -1,0 +1,159 @@
+"""Generative adversarial networks: losses by hand, two players in one step, what is saved and drawn."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import cross_entropy, logsigmoid
+
+from ssl_lightning.__main__ import main
+from ssl_lightning.backbones import ConvNet, plain
+from ssl_lightning.classifier import load_backbone
+from ssl_lightning.data import Batch, Digits
+from ssl_lightning.methods import GAN, SSGAN, VAE, SimCLR
+from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.sample import draw, load_method
+
+BATCH = Batch(torch.zeros(0), torch.zeros(8), torch.zeros(8))
+
+
+@pytest.fixture(autouse=True)
+def _no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (GAN, SSGAN):
+        monkeypatch.setattr(kind, "log_dict", lambda *args, **kwargs: None)
+
+
+def players(model: Any) -> tuple[list[Any], list[Any]]:
+    generator = list(model.decoder.parameters())
+    theirs = {id(parameter) for parameter in generator}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in theirs]
+    return generator, others
+
+
+@pytest.mark.parametrize("kind", [GAN, SSGAN])
+@pytest.mark.parametrize("loss", ["hinge", "non-saturating"])
+@pytest.mark.parametrize("spectral", [True, False])
+def test_each_player_gets_the_gradient_of_its_own_loss(kind: Any, loss: Any, spectral: bool) -> None:
+    """Of two losses with two backward passes, in evaluation mode, so that batch norm is a constant."""
+    torch.manual_seed(0)
+    model = kind(ConvNet(width=4), image_size=8, width=4, latent_dim=6, loss=loss, spectral=spectral).eval()
+    real = torch.randn(8, 1, 8, 8)
+    noise = torch.randn(8, 6, generator=model.local_generator("noise"))
+    pixels = model.decoder(noise).sigmoid()
+    made = (pixels - torch.tensor(model.clean.mean)) / torch.tensor(model.clean.std)
+
+    def judge(images: torch.Tensor) -> torch.Tensor:
+        return model.head(model.backbone(images))[:, 0]  # type: ignore[no-any-return]
+
+    if loss == "hinge":
+        telling = (1 - judge(real)).clamp(min=0).mean() + (1 + judge(made.detach())).clamp(min=0).mean()
+        deceiving = -judge(made).mean()
+    else:
+        telling = -logsigmoid(judge(real)).mean() - logsigmoid(-judge(made.detach())).mean()
+        deceiving = -logsigmoid(judge(made)).mean()
+    if kind is SSGAN:
+        for quarter in range(4):  # two images of eight are turned
+            label = torch.tensor([quarter, quarter])
+            for images, weight, player in ((real, 1.0, 0), (made, 0.2, 1)):
+                turned = torch.rot90(images[:2], quarter, (2, 3))
+                part = weight * cross_entropy(model.rotation_head(model.backbone(turned)), label) / 4
+                if player == 0:
+                    telling = telling + part
+                else:
+                    deceiving = deceiving + part
+    total = model.compute_loss([real], BATCH)["loss"]
+    torch.testing.assert_close(total, telling + deceiving)
+    generator, discriminator = players(model)
+    for weights, own in ((generator, deceiving), (discriminator, telling)):
+        got = torch.autograd.grad(total, weights, retain_graph=True)
+        for one, other in zip(got, torch.autograd.grad(own, weights, retain_graph=True), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_running_statistics_are_those_of_real_images() -> None:
+    torch.manual_seed(0)
+    model = SSGAN(ConvNet(width=4), image_size=8, spectral=False)
+    alone = ConvNet(width=4)
+    alone.load_state_dict(model.backbone.state_dict())
+    real = torch.randn(8, 1, 8, 8)
+    model.compute_loss([real], BATCH)
+    alone(real)
+    for (name, mine), theirs in zip(model.backbone.named_buffers(), alone.buffers(), strict=True):
+        if "num_batches" not in name:
+            torch.testing.assert_close(mine, theirs, msg=name)
+
+
+def test_spectral_norm_is_one_and_folded_where_the_backbone_is_opened(trainer: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = GAN(ConvNet(width=4), image_size=8)
+    fit = trainer(max_epochs=2)
+    fit.fit(model, datamodule=Digits(batch_size=64))
+    fit.save_checkpoint(tmp_path / "gan.ckpt")
+    model.eval()
+    opened = load_backbone(str(tmp_path / "gan.ckpt"), None).eval()
+    assert type(opened) is ConvNet
+    images = torch.randn(5, 1, 8, 8)
+    torch.testing.assert_close(opened(images), model.backbone(images))
+    for key, value in plain(model.backbone.state_dict()).items():
+        if value.ndim > 1:
+            largest = torch.linalg.matrix_norm(value.flatten(1), 2)
+            assert 0.9 < float(largest) < 1.2, key  # one power iteration a step follows the weights
+
+
+def test_average_follows_the_generator(trainer: Any) -> None:
+    class Watch(GAN):
+        def after_step(self) -> None:
+            before = [weight.clone() for weight in self.average.parameters()]
+            super().after_step()
+            for old, new, now in zip(before, self.average.parameters(), self.decoder.parameters(), strict=True):
+                torch.testing.assert_close(new, 0.9 * old + 0.1 * now)
+
+    model = Watch(ConvNet(width=4), image_size=8, width=4, average=0.9)
+    trainer(max_steps=3).fit(model, datamodule=Digits(batch_size=64))
+
+
+@pytest.mark.parametrize("kind", [GAN, SSGAN, VAE])
+def test_sample_command(kind: Any, trainer: Any, tmp_path: Path, capsys: Any) -> None:
+    """Equal to the method's own samples; the same again for the same seed."""
+    torch.manual_seed(0)
+    model = kind(ConvNet(width=4), image_size=8, width=4, latent_dim=5)
+    fit = trainer(max_steps=2)
+    fit.fit(model, datamodule=Digits(batch_size=64))
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
+    fit.save_checkpoint(path)
+    assert main(["sample", str(path), "--count", "10", "--seed", "3"]) == 0
+    files = sorted((tmp_path / "samples").iterdir())
+    assert [file.name for file in files] == [*(f"{number:05d}.png" for number in range(10)), "grid.png"]
+    wanted = draw(model.eval(), 10, 3)
+    for file, pixels in zip(files, wanted, strict=False):
+        assert torch.equal(torch.frombuffer(bytearray(Image.open(file).tobytes()), dtype=torch.uint8), pixels.flatten())
+    assert torch.equal(draw(load_method(str(path)), 10, 3), wanted)
+    assert not torch.equal(draw(model, 10, 4), wanted)
+    assert "wrote 10 images" in capsys.readouterr().out
+
+
+def test_mistakes_are_named(trainer: Any, tmp_path: Path, capsys: Any) -> None:
+    fit = trainer(max_steps=1)
+    fit.fit(SimCLR(ConvNet(width=4)), datamodule=Digits(batch_size=64))
+    fit.save_checkpoint(tmp_path / "simclr.ckpt")
+    assert main(["sample", str(tmp_path / "simclr.ckpt")]) == 2
+    assert "`SimCLR` makes no new images" in capsys.readouterr().err
+    assert main(["sample", str(tmp_path / "nothing.ckpt")]) == 2
+    assert "is no file" in capsys.readouterr().err
+    assert main(["sample", str(tmp_path / "simclr.ckpt"), "--count", "0"]) == 2
+    assert "`count=0`" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="`average=1` from 0 to below 1"):
+        GAN(ConvNet(), average=1)
+    with pytest.raises(ValueError, match=r"`alpha=-1` and `beta=1\.0`"):
+        SSGAN(ConvNet(), alpha=-1)
+
+
+def test_trains_with_clipping_and_accumulation(trainer: Any) -> None:
+    model = SSGAN(ConvNet(width=4), image_size=8, optimizer=OptimizerSpec("adamw", momentum=0.5))
+    fit = trainer(max_steps=3, gradient_clip_val=1.0, accumulate_grad_batches=2)
+    fit.fit(model, datamodule=Digits(batch_size=64))
+    assert fit.global_step == 3
+    assert model.configure_optimizers()["optimizer"].param_groups[0]["betas"] == (0.5, 0.999)  # type: ignore[index,call-overload]
