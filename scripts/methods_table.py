@@ -5,7 +5,8 @@ two cores). Give it again after an interruption: it goes on where it was. Writes
 
 Protocol: configs/experiment/cifar10_methods.yaml, the same backbone, images, epochs, batch size and optimizer for all;
 `SETTINGS` says what else a method was given, chosen on the 1,000 validation images. Judged on CIFAR-10's 10,000 test
-images by `ssl-lightning evaluate`, last epoch. Images/s are measured afterwards, one method after the other.
+images by `ssl-lightning evaluate`, last epoch. MAE and SimMIM have a `ViT` of 1.2 million parameters instead, and are
+compared with it untrained. Images/s are measured afterwards, one method after the other.
 One seed: a difference of a point between methods says nothing.
 """
 
@@ -32,9 +33,12 @@ FAMILIES = {
     "NNCLR": "contrastive", "BYOL": "non-contrastive", "SimSiam": "non-contrastive", "BarlowTwins": "non-contrastive",
     "VICReg": "non-contrastive", "DINO": "non-contrastive", "DeepCluster": "clustering", "SwAV": "clustering",
     "Rotation": "pretext task", "Jigsaw": "pretext task", "RelativePosition": "pretext task",
-    "Autoencoder": "generative", "VAE": "generative",
+    "Colorization": "pretext task", "Inpainting": "pretext task",
+    "Autoencoder": "generative", "VAE": "generative", "GAN": "generative", "SSGAN": "generative",
+    "MAE": "masked images", "SimMIM": "masked images",
 }  # fmt: skip
 # fmt: off
+GAN = ["--model.optimizer.momentum", "0.5", "--model.optimizer.lr", "0.0005", "--model.optimizer.schedule", "constant"]
 SETTINGS: dict[str, list[str]] = {
     "SupCon": ["--model", "SupCon"],
     "Triplet": ["--model", "Triplet"],
@@ -56,6 +60,12 @@ SETTINGS: dict[str, list[str]] = {
     "RelativePosition": ["--model", "RelativePosition"],
     "Autoencoder": ["--model", "Autoencoder", "--model.noise", "0.5"],
     "VAE": ["--model", "VAE"],
+    "Colorization": ["--model", "Colorization"],
+    "Inpainting": ["--model", "Inpainting"],
+    "GAN": ["--model", "GAN", *GAN],
+    "SSGAN": ["--model", "SSGAN", *GAN],
+    "MAE": ["--model", "MAE", "--model.backbone", "ViT"],
+    "SimMIM": ["--model", "SimMIM", "--model.backbone", "ViT"],
 }
 # fmt: on
 
@@ -128,9 +138,11 @@ def table(names: list[str], speeds: dict[str, float]) -> str:
     """Write the table in Markdown."""
     with (RUNS / "results.csv").open() as file:
         rows: list[dict[str, str]] = list(csv.DictReader(file))
+    with (RUNS / "vit.csv").open() as file:
+        rows += [{**row, "checkpoint": "untrained ViT"} for row in csv.DictReader(file)]
     lines = [
-        "| method | family | kNN % | above untrained | linear % | RankMe | LiDAR | images/s |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| method | family | kNN % | above untrained | linear % | above untrained | RankMe | LiDAR | images/s |",
+        "| --- | --- |" + " ---: |" * 7,
     ]
 
     def of(subject: str) -> dict[str, float]:
@@ -140,13 +152,15 @@ def table(names: list[str], speeds: dict[str, float]) -> str:
             if row["checkpoint"] == subject
         }
 
-    untrained = of("untrained")["knn"]
-    for name in ["pixels", "untrained", *names]:
+    untrained = {"ConvNet": of("untrained"), "ViT": of("untrained ViT")}
+    for name in ["pixels", "untrained", "untrained ViT", *names]:
         found = of(str(checkpoint(name).relative_to(ROOT)) if name in SETTINGS else name)
-        lift = f"{100 * (found['knn'] - untrained):+.1f}" if name in SETTINGS else ""
+        base = untrained["ViT" if "ViT" in SETTINGS.get(name, []) else "ConvNet"]
+        lift = [f"{100 * (found[key] - base[key]):+.1f}" if name in SETTINGS else "" for key in ("knn", "linear")]
         rank = [f"{found[key]:.1f}" if key in found else "" for key in ("rankme", "lidar")]
         speed = f"{speeds[name]:.0f}" if name in speeds else ""
-        cells = [name, FAMILIES.get(name, ""), f"{100 * found['knn']:.1f}", lift, f"{100 * found['linear']:.1f}", *rank]
+        scores = [f"{100 * found['knn']:.1f}", lift[0], f"{100 * found['linear']:.1f}", lift[1]]
+        cells = [name, FAMILIES.get(name, ""), *scores, *rank]
         lines.append("| " + " | ".join([*cells, speed]) + " |")
     return "\n".join(lines)
 
@@ -171,10 +185,9 @@ def main() -> None:
     if options.only_train:
         return
     paths = [str(checkpoint(name).relative_to(ROOT)) for name in names]
-    lightning(
-        "evaluate", "untrained", "pixels", *paths, "--backbone", "ConvNet", *DATA, "--protocols", "knn,linear,rank",
-        "--fractions", "1.0", "--results", str(RUNS / "results.csv"),
-    )  # fmt: skip
+    judge = [*DATA, "--protocols", "knn,linear,rank", "--fractions", "1.0", "--results"]
+    lightning("evaluate", "untrained", "--backbone", "ViT", *judge, str(RUNS / "vit.csv"))
+    lightning("evaluate", "untrained", "pixels", *paths, "--backbone", "ConvNet", *judge, str(RUNS / "results.csv"))
     speeds = {} if options.no_speed else images_per_second(names)
     import torch
 

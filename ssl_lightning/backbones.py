@@ -108,6 +108,41 @@ class ConvNet(Backbone):
         return found.mean(dim=(2, 3)), found
 
 
+class StridedNet(Backbone):
+    """DCGAN's discriminator without its last layer: strided convolutions and leaky ReLU, no pooling, no batch norm.
+
+    Every convolution halves the side, until 3 or 4 px are left; the embedding is all that is left, flattened.
+
+    Args:
+        channels: Of the input; linked from the data on the command line.
+        image_size: Side of the input in pixels, at least 6; linked from the data.
+        width: Channels after the first convolution; doubled by each one after it.
+
+    Raises:
+        ValueError: If the images are too small.
+
+    Reference:
+        A. Radford, L. Metz, S. Chintala, Unsupervised Representation Learning with DCGAN, ICLR 2016, arXiv 1511.06434;
+        without batch norm as T. Miyato et al. 2018, arXiv 1802.05957, table 3.
+    """
+
+    def __init__(self, channels: int = 1, image_size: int = 28, width: int = 32) -> None:
+        super().__init__(channels=channels, image_size=image_size, width=width)
+        if image_size < 6:
+            raise ValueError(f"`image_size={image_size}` is too small for `StridedNet`: at least 6 px; use `ConvNet`.")
+        layers: list[nn.Module] = []
+        before, after, side = channels, width, image_size
+        while side > 5:
+            layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
+            before, after, side = after, 2 * after, side // 2
+        self.feature_dim = before * side * side
+        self.net = nn.Sequential(*layers, nn.Flatten())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images `(N, channels, H, W)` to embeddings `(N, feature_dim)`."""
+        return self.net(images)  # type: ignore[no-any-return]
+
+
 class LeNet(Backbone):
     """Network of the deep active learning papers on MNIST: two 5x5 convolutions and one hidden layer, all with dropout.
 

@@ -26,6 +26,9 @@ class ConvDecoder(nn.Module):
             raise ValueError(f"`image_size={image_size}` is too small to decode: at least 4 px.")
         self.channels, self.image_size = channels, image_size
         doublings = max(1, min(4, int(math.log2(image_size)) - 1))
+        exact = max(number for number in range(5) if image_size % 2**number == 0)
+        if exact and image_size / 2**exact <= 14:  # nothing is to be resized then
+            doublings = min(exact, doublings)
         side = math.ceil(image_size / 2**doublings)
         widths = [width * 2**place for place in range(doublings)][::-1]
         layers: list[nn.Module] = [

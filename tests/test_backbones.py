@@ -8,7 +8,18 @@ import torch
 import torchvision
 from torch import nn
 
-from ssl_lightning.backbones import Backbone, ConvNet, LeNet, ResNet, Timm, Torchvision, build, describe
+from ssl_lightning.backbones import (
+    Backbone,
+    ConvNet,
+    LeNet,
+    ResNet,
+    StridedNet,
+    Timm,
+    Torchvision,
+    ViT,
+    build,
+    describe,
+)
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (9, 3), (28, 1), (32, 3), (64, 3)])
@@ -40,6 +51,28 @@ def test_lenet_is_the_papers() -> None:
     assert LeNet()(torch.randn(2, 1, 28, 28)).shape == (2, 128)
     with pytest.raises(ValueError, match="`image_size=12` is too small for `LeNet`"):
         LeNet(image_size=12)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(6, 1), (8, 3), (28, 1), (32, 3), (64, 3)])
+def test_strided_net_halves_until_little_is_left(size: int, channels: int) -> None:
+    backbone = StridedNet(channels, size, width=4)
+    assert backbone(torch.randn(2, channels, size, size)).shape == (2, backbone.feature_dim)
+    with pytest.raises(ValueError, match="`image_size=5` is too small for `StridedNet`"):
+        StridedNet(image_size=5)
+
+
+@pytest.mark.parametrize(("size", "channels", "patch"), [(8, 1, 1), (28, 1, 4), (32, 3, 4), (96, 3, 12), (224, 3, 28)])
+def test_vit_is_torchvisions_with_about_eight_patches_a_side(size: int, channels: int, patch: int) -> None:
+    """With the class token, the embedding is torchvision's own; the mean is that of what comes beside it."""
+    token, mean = (ViT(channels, size, dim=16, depth=2, heads=2, pool=pool).eval() for pool in ("token", "mean"))  # type: ignore[arg-type]
+    assert token.net.patch_size == patch
+    mean.load_state_dict(token.state_dict())
+    kept: list[torch.Tensor] = []
+    token.net.encoder.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    images = torch.randn(2, channels, size, size)
+    torch.testing.assert_close(token(images), token.net(images))
+    torch.testing.assert_close(mean(images), kept[0][:, 1:].mean(dim=1))
+    assert torch.equal(build(describe(mean)).net.encoder.pos_embedding, mean.net.encoder.pos_embedding)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -11,8 +11,10 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.methods.base import Step, full_precision
 from ssl_lightning.methods.pretext import TileMethod
+from ssl_lightning.views.tiles import cut_tiles, lay_tiles, normalise_tiles
 
 CENTRE = 4  # of 3 x 3 tiles
+AROUND = [0, 1, 2, 3, 5, 6, 7, 8]
 
 
 class RelativePosition(TileMethod):
@@ -47,11 +49,25 @@ class RelativePosition(TileMethod):
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Pair the middle tile with each other, and classify where that is."""
         features, embedding = self.encode(views[0])
-        around = [place for place in range(9) if place != CENTRE]
         labels = torch.arange(8, device=features.device).expand(len(features), 8)
         with full_precision(features):
             middle = features[:, CENTRE, None].expand(-1, 8, -1)
-            logits = self.head(torch.cat([middle, features[:, around]], dim=2).float())  # (N, 8, 8)
+            logits = self.head(torch.cat([middle, features[:, AROUND]], dim=2).float())  # (N, 8, 8)
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten())
         self.log("train/pretext_accuracy", (logits.argmax(dim=2) == labels).float().mean(), sync_dist=True)
         return {"loss": loss, "embedding": embedding}
+
+    def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the tiles; the middle and another where it was; and where the model says: alike where it is right."""
+        tiles = cut_tiles(images, 3, self.gap, None)
+        features = self.backbone(self._format(normalise_tiles(tiles).flatten(0, 1))).unflatten(0, tiles.shape[:2])
+        place = torch.tensor(AROUND)
+        drawn = place[torch.randint(8, (len(images),), generator=generator)].to(images.device)
+        row = torch.arange(len(images), device=images.device)
+        said = self.head(torch.cat([features[:, CENTRE], features[row, drawn]], dim=1)).argmax(dim=1)
+        found = {"tiles": tiles}
+        for name, where in (("was", drawn), ("said", place.to(images.device)[said])):
+            laid = torch.zeros_like(tiles)
+            laid[:, CENTRE], laid[row, where] = tiles[:, CENTRE], tiles[row, drawn]
+            found[name] = laid
+        return {name: lay_tiles(laid, 3) for name, laid in found.items()}
