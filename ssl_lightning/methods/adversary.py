@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import relu, softplus
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.decoders import ConvDecoder
@@ -64,12 +65,33 @@ def frozen(module: nn.Module, inputs: Tensor) -> Tensor:
     return functional_call(module, constant, (inputs,))  # type: ignore[no-any-return]
 
 
+def clip_apart(player: nn.Module, module: nn.Module, limit: float | None, algorithm: str | None) -> None:
+    """Clip the gradients of one player, and those of all else in a module, each to a norm of their own.
+
+    Else the one who loses, whose gradients are large, would shrink the other's.
+
+    Args:
+        player: A part of the module.
+        module: The whole.
+        limit: `--trainer.gradient_clip_val`; null or 0 for none.
+        algorithm: `--trainer.gradient_clip_algorithm`: `norm` (or null), or `value`.
+    """
+    if not limit:
+        return
+    clip = nn.utils.clip_grad_value_ if algorithm == "value" else nn.utils.clip_grad_norm_
+    own = list(player.parameters())
+    known = {id(parameter) for parameter in own}
+    clip(own, limit)
+    clip([parameter for parameter in module.parameters() if id(parameter) not in known], limit)
+
+
 class AdversarialMethod(SSLMethod):
     """A generator makes images, and a discriminator, which is the backbone with a head, tells them from real ones.
 
     Both players learn in the same step, from one backward pass: the generator through a discriminator that is held
-    constant, the discriminator from images that are. One optimizer therefore serves both, and clipping, accumulation,
-    precision and resuming are the Trainer's. The images one looks at come from a running average of the generator.
+    constant, the discriminator from images that are. One optimizer therefore serves both, and clipping (of each player by
+    itself), accumulation, precision and resuming are the Trainer's. The images one looks at come from a running average
+    of the generator.
 
     Args:
         backbone: The discriminator without its head; the running batch-norm statistics are those of real images.
@@ -128,6 +150,15 @@ class AdversarialMethod(SSLMethod):
         clean: Any = self.clean
         mean, std = (torch.tensor(value).to(noise.device).view(-1, 1, 1) for value in (clean.mean, clean.std))
         return ((decoder or self.decoder)(noise).sigmoid() - mean) / std
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each player's gradients by themselves."""
+        clip_apart(self.decoder, self, gradient_clip_val, gradient_clip_algorithm)
 
     def after_step(self) -> None:
         """Move the average."""

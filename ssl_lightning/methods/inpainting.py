@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.data.base import Batch
 from ssl_lightning.decoders import ConvDecoder
-from ssl_lightning.methods.adversary import discriminator_loss, frozen, generator_loss
+from ssl_lightning.methods.adversary import clip_apart, discriminator_loss, frozen, generator_loss
 from ssl_lightning.methods.autoencoder import require_shape
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
 from ssl_lightning.views import SimCLRViews
@@ -98,6 +99,15 @@ class Inpainting(SSLMethod):
                 self.log_dict({"train/reconstruction": loss, "train/discriminator": telling}, sync_dist=True)
                 loss = (1 - self.adversarial) * loss + self.adversarial * deceiving + telling
         return {"loss": loss, "embedding": h}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the discriminator's gradients, if there is one, and the painter's, each by themselves."""
+        clip_apart(self.discriminator or nn.Module(), self, gradient_clip_val, gradient_clip_algorithm)
 
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images, what is seen of them, and the hole painted in, `(N, C, H, W)` each."""

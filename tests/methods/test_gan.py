@@ -1,8 +1,9 @@
 """Generative adversarial networks: losses by hand, two players in one step, what is saved and drawn."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import lightning as L
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +13,7 @@ from ssl_lightning.__main__ import main
 from ssl_lightning.backbones import ConvNet, plain
 from ssl_lightning.classifier import load_backbone
 from ssl_lightning.data import Batch, Digits
-from ssl_lightning.methods import GAN, SSGAN, VAE, SimCLR
+from ssl_lightning.methods import GAN, SSGAN, VAE, Inpainting, SimCLR
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.sample import draw, load_method
 
@@ -21,7 +22,7 @@ BATCH = Batch(torch.zeros(0), torch.zeros(8), torch.zeros(8))
 
 @pytest.fixture(autouse=True)
 def _no_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    for kind in (GAN, SSGAN):
+    for kind in (GAN, SSGAN, Inpainting):
         monkeypatch.setattr(kind, "log_dict", lambda *args, **kwargs: None)
 
 
@@ -151,9 +152,31 @@ def test_mistakes_are_named(trainer: Any, tmp_path: Path, capsys: Any) -> None:
         SSGAN(ConvNet(), alpha=-1)
 
 
-def test_trains_with_clipping_and_accumulation(trainer: Any) -> None:
-    model = SSGAN(ConvNet(width=4), image_size=8, optimizer=OptimizerSpec("adamw", momentum=0.5))
-    fit = trainer(max_steps=3, gradient_clip_val=1.0, accumulate_grad_batches=2)
+@pytest.mark.parametrize(
+    ("make", "own"),
+    [
+        (lambda spec: SSGAN(ConvNet(width=4), image_size=8, optimizer=spec), "decoder"),
+        (lambda spec: Inpainting(ConvNet(width=4), image_size=8, adversarial=0.1, optimizer=spec), "discriminator"),
+    ],
+    ids=["SSGAN", "Inpainting"],
+)
+def test_each_player_is_clipped_by_itself_also_when_accumulating(make: Any, own: str, trainer: Any) -> None:
+    """The gradients that a step was taken with are still there after it: of both players, of just the norm allowed."""
+
+    class Norms(L.Callback):
+        found: ClassVar[list[float]] = []
+
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+            if (args[-1] + 1) % 2 == 0:
+                mine = {id(weight) for weight in getattr(pl_module, own).parameters()}
+                for player in (True, False):
+                    grads = [p.grad for p in pl_module.parameters() if p.grad is not None and (id(p) in mine) == player]
+                    self.found.append(float(torch.nn.utils.get_total_norm(grads)))
+
+    Norms.found.clear()
+    model = make(OptimizerSpec("adamw", momentum=0.5))
+    fit = trainer(max_steps=3, gradient_clip_val=1e-3, accumulate_grad_batches=2, callbacks=[Norms()])
     fit.fit(model, datamodule=Digits(batch_size=64))
     assert fit.global_step == 3
-    assert model.configure_optimizers()["optimizer"].param_groups[0]["betas"] == (0.5, 0.999)  # type: ignore[index,call-overload]
+    assert Norms.found == pytest.approx([1e-3] * 6, rel=1e-2)
+    assert model.configure_optimizers()["optimizer"].param_groups[0]["betas"] == (0.5, 0.999)
