@@ -1,18 +1,20 @@
 """Train every method by one protocol on a part of CIFAR-10, judge them alike, and write one table.
 
-Command: `.venv/bin/python scripts/methods_table.py` (after scripts/install.sh; needs data/cifar10; under 100 minutes on
-two cores). Give it again after an interruption: it goes on where it was. Writes docs/methods-table.md.
+Command: `.venv/bin/python scripts/methods_table.py` (after scripts/install.sh; needs data/cifar10; about two hours on
+two cores). Give it again after an interruption: it goes on where it was. `--methods A,B` renews those rows alone.
+Writes docs/methods-table.json, which keeps the numbers, and docs/methods-table.md.
 
 Protocol: configs/experiment/cifar10_methods.yaml, the same backbone, images, epochs, batch size and optimizer for all;
 `SETTINGS` says what else a method was given, chosen on the 1,000 validation images. Judged on CIFAR-10's 10,000 test
 images by `ssl-lightning evaluate`, last epoch. MAE and SimMIM have a `ViT` of 1.2 million parameters instead, and are
-compared with it untrained. Images/s are measured afterwards, one method after the other.
+compared with it untrained. Images/s are measured afterwards for all, one method after the other.
 One seed: a difference of a point between methods says nothing.
 """
 
 import argparse
 import csv
 import datetime
+import importlib.metadata
 import json
 import os
 import statistics
@@ -21,12 +23,15 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "methods"
 CONFIG = "configs/experiment/cifar10_methods.yaml"
 DATA = ["--data", "ImageFolder", "--data.root", "data/cifar10", "--data.limit", "11000", "--data.val_size", "1000"]
 TABLE = ROOT / "docs" / "methods-table.md"
+KEPT = ROOT / "docs" / "methods-table.json"
+BASES = ["pixels", "untrained", "untrained ViT"]
 FAMILIES = {
     "SupCon": "metric, with labels", "Triplet": "metric",
     "SimCLR": "contrastive", "MoCo": "contrastive",
@@ -134,34 +139,40 @@ json.dump(times, open(os.environ["SPEED_FILE"], "w"))
 """
 
 
-def table(names: list[str], speeds: dict[str, float]) -> str:
-    """Write the table in Markdown."""
+def renew(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Put what was found of the bases and of some methods into the file, and return all that is in it."""
     with (RUNS / "results.csv").open() as file:
         rows: list[dict[str, str]] = list(csv.DictReader(file))
     with (RUNS / "vit.csv").open() as file:
         rows += [{**row, "checkpoint": "untrained ViT"} for row in csv.DictReader(file)]
-    lines = [
-        "| method | family | kNN % | above untrained | linear % | above untrained | RankMe | LiDAR | images/s |",
-        "| --- | --- |" + " ---: |" * 7,
-    ]
-
-    def of(subject: str) -> dict[str, float]:
-        return {
-            row["metric"] if row["protocol"] == "rank" else row["protocol"]: float(row["value"])
-            for row in rows
-            if row["checkpoint"] == subject
+    kept: dict[str, dict[str, Any]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    for name in [*BASES, *names]:
+        subject = str(checkpoint(name).relative_to(ROOT)) if name in SETTINGS else name
+        found = [row for row in rows if row["checkpoint"] == subject]
+        kept[name] = {
+            row["metric"] if row["protocol"] == "rank" else row["protocol"]: round(float(row["value"]), 4)
+            for row in found
         }
+        kept[name]["date"] = found[0]["date"]
+    kept = {name: kept[name] for name in [*BASES, *SETTINGS] if name in kept}
+    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+    return kept
 
-    untrained = {"ConvNet": of("untrained"), "ViT": of("untrained ViT")}
-    for name in ["pixels", "untrained", "untrained ViT", *names]:
-        found = of(str(checkpoint(name).relative_to(ROOT)) if name in SETTINGS else name)
-        base = untrained["ViT" if "ViT" in SETTINGS.get(name, []) else "ConvNet"]
+
+def table(kept: dict[str, dict[str, Any]], speeds: dict[str, float]) -> str:
+    """Write the table in Markdown."""
+    lines = [
+        "| method | family | kNN % | above untrained | linear % | above untrained | RankMe | LiDAR | images/s | date |",
+        "| --- | --- |" + " ---: |" * 8,
+    ]
+    for name, found in kept.items():
+        base = kept["untrained ViT" if "ViT" in SETTINGS.get(name, []) else "untrained"]
         lift = [f"{100 * (found[key] - base[key]):+.1f}" if name in SETTINGS else "" for key in ("knn", "linear")]
         rank = [f"{found[key]:.1f}" if key in found else "" for key in ("rankme", "lidar")]
         speed = f"{speeds[name]:.0f}" if name in speeds else ""
         scores = [f"{100 * found['knn']:.1f}", lift[0], f"{100 * found['linear']:.1f}", lift[1]]
-        cells = [name, FAMILIES.get(name, ""), *scores, *rank]
-        lines.append("| " + " | ".join([*cells, speed]) + " |")
+        cells = [name, FAMILIES.get(name, ""), *scores, *rank, speed, found["date"]]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -188,18 +199,16 @@ def main() -> None:
     judge = [*DATA, "--protocols", "knn,linear,rank", "--fractions", "1.0", "--results"]
     lightning("evaluate", "untrained", "--backbone", "ViT", *judge, str(RUNS / "vit.csv"))
     lightning("evaluate", "untrained", "pixels", *paths, "--backbone", "ConvNet", *judge, str(RUNS / "results.csv"))
-    speeds = {} if options.no_speed else images_per_second(names)
-    import torch
-
-    minutes = sum(int((RUNS / name / "seconds").read_text()) for name in names) / 60 / options.jobs
+    kept = renew(names)
+    trained = [name for name in kept if name in SETTINGS]
+    speeds = {} if options.no_speed else images_per_second(trained)
     text = __doc__.split("\n\n", 1)[1]
     TABLE.write_text(
-        f"# The methods, side by side\n\n{text}\n{table(names, speeds)}\n\n"
-        f"{os.cpu_count()} cores, no GPU, torch {torch.__version__.split('+')[0]}, {datetime.date.today()}; "
-        f"training took {minutes:.0f} minutes in all, {options.jobs} methods at a time. "
-        f"The images are JPEG copies of CIFAR-10, so pixels differ slightly from the "
-        f"official ones. SupCon sees the labels of the 10,000 training images.\n\n"
-        f"Beyond the protocol:\n\n{settings_table(names)}\n"
+        f"# The methods, side by side\n\n{text}\n{table(kept, speeds)}\n\n"
+        f"{os.cpu_count()} cores, no GPU, torch {importlib.metadata.version('torch').split('+')[0]}; images/s of "
+        f"{datetime.date.today()}. The images are JPEG copies of CIFAR-10, so pixels differ slightly from the official "
+        f"ones. SupCon sees the labels of the 10,000 training images.\n\n"
+        f"Beyond the protocol:\n\n{settings_table(trained)}\n"
     )
     print(TABLE.read_text())
 

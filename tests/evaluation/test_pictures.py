@@ -1,0 +1,61 @@
+"""Pictures in the loggers that take images."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
+
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.data import Digits
+from ssl_lightning.evaluation import Pictures
+from ssl_lightning.evaluation.pictures import sheet_of
+from ssl_lightning.methods import Rotation
+
+
+def events(path: Path) -> list[Any]:
+    """Read an event file: records of length (8 bytes), checksum (4), data, checksum (4)."""
+    raw, found, place = path.read_bytes(), [], 0
+    while place < len(raw):
+        size = int.from_bytes(raw[place : place + 8], "little")
+        event = Event()
+        event.ParseFromString(raw[place + 12 : place + 12 + size])
+        found.append(event)
+        place += 16 + size
+    return found
+
+
+def test_every_logger_gets_the_sheet(trainer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard's event file and W&B's media folder hold the pixels of the file in the run's folder."""
+    import wandb
+
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    loggers = [
+        CSVLogger(tmp_path),  # takes none
+        TensorBoardLogger(tmp_path, name="board"),
+        WandbLogger(save_dir=tmp_path, mode="offline", project="pictures"),
+    ]
+    try:
+        trainer(
+            max_epochs=2, logger=loggers, callbacks=[Pictures(every_n_epochs=2, count=4)], default_root_dir=tmp_path
+        ).fit(Rotation(ConvNet(width=4)), datamodule=Digits(batch_size=256))
+    finally:
+        wandb.finish()
+    written = Image.open(tmp_path / "pictures" / "epoch_001.png")
+    (media,) = tmp_path.rglob("media/images/*.png")
+    assert Image.open(media).convert("RGB").tobytes() == written.convert("RGB").tobytes()
+    (board,) = (tmp_path / "board").rglob("*tfevents*")
+    images = [value.image for event in events(board) for value in event.summary.value if value.tag == "pictures"]
+    assert [(image.width, image.height) for image in images] == [written.size]
+
+
+def test_a_sheet_is_the_images_side_by_side() -> None:
+    rows = {"a": torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8), "b": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}
+    sheet = sheet_of(rows, scale=16)
+    assert sheet.shape == (1, 2 * 20, 3 * 20)
+    assert torch.equal(sheet[:, 2:18:2, 22:38:2], rows["a"][1])
+    assert (sheet[:, 22:38, 2:18] == 0).all()
+    assert (sheet[:, :2] == 255).all()
