@@ -89,7 +89,7 @@ class AdversarialMethod(SSLMethod):
     """A generator makes images, and a discriminator, which is the backbone with a head, tells them from real ones.
 
     Both players learn in the same step, from one backward pass: the generator through a discriminator that is held
-    constant, the discriminator from images that are. One optimizer therefore serves both, and clipping (of each player by
+    constant, the discriminator from images that are. One optimizer therefore serves both; clipping (of each player by
     itself), accumulation, precision and resuming are the Trainer's. The images one looks at come from a running average
     of the generator.
 

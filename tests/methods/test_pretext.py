@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from support import LargeDigits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_score
+from support import LargeDigits
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -149,8 +149,8 @@ class Listener(Backbone):
 def test_labels_cannot_be_read_off_means_borders_or_padding(make: Any, places: int, light: float) -> None:
     """Images without content, under light from the upper left: what the backbone gets of them after the method's views.
 
-    Nothing is linear in the label there: not means and deviations, not the rim, not the rim's squares, which interpolation
-    or padding would change.
+    Nothing is linear in the label there: not means and deviations, not the rim, not the rim's squares, which
+    interpolation or padding would change.
     """
     count, net = 240, Listener()
     method = make(net)
