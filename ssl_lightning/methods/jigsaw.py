@@ -23,7 +23,7 @@ class Jigsaw(TileMethod):
 
     Args:
         backbone: The encoder to pretrain; it must take tiles.
-        views: One random view; null for crops, flips, some colour jitter and some gray images.
+        views: One random view; null for crops of most of the image, flips, some colour jitter and some gray ones.
         permutations: How many, chosen far apart; 24 are all there are of 2 x 2 tiles, 100 are usual for 3 x 3.
         grid: Cells a side: 3 as in the paper, from 24 px on; 2 for smaller images.
         gap: Pixels by which a tile is smaller than its cell.

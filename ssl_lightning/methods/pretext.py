@@ -19,7 +19,7 @@ class TileMethod(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain; it must take tiles.
-        views: One random view; null for crops, flips, some colour jitter and some gray images.
+        views: One random view; null for crops of most of the image, flips, some colour jitter and some gray images.
         grid: Cells a side.
         gap: Pixels by which a tile is smaller than its cell.
         kwargs: As for `SSLMethod`.
@@ -31,7 +31,7 @@ class TileMethod(SSLMethod):
     def __init__(self, backbone: Backbone, views: nn.Module | None, grid: int, gap: int, **kwargs: Any) -> None:
         if grid < 2 or gap < 0:
             raise ValueError(f"`grid={grid}` must be at least 2 and `gap={gap}` at least 0.")
-        views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.25, grayscale=0.3)
+        views = views or SimCLRViews(count=1, crop_scale=(0.8, 1.0), strength=0.25, grayscale=0.3)
         super().__init__(backbone, views, **kwargs)
         self.grid, self.gap = grid, gap
 

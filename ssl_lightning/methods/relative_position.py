@@ -24,7 +24,7 @@ class RelativePosition(TileMethod):
 
     Args:
         backbone: The encoder to pretrain; it must take tiles.
-        views: One random view; null for crops, flips, some colour jitter and some gray images.
+        views: One random view; null for crops of most of the image, flips, some colour jitter and some gray ones.
         gap: Pixels by which a tile is smaller than its cell, a ninth of the image.
         hidden_dim: Of the head.
         kwargs: As for `SSLMethod`.

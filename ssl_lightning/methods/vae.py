@@ -62,7 +62,9 @@ class VAE(SSLMethod):
 
     Reference:
         D. Kingma, M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114, Eq. 10; beta: I. Higgins et
-        al., ICLR 2017. The loss is divided by D, so that a learning rate serves any size.
+        al., ICLR 2017. The loss is divided by D, so that a learning rate serves any size. Means are batch-normalised
+        with a learnt scale (Q. Zhu et al. 2020, arXiv 2004.12585, section 3.2, where the scale is fixed): the decoder's
+        own batch norm hides their scale, which would come near the prior's in tens of epochs only.
     """
 
     def __init__(
@@ -87,12 +89,13 @@ class VAE(SSLMethod):
             )
         self.beta, self.deviation, self.latent_dim = beta, deviation, latent_dim
         self.bottleneck = nn.Linear(backbone.feature_dim, 2 * latent_dim)
+        self.scale = nn.BatchNorm1d(latent_dim)
         self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
 
     def encode(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and log variances of z, `(N, latent_dim)` each, of embeddings `(N, feature_dim)`."""
         mean, log_variance = self.bottleneck(embedding).chunk(2, dim=1)
-        return mean, log_variance
+        return self.scale(mean), log_variance
 
     def log_likelihood(self, images: Tensor, decoded: Tensor) -> Tensor:
         """Return log p(x|z) in nats, `(N,)`."""

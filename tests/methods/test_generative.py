@@ -61,7 +61,7 @@ def test_bound_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VAE, "log_dict", lambda self, values, **_: logged.update(values))
     model = VAE(ConvNet(width=4), image_size=8, latent_dim=3, beta=4.0, deviation=0.3).eval()
     images = torch.randn(5, 1, 8, 8)
-    mean, log_variance = model.bottleneck(model.backbone(images)).chunk(2, dim=1)
+    mean, log_variance = model.encode(model.backbone(images))
     posterior = Normal(mean, (0.5 * log_variance).exp())
     noise = torch.randn(5, 3, generator=model.local_generator("latent"))
     decoded = model.decoder(posterior.mean + posterior.stddev * noise)
@@ -74,6 +74,23 @@ def test_bound_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     one = unit.log_likelihood(torch.zeros(1, 1, 8, 8), torch.eye(8)[None, None] / 8**0.5)
     assert float(one) == pytest.approx(-0.5 - 32 * math.log(2 * math.pi))
     assert float(gaussian_divergence(torch.tensor([[2.0]]), torch.zeros(1, 1))) == pytest.approx(2.0)
+
+
+def test_latents_of_the_data_fill_the_prior_so_that_draws_look_like_images(trainer: Any) -> None:
+    """Where means keep another scale than the prior's, draws are decoded to pixels far beyond those of images."""
+    data = Digits(batch_size=64)
+    torch.manual_seed(0)
+    model = VAE(ConvNet(width=16), image_size=8, latent_dim=8, optimizer=OptimizerSpec("adamw", lr=3e-3))
+    trainer(max_epochs=5).fit(model, datamodule=data)
+    images = model.clean(data.train_images.__getitems__(data.train_indices.tolist()).input)  # type: ignore[union-attr]
+    model.eval()
+    with torch.no_grad():
+        mean, log_variance = model.encode(model.embed(images))
+        second = (mean.pow(2) + log_variance.exp()).mean(dim=0)  # 1 for the prior
+        drawn = model.sample(500, torch.Generator().manual_seed(0))
+    assert 0.5 < float(second.min())
+    assert float(second.max()) < 2
+    assert 0.7 < float(drawn.std() / images.std()) < 1.2
 
 
 @pytest.mark.parametrize("kind", [Autoencoder, VAE])
