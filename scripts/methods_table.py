@@ -61,7 +61,7 @@ SETTINGS: dict[str, list[str]] = {
     ],
     "SwAV": ["--model", "SwAV", "--model.prototypes", "100", "--model.queue_size", "512", "--model.queue_start", "0.5"],
     "Rotation": ["--model", "Rotation"],
-    "Jigsaw": ["--model", "Jigsaw", "--model.grid", "3", "--model.gap", "2", "--model.permutations", "100"],
+    "Jigsaw": ["--model", "Jigsaw", "--model.gap", "2"],
     "RelativePosition": ["--model", "RelativePosition"],
     "Autoencoder": ["--model", "Autoencoder", "--model.noise", "0.5"],
     "VAE": ["--model", "VAE"],
