@@ -67,8 +67,9 @@ class SSGAN(AdversarialMethod):
         with statistics_kept(self.backbone):
             h_turned = self.backbone(self._format(turn(real[:part].repeat(3, 1, 1, 1), turns)))
             h_fake = self.backbone(made.detach())
-            seen = torch.cat([made, turn(made[:part].repeat(3, 1, 1, 1), turns)])
-            h_made, h_made_turned = torch.split(frozen(self.backbone, self._format(seen)), [len(made), 3 * part])
+            # batch norm would notice if the generator were judged by other batches than the discriminator learns from
+            h_made = frozen(self.backbone, made)
+            h_made_turned = frozen(self.backbone, self._format(turn(made[:part].repeat(3, 1, 1, 1), turns)))
         with full_precision(h):
             told = self.head(h.float())[:, 0], self.head(h_fake.float())[:, 0]
             telling = discriminator_loss(*told, self.loss_kind)

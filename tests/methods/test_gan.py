@@ -73,6 +73,24 @@ def test_each_player_gets_the_gradient_of_its_own_loss(kind: Any, loss: Any, spe
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [GAN, SSGAN])
+def test_the_generator_is_judged_as_the_discriminator_judges(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training mode, where batch norm sees the whole batch: both losses are of the same verdicts on made images."""
+    logged: dict[str, torch.Tensor] = {}
+    monkeypatch.setattr(kind, "log_dict", lambda self, values, **_: logged.update(values))
+    torch.manual_seed(0)
+    model = kind(ConvNet(width=4), image_size=8, spectral=False)
+    told: list[torch.Tensor] = []
+    model.head.register_forward_hook(lambda _, inputs, output: told.append(output.detach()[:, 0]))
+    model.compute_loss([3 * torch.randn(8, 1, 8, 8)], BATCH)
+    real, fake, made = told
+    torch.testing.assert_close(made, fake)
+    assert float(logged["train/generator"]) == pytest.approx(-float(fake.mean()), rel=1e-5)
+    assert float(logged["train/discriminator"]) == pytest.approx(
+        float((1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean()), rel=1e-5
+    )
+
+
 def test_running_statistics_are_those_of_real_images() -> None:
     torch.manual_seed(0)
     model = SSGAN(ConvNet(width=4), image_size=8, spectral=False)
