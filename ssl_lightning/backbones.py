@@ -111,7 +111,7 @@ class ConvNet(Backbone):
 class StridedNet(Backbone):
     """DCGAN's discriminator without its last layer: strided convolutions and leaky ReLU, no pooling, no batch norm.
 
-    Every convolution halves the side, until 3 or 4 px are left; the embedding is all that is left, flattened.
+    Every convolution halves the side, until 3 to 5 px are left; the embedding is all that is left, flattened.
 
     Args:
         channels: Of the input; linked from the data on the command line.
@@ -227,7 +227,8 @@ class ViT(Backbone):
     Args:
         channels: Of the input; linked from the data on the command line.
         image_size: Side of the input in pixels; linked from the data.
-        patch_size: Side of a patch in pixels, which must divide the image's; null for about 8 patches a side.
+        patch_size: Side of a patch in pixels, which must divide the image's; null for about 8 patches a side, of at
+            least 2 px.
         dim: Size of a token and of the embedding, a multiple of 4 and of `heads`.
         depth: Blocks.
         heads: Of attention.
@@ -238,8 +239,8 @@ class ViT(Backbone):
         ValueError: If the numbers do not go together.
 
     Reference:
-        A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929. Positions begin as fixed
-        sines and cosines (MAE, arXiv 2111.06377, appendix A.1).
+        A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929. Positions are sines
+        and cosines that stay fixed (MAE, arXiv 2111.06377, appendix A.1).
     """
 
     def __init__(
@@ -258,10 +259,10 @@ class ViT(Backbone):
             mlp_dim=mlp_dim, pool=pool,
         )  # fmt: skip
         if patch_size is None:
-            patch_size = min(
-                (side for side in range(1, image_size) if image_size % side == 0),
-                key=lambda side: abs(8 * side - image_size),
-            )
+            sides = [side for side in range(2, image_size // 2 + 1) if image_size % side == 0]
+            if not sides:
+                raise ValueError(f"`image_size={image_size}` is no multiple of patches of 2 px or more; resize images.")
+            patch_size = min(sides, key=lambda side: abs(8 * side - image_size))
         if not 1 <= patch_size <= image_size // 2 or image_size % patch_size or dim % heads or dim % 4:
             raise ValueError(
                 f"`patch_size={patch_size}` must divide `image_size={image_size}` at least twice, and `dim={dim}` be a "

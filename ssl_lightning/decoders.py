@@ -24,6 +24,8 @@ class ConvDecoder(nn.Module):
         super().__init__()
         if image_size < 4:
             raise ValueError(f"`image_size={image_size}` is too small to decode: at least 4 px.")
+        if width < 1:
+            raise ValueError(f"`width={width}` must be at least 1.")
         self.channels, self.image_size = channels, image_size
         doublings = max(1, min(4, int(math.log2(image_size)) - 1))
         exact = max(number for number in range(5) if image_size % 2**number == 0)

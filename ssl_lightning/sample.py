@@ -46,7 +46,9 @@ def load_method(path: str) -> SSLMethod:
             f"`checkpoint={path}` cannot be built again as a {name or 'method'} ({type(error).__name__}: "
             f"{str(error)[:300]}); give one of a method that can be imported, as `ssl-lightning fit` saves it."
         ) from error
-    method.clean = CleanView(**saved.get("clean", {}))
+    if "clean" not in saved:
+        raise ValueError(f"`checkpoint={path}` has another evaluation transform than `CleanView`: nobody can undo it.")
+    method.clean = CleanView(**saved["clean"])
     return method.eval()  # type: ignore[no-any-return]
 
 

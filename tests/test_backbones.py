@@ -61,9 +61,11 @@ def test_strided_net_halves_until_little_is_left(size: int, channels: int) -> No
         StridedNet(image_size=5)
 
 
-@pytest.mark.parametrize(("size", "channels", "patch"), [(8, 1, 1), (28, 1, 4), (32, 3, 4), (96, 3, 12), (224, 3, 28)])
+@pytest.mark.parametrize(("size", "channels", "patch"), [(8, 1, 2), (28, 1, 4), (32, 3, 4), (96, 3, 12), (224, 3, 28)])
 def test_vit_is_torchvisions_with_about_eight_patches_a_side(size: int, channels: int, patch: int) -> None:
     """With the class token, the embedding is torchvision's own; the mean is that of what comes beside it."""
+    with pytest.raises(ValueError, match="`image_size=31` is no multiple of patches"):
+        ViT(image_size=31)
     token, mean = (ViT(channels, size, dim=16, depth=2, heads=2, pool=pool).eval() for pool in ("token", "mean"))  # type: ignore[arg-type]
     assert token.net.patch_size == patch
     mean.load_state_dict(token.state_dict())

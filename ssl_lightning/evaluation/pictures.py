@@ -7,12 +7,14 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
 
 from ssl_lightning.data.base import Batch
 from ssl_lightning.evaluation.inference import evaluating
 from ssl_lightning.seeding import derive_generator
+from ssl_lightning.views import normalisation
 
 
 class Pictures(Callback):
@@ -34,6 +36,7 @@ class Pictures(Callback):
             raise ValueError(f"`every_n_epochs={every_n_epochs}` and `count={count}` must be at least 1.")
         self.every_n_epochs, self.count = every_n_epochs, count
         self._images: Tensor | None = None
+        self._epoch, self._drawn = 0, -1
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check that there is something to draw."""
@@ -56,11 +59,26 @@ class Pictures(Callback):
         if batch_idx == 0:
             self._images = batch.input[: self.count].float()
 
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember which epoch it is."""
+        self._epoch = trainer.current_epoch
+
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw, if it is time."""
+        if not trainer.sanity_checking and (self._epoch + 1) % self.every_n_epochs == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the last epoch, wherever the fit ended."""
+        if self._images is None:
+            rank_zero_warn("`Pictures` drew nothing: there are no validation images; give `--data.val_size`.")
+        elif self._drawn != self._epoch:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, write, log."""
-        epoch = trainer.current_epoch
-        due = (epoch + 1) % self.every_n_epochs == 0 or epoch + 1 == trainer.max_epochs
-        if trainer.sanity_checking or not due or not trainer.is_global_zero or self._images is None:
+        epoch = self._drawn = self._epoch
+        if not trainer.is_global_zero or self._images is None:
             return
         with evaluating(trainer, pl_module), torch.random.fork_rng(devices=[]):
             method: Any = pl_module
@@ -88,7 +106,7 @@ def to_pixels(images: Tensor, module: Any) -> Tensor:
     Returns:
         uint8, `(N, C, H, W)`.
     """
-    mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (module.clean.mean, module.clean.std))
+    mean, std = normalisation(module.clean, torch.device("cpu"))
     return ((images.float().cpu() * std + mean).clamp(0, 1) * 255).round().to(torch.uint8)
 
 

@@ -14,7 +14,7 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.decoders import ConvDecoder
 from ssl_lightning.methods.base import SSLMethod
 from ssl_lightning.methods.teacher import Teacher
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.views import SimCLRViews, normalisation
 
 GanLoss = Literal["hinge", "non-saturating"]
 
@@ -81,8 +81,9 @@ def clip_apart(player: nn.Module, module: nn.Module, limit: float | None, algori
     clip = nn.utils.clip_grad_value_ if algorithm == "value" else nn.utils.clip_grad_norm_
     own = list(player.parameters())
     known = {id(parameter) for parameter in own}
-    clip(own, limit)
-    clip([parameter for parameter in module.parameters() if id(parameter) not in known], limit)
+    for weights in (own, [parameter for parameter in module.parameters() if id(parameter) not in known]):
+        if weights:
+            clip(weights, limit)
 
 
 class AdversarialMethod(SSLMethod):
@@ -147,8 +148,7 @@ class AdversarialMethod(SSLMethod):
 
     def paint(self, noise: Tensor, decoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Make normalised images `(N, C, S, S)` of noise `(N, latent_dim)`; pixels lie in [0, 1] before normalising."""
-        clean: Any = self.clean
-        mean, std = (torch.tensor(value).to(noise.device).view(-1, 1, 1) for value in (clean.mean, clean.std))
+        mean, std = normalisation(self.clean, noise.device)
         return ((decoder or self.decoder)(noise).sigmoid() - mean) / std
 
     def configure_gradient_clipping(

@@ -23,7 +23,7 @@ class Autoencoder(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: One random view; null for the images themselves, mirrored at random.
+        views: One random view; null for the images themselves.
         channels: Of the images; linked from the data on the command line.
         image_size: Their side in pixels; linked from the data.
         latent_dim: The few numbers.

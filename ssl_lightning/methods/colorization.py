@@ -11,7 +11,7 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.losses import gather_rows
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.views import SimCLRViews, normalisation
 from ssl_lightning.views.colour import colour_bins, lab_to_rgb, rgb_to_lab, soft_bins
 
 
@@ -103,9 +103,7 @@ class Colorization(SSLMethod):
         return (gray - mean) / std, lab
 
     def _scale(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        clean: Any = self.clean
-        mean, std = (torch.tensor(value).to(images.device).view(-1, 1, 1) for value in (clean.mean, clean.std))
-        return mean, std
+        return normalisation(self.clean, images.device)
 
     def weights(self) -> Tensor:
         """Return the weight of every bin, `(Q,)` (Eq. 4): the rarer, the larger; 1 in the mean over what was seen."""

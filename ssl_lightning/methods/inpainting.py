@@ -68,6 +68,8 @@ class Inpainting(SSLMethod):
                 f"`share={share}` must lie between 0 and 1, and `adversarial={adversarial}` be from 0 to below 1."
             )
         self.region, self.share, self.adversarial = region, share, adversarial
+        if self.region == "centre" and round(share * image_size) >= image_size:
+            raise ValueError(f"`share={share}` hides all of an image of {image_size} px; lower it.")
         self.bottleneck = nn.Linear(backbone.feature_dim, latent_dim)
         self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
         self.discriminator: nn.Module | None = None

@@ -11,6 +11,7 @@ from torchvision.models import VisionTransformer
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.evaluation import OnlineLinearProbe
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
 from ssl_lightning.views import SimCLRViews
 from ssl_lightning.views.masks import patch_masks
@@ -43,6 +44,24 @@ def require_size(images: Tensor, net: VisionTransformer) -> None:
             f"the backbone takes images of {wanted}, but views are {tuple(images.shape[1:])}; give it `channels` and "
             "`image_size` of the data (the command line does)."
         )
+
+
+def whole(method: SSLMethod, view: Tensor, partial: Tensor) -> Tensor:
+    """Embed a whole view, without gradient, if a probe is to learn from it; else spare the work.
+
+    Args:
+        method: That hides parts of views.
+        view: `(N, C, H, W)`.
+        partial: What it knows without more work, embeddings of the parts seen: not what a probe is judged on.
+
+    Returns:
+        `(N, dim)`.
+    """
+    callbacks = method.trainer.callbacks if method._trainer else []  # type: ignore[attr-defined]
+    if not any(isinstance(callback, OnlineLinearProbe) for callback in callbacks):
+        return partial
+    with torch.no_grad():
+        return method.embed(view)
 
 
 class MAE(SSLMethod):
@@ -87,9 +106,15 @@ class MAE(SSLMethod):
         self.save_hyperparameters(ignore=["backbone", "views", "clean"])
         net = transformer_of(backbone, "MAE")
         patch_masks(1, net.seq_length - 1, mask_ratio, torch.Generator())  # checks the share
-        if decoder_dim % 4 or decoder_dim % decoder_heads:
+        if decoder_heads < 1 or decoder_dim < 1 or decoder_dim % 4 or decoder_dim % decoder_heads:
             raise ValueError(
-                f"`decoder_dim={decoder_dim}` must be a multiple of 4 and of `decoder_heads={decoder_heads}`."
+                f"`decoder_dim={decoder_dim}` must be a multiple of 4 and of `decoder_heads={decoder_heads}`, both at "
+                "least 1."
+            )
+        if norm_pixels and net.patch_size == 1:
+            raise ValueError(
+                "`norm_pixels=true` leaves nothing to predict of patches of one pixel; give "
+                "`--model.backbone.patch_size 2` or more, or `--model.norm_pixels false`."
             )
         self.mask_ratio, self.norm_pixels = mask_ratio, norm_pixels
         self.mask_token = nn.Parameter(torch.randn(1, 1, decoder_dim) * 0.02)
@@ -151,7 +176,7 @@ class MAE(SSLMethod):
         with full_precision(predicted):
             wanted, _, _ = self.targets(view)
             loss = (get_at_index(predicted.float(), hidden) - get_at_index(wanted, hidden)).pow(2).mean()
-        return {"loss": loss, "embedding": token}
+        return {"loss": loss, "embedding": whole(self, view, token)}
 
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images, what is seen of them, and the hidden patches built up, `(N, C, H, W)` each."""

@@ -47,7 +47,23 @@ class TileMethod(SSLMethod):
         """
         tiles = normalise_tiles(cut_tiles(images, self.grid, self.gap, self.local_generator("tiles")))
         with statistics_kept(self.backbone):
-            features = self.backbone(self._format(tiles.flatten(0, 1)))
+            features = self._features(self._format(tiles.flatten(0, 1)))
         with torch.no_grad():
             embedding = self.backbone(self._format(images))
-        return features.unflatten(0, tiles.shape[:2]), embedding
+        return features.unflatten(0, tiles.shape[:2]), embedding  # type: ignore[no-untyped-call]
+
+    def _features(self, tiles: Tensor) -> Tensor:
+        wanted = self.backbone.feature_dim
+        try:
+            features: Tensor = self.backbone(tiles)
+            reason = f"they give {features.shape[1]} features instead of {wanted}"
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError) as error:  # as networks say that they know one size alone
+            features, reason = tiles[:0, 0, 0], str(error)
+        if features.shape != (len(tiles), wanted):
+            raise ValueError(
+                f"`{type(self.backbone).__name__}` cannot encode tiles of {tiles.shape[-1]} px ({reason}); take a "
+                "backbone for images of any size, as `ConvNet` or `ResNet`."
+            )
+        return features

@@ -1,6 +1,15 @@
 """Batched augmentations: modules that make views of a batch on the batch's device, each sample by its own draw."""
 
-from ssl_lightning.views.image import CleanView, RandomView, SimCLRViews, ViewParameters, clean_view
+from ssl_lightning.views.image import CleanView, RandomView, SimCLRViews, ViewParameters, clean_view, normalisation
 from ssl_lightning.views.recipes import BYOLViews, MultiCropViews
 
-__all__ = ["BYOLViews", "CleanView", "MultiCropViews", "RandomView", "SimCLRViews", "ViewParameters", "clean_view"]
+__all__ = [
+    "BYOLViews",
+    "CleanView",
+    "MultiCropViews",
+    "RandomView",
+    "SimCLRViews",
+    "ViewParameters",
+    "clean_view",
+    "normalisation",
+]

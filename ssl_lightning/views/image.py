@@ -109,6 +109,28 @@ def clean_view(views: nn.Module | None) -> CleanView:
     return next(found, None) or CleanView()
 
 
+def normalisation(clean: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return what an evaluation transform subtracts and divides by, to undo it.
+
+    Args:
+        clean: A `CleanView`.
+        device: Of the answer.
+
+    Returns:
+        Mean and standard deviation, `(1 or C, 1, 1)` each.
+
+    Raises:
+        ValueError: If it is another transform, which nobody knows how to undo.
+    """
+    if not isinstance(clean, CleanView):
+        raise ValueError(
+            f"`clean={type(clean).__name__}` cannot be undone, as making pixels needs; give a `CleanView` with your "
+            "mean and std."
+        )
+    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (clean.mean, clean.std))
+    return mean, std
+
+
 class RandomView(nn.Module):
     """One random view of each image: crop, flip, colour jitter, grayscale, blur, solarize, normalise, in this order.
 

@@ -57,7 +57,8 @@ def cut_tiles(images: Tensor, grid: int, gap: int, generator: torch.Generator | 
     if tile < 3:
         raise ValueError(
             f"`grid={grid}` and `gap={gap}` leave tiles of {max(tile, 0)} px of an image of {min(height, width)} px, "
-            f"too small to show anything; they must have 3 px: lower them, or use images of {grid * (gap + 3)} px."
+            f"too small to show anything; they must have 3 px: use images of {grid * (gap + 3)} px"
+            + (f", or `gap={cell - 3}`." if cell >= 3 else ", or a smaller `grid` with `Jigsaw`.")
         )
     cells = grid * grid
     if generator is None:
@@ -110,7 +111,7 @@ def distant_permutations(count: int, length: int, seed: int = 0) -> Tensor:
 
     Args:
         count: How many, at most the factorial of `length`.
-        length: Of a permutation, at most 9.
+        length: Of a permutation.
         seed: Of the first, and of the 50,000 to choose from where there are more.
 
     Returns:
@@ -132,8 +133,11 @@ def distant_permutations(count: int, length: int, seed: int = 0) -> Tensor:
         raise ValueError(
             f"`permutations={count}` must be from 2 to {math.factorial(length)}, as many as {length} tiles have."
         )
-    everything = torch.tensor(list(itertools.permutations(range(length))))
     generator = torch.Generator().manual_seed(seed)
+    if length > 9:  # too many to write down
+        everything: Tensor = torch.unique(torch.rand(50_000, length, generator=generator).argsort(dim=1), dim=0)
+    else:
+        everything = torch.tensor(list(itertools.permutations(range(length))))
     if len(everything) > 50_000:
         everything = everything[torch.randperm(len(everything), generator=generator)[:50_000]]
     chosen = [int(torch.randint(len(everything), (1,), generator=generator))]

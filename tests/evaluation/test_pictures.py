@@ -52,6 +52,16 @@ def test_every_logger_gets_the_sheet(trainer: Any, tmp_path: Path, monkeypatch: 
     assert [(image.width, image.height) for image in images] == [written.size]
 
 
+def test_the_last_epoch_is_drawn_wherever_the_fit_ends(trainer: Any, tmp_path: Path) -> None:
+    fit = trainer(max_steps=6, max_epochs=-1, callbacks=[Pictures(every_n_epochs=5)], default_root_dir=tmp_path)
+    fit.fit(Rotation(ConvNet(width=4)), datamodule=Digits(batch_size=256))  # 6 steps end within the second epoch
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["epoch_001.png"]
+    with pytest.warns(UserWarning, match="`Pictures` drew nothing: there are no validation images"):
+        trainer(max_steps=1, callbacks=[Pictures()], default_root_dir=tmp_path / "none").fit(
+            Rotation(ConvNet(width=4)), datamodule=Digits(batch_size=256, val_size=0)
+        )
+
+
 def test_a_sheet_is_the_images_side_by_side() -> None:
     rows = {"a": torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8), "b": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}
     sheet = sheet_of(rows, scale=16)

@@ -164,10 +164,24 @@ def test_mistakes_are_named(trainer: Any, tmp_path: Path, capsys: Any) -> None:
     assert "is no file" in capsys.readouterr().err
     assert main(["sample", str(tmp_path / "simclr.ckpt"), "--count", "0"]) == 2
     assert "`count=0`" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="`width=0` must be at least 1"):
+        GAN(ConvNet(), width=0)
+    with pytest.raises(ValueError, match="`clean=Identity` cannot be undone"):
+        GAN(ConvNet(), clean=torch.nn.Identity()).sample(1, torch.Generator())
     with pytest.raises(ValueError, match="`average=1` from 0 to below 1"):
         GAN(ConvNet(), average=1)
     with pytest.raises(ValueError, match=r"`alpha=-1` and `beta=1\.0`"):
         SSGAN(ConvNet(), alpha=-1)
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+@pytest.mark.parametrize("adversarial", [0.0, 0.1])
+def test_clipping_with_and_without_a_second_player(algorithm: str, adversarial: float, trainer: Any) -> None:
+    model = Inpainting(ConvNet(width=4), image_size=8, adversarial=adversarial)
+    fit = trainer(max_steps=1, gradient_clip_val=1e-4, gradient_clip_algorithm=algorithm)
+    fit.fit(model, datamodule=Digits(batch_size=64))
+    largest = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
+    assert 0 < largest <= 1.0001e-4
 
 
 @pytest.mark.parametrize(

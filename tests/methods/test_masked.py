@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from support import ColourDigits
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ssl_lightning.backbones import ConvNet, ResNet, Timm, Torchvision, ViT
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.evaluation import OnlineLinearProbe
 from ssl_lightning.methods import MAE, Colorization, Inpainting, SimMIM
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.views import SimCLRViews
@@ -98,6 +100,29 @@ def test_hidden_pixels_do_not_reach_the_encoder_and_seen_ones_not_the_loss(kind:
     (gradient,) = torch.autograd.grad(model.compute_loss([pixel], BATCH)["loss"], pixel)
     assert (gradient[~pixels] == 0).all()
     assert (gradient[pixels] != 0).any()
+
+
+@pytest.mark.parametrize("kind", [MAE, SimMIM])
+def test_a_probe_learns_from_the_whole_image(kind: Any, trainer: Any) -> None:
+    """From what it is judged on, not from the masked one; where there is no probe, the work is spared."""
+    rows: list[tuple[Tensor, Tensor, bool]] = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Batch, *_: Any) -> None:
+            pl_module.eval()
+            with torch.no_grad():
+                now = pl_module.embed(batch.input[0])
+            pl_module.train()
+            rows.append((outputs["embedding"], now, outputs["embedding"].requires_grad))
+
+    still = OptimizerSpec(lr=0.0)
+    fit = trainer(max_steps=1, callbacks=[OnlineLinearProbe(), Watch()])
+    fit.fit(kind(vit(), optimizer=still), datamodule=Digits(batch_size=64))
+    trainer(max_steps=1, callbacks=[Watch()]).fit(kind(vit(), optimizer=still), datamodule=Digits(batch_size=64))
+    (seen, expected, gradient), (partial, whole, _) = rows
+    torch.testing.assert_close(seen, expected)
+    assert not gradient
+    assert not torch.allclose(partial, whole)
 
 
 def test_simmim_loss_patch_by_patch() -> None:
@@ -250,6 +275,12 @@ def test_feature_maps_of_all_backbones() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="`MAE` hides patches and needs a vision transformer, not `ConvNet`"):
         MAE(ConvNet())
+    with pytest.raises(ValueError, match="`norm_pixels=true` leaves nothing to predict of patches of one pixel"):
+        MAE(ViT(1, 8, patch_size=1, dim=16, depth=1, heads=2))
+    with pytest.raises(ValueError, match="`decoder_heads=0`, both at least 1"):
+        MAE(vit(), decoder_heads=0)
+    with pytest.raises(ValueError, match=r"`share=0\.95` hides all of an image of 8 px"):
+        Inpainting(ConvNet(), image_size=8, share=0.95)
     with pytest.raises(ValueError, match=r"`mask_ratio=1.0` hides 16 of 16 patches"):
         SimMIM(vit(), mask_ratio=1.0)
     with pytest.raises(ValueError, match="needs colour images: `channels=1` must be 3"):

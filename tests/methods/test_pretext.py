@@ -118,6 +118,9 @@ def test_what_is_too_small_says_why(trainer: Any) -> None:
     monkey = RelativePosition(ConvNet(width=4))
     with pytest.raises(ValueError, match=r"`grid=3` and `gap=2` leave tiles of 0 px of an image of 8 px"):
         monkey.compute_loss([torch.zeros(2, 1, 8, 8)], BATCH)
+    for net, kind in ((ViT(1, 8, dim=16, depth=1, heads=2), "ViT"), (StridedNet(1, 8, 2), "StridedNet")):
+        with pytest.raises(ValueError, match=f"`{kind}` cannot encode tiles of 3 px"):
+            Jigsaw(net).compute_loss([torch.zeros(2, 1, 8, 8)], BATCH)
     with pytest.raises(ValueError, match=r"`grid=1` must be at least 2"):
         Jigsaw(ConvNet(width=4), grid=1)
     with pytest.raises(ValueError, match=r"`permutations=30` must be from 2 to 24"):
