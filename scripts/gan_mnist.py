@@ -179,7 +179,8 @@ def conclude(seeds: int) -> str:
     model, accuracy = judge()
     _, share = embed(model, MNIST(root=str(ROOT / "data")).load("test").images)
     sure, confidence = (share.max(dim=1).values > 0.9).float().mean(), share.max(dim=1).values.mean()
-    lines.append(f"| real test images | {sure:.0%} | {confidence:.1%} | 10 | | | | | | |")
+    classes = int((share.argmax(dim=1).bincount(minlength=10) >= 0.02 * len(share)).sum())
+    lines.append(f"| real test images | {sure:.0%} | {confidence:.1%} | {classes} | | | | | | |")
     lines += ["", f"The judge is right on {accuracy:.1%} of MNIST's test images."]
     figure, panels = plt.subplots(2, 2, figsize=(11, 7), layout="constrained")
     titles = ("frechet", "classes", "discriminator", "generator")

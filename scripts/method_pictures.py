@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ssl_lightning.data import Batch, ImageFolder
 from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
+from ssl_lightning.methods.adversary import AdversarialMethod
 from ssl_lightning.sample import load_method
 from ssl_lightning.seeding import derive_generator
 
@@ -73,7 +74,7 @@ def main() -> None:
     lines, mae = [], float("nan")
     for path in sorted((ROOT / "runs" / "methods").glob("*/checkpoints/last.ckpt")):
         method: Any = load_method(str(path))
-        if not hasattr(method, "pictures"):
+        if not hasattr(method, "pictures") or isinstance(method, AdversarialMethod):  # those: scripts/gan_mnist.py
             continue
         kind = type(method).__name__
         rows = rows_of(method, pixels[:: len(pixels) // options.count][: options.count])
