@@ -8,8 +8,8 @@ Protocol: configs/experiment/cifar10_methods.yaml, the same backbone, images, ep
 `SETTINGS` says what else a method was given, chosen on the 1,000 validation images. Judged on CIFAR-10's 10,000 test
 images by `ssl-lightning evaluate`, last epoch. MAE and SimMIM have a `ViT` of 1.2 million parameters instead, and are
 compared with it untrained. GAN and SSGAN are judged by their features alone: 1,560 steps with this backbone make
-textures, not images (docs/gan-mnist.md has images). Images/s are measured afterwards for all, one method after the other.
-One seed: a difference of a point between methods says nothing.
+textures, not images (docs/gan-mnist.md has images). Images/s are measured afterwards for all, one after the other. One
+seed: a difference of a point between methods says nothing.
 """
 
 import argparse
