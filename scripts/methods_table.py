@@ -182,6 +182,18 @@ def settings_table(names: list[str]) -> str:
     return "\n".join(f"- {name}: `{' '.join(SETTINGS[name])}`" for name in names)
 
 
+def write(kept: dict[str, dict[str, Any]], speeds: dict[str, float]) -> None:
+    """Write the page."""
+    text = __doc__.split("\n\n", 1)[1]
+    torch = importlib.metadata.version("torch").split("+")[0]
+    TABLE.write_text(
+        f"# The methods, side by side\n\n{text}\n{table(kept, speeds)}\n\n"
+        f"{os.cpu_count()} cores, no GPU, torch {torch}; images/s of {datetime.date.today()}. The images are JPEG copies "
+        f"of CIFAR-10, so pixels differ slightly from the official ones. SupCon sees the labels of the 10,000 training "
+        f"images.\n\nBeyond the protocol:\n\n{settings_table([name for name in kept if name in SETTINGS])}\n"
+    )
+
+
 def main() -> None:
     """Train, judge, time, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -201,16 +213,7 @@ def main() -> None:
     lightning("evaluate", "untrained", "--backbone", "ViT", *judge, str(RUNS / "vit.csv"))
     lightning("evaluate", "untrained", "pixels", *paths, "--backbone", "ConvNet", *judge, str(RUNS / "results.csv"))
     kept = renew(names)
-    trained = [name for name in kept if name in SETTINGS]
-    speeds = {} if options.no_speed else images_per_second(trained)
-    text = __doc__.split("\n\n", 1)[1]
-    TABLE.write_text(
-        f"# The methods, side by side\n\n{text}\n{table(kept, speeds)}\n\n"
-        f"{os.cpu_count()} cores, no GPU, torch {importlib.metadata.version('torch').split('+')[0]}; images/s of "
-        f"{datetime.date.today()}. The images are JPEG copies of CIFAR-10, so pixels differ slightly from the official "
-        f"ones. SupCon sees the labels of the 10,000 training images.\n\n"
-        f"Beyond the protocol:\n\n{settings_table(trained)}\n"
-    )
+    write(kept, {} if options.no_speed else images_per_second([name for name in kept if name in SETTINGS]))
     print(TABLE.read_text())
 
 
