@@ -188,7 +188,7 @@ def write(kept: dict[str, dict[str, Any]], speeds: dict[str, float]) -> None:
     torch = importlib.metadata.version("torch").split("+")[0]
     TABLE.write_text(
         f"# The methods, side by side\n\n{text}\n{table(kept, speeds)}\n\n"
-        f"{os.cpu_count()} cores, no GPU, torch {torch}; images/s of {datetime.date.today()}. The images are JPEG copies "
+        f"{os.cpu_count()} cores, no GPU, torch {torch}; images/s of {datetime.date.today()}. Images are JPEG copies "
         f"of CIFAR-10, so pixels differ slightly from the official ones. SupCon sees the labels of the 10,000 training "
         f"images.\n\nBeyond the protocol:\n\n{settings_table([name for name in kept if name in SETTINGS])}\n"
     )
