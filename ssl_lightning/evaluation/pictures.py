@@ -36,7 +36,7 @@ class Pictures(Callback):
             raise ValueError(f"`every_n_epochs={every_n_epochs}` and `count={count}` must be at least 1.")
         self.every_n_epochs, self.count = every_n_epochs, count
         self._images: Tensor | None = None
-        self._epoch, self._drawn = 0, -1
+        self._epoch, self._drawn = -1, -1  # of a fit; none yet
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check that there is something to draw."""
@@ -65,15 +65,16 @@ class Pictures(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, if it is time."""
-        if not trainer.sanity_checking and (self._epoch + 1) % self.every_n_epochs == 0:
+        if not trainer.sanity_checking and self._epoch >= 0 and (self._epoch + 1) % self.every_n_epochs == 0:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the last epoch, wherever the fit ended."""
+        if self._drawn == self._epoch:
+            return
         if self._images is None:
             rank_zero_warn("`Pictures` drew nothing: there are no validation images; give `--data.val_size`.")
-        elif self._drawn != self._epoch:
-            self._draw(trainer, pl_module)
+        self._draw(trainer, pl_module)
 
     def _draw(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw, write, log."""

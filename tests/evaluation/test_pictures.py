@@ -62,6 +62,13 @@ def test_the_last_epoch_is_drawn_wherever_the_fit_ends(trainer: Any, tmp_path: P
         )
 
 
+def test_a_mere_validation_draws_nothing(trainer: Any, tmp_path: Path) -> None:
+    """It would overwrite the first epoch's picture."""
+    judge = trainer(callbacks=[Pictures()], default_root_dir=tmp_path)
+    judge.validate(Rotation(ConvNet(width=4)), datamodule=Digits(batch_size=256), verbose=False)
+    assert not (tmp_path / "pictures").exists()
+
+
 def test_a_sheet_is_the_images_side_by_side() -> None:
     rows = {"a": torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8), "b": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}
     sheet = sheet_of(rows, scale=16)
