@@ -167,7 +167,9 @@ class CLI(LightningCLI):
         mode = self._get(self.config, "wandb")
         if mode != "off":
             self.folder.mkdir(parents=True, exist_ok=True)
-            logger = WandbLogger(project="ssl-lightning", name=self.folder.name, save_dir=self.folder, mode=mode)
+            # W&B writes in a process of its own, which outlives a change of the working directory
+            folder = self.folder.absolute()
+            logger = WandbLogger(project="ssl-lightning", name=folder.name, save_dir=folder, mode=mode)
             require_wandb(logger)
             loggers.append(logger)
         return loggers

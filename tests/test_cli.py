@@ -269,10 +269,15 @@ def test_a_strangers_classes_by_entry_point(command: Command, tmp_path: Path, mo
 
 
 def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written without a network, read back by W&B's own reader."""
+    """Written without a network, read back by W&B's own reader, also where W&B started in another directory."""
     monkeypatch.delenv("WANDB_MODE", raising=False)
     import wandb
 
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with contextlib.chdir(elsewhere):
+        wandb.teardown()
+        wandb.init(mode="offline", dir=elsewhere).finish()
     try:
         status, out = command(
             *ACTIVE, "--strategy", "Entropy", "--rounds", "2", "--folder", "run", "--wandb", "offline"
