@@ -6,10 +6,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CometLogger, Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from ssl_lightning.data.base import Batch
 from ssl_lightning.evaluation.inference import evaluating
@@ -21,7 +22,8 @@ class Pictures(Callback):
     """Draws, every n epochs, what a method makes of the first validation images: always the same, with the same noise.
 
     A method that can be watched has `pictures(images, generator)`, which returns named rows of images. They go to
-    `pictures/epoch_NNN.png` in the run's folder, a row each, and to every logger that takes images.
+    `pictures/epoch_NNN.png` in the run's folder, a row each, and to every logger that takes images: those of W&B,
+    TensorBoard, MLflow and Comet.
 
     Args:
         every_n_epochs: How often; the last epoch is drawn in any case.
@@ -89,12 +91,28 @@ class Pictures(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet.permute(1, 2, 0).squeeze(2).numpy()).save(path)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("pictures", [Image.open(path)], caption=[", ".join(rows)])
-                continue
-            writer: Any = getattr(logger, "experiment", None)
-            if hasattr(writer, "add_image"):  # TensorBoard's
-                writer.add_image("pictures", sheet, global_step=trainer.global_step)
+            log_picture(logger, path, ", ".join(rows), trainer.global_step)
+
+
+def log_picture(logger: Logger, path: Path, caption: str, step: int) -> None:
+    """Give a picture to a logger of Lightning, under the name `pictures`, if it takes images.
+
+    Args:
+        logger: W&B's, TensorBoard's, MLflow's or Comet's; others, such as a CSV file, are passed over.
+        path: Of the PNG file.
+        caption: For W&B.
+        step: The Trainer's global step; W&B counts its own.
+    """
+    image = Image.open(path)
+    experiment: Any = getattr(logger, "experiment", None)
+    if isinstance(logger, WandbLogger):
+        logger.log_image("pictures", [image], caption=[caption])
+    elif isinstance(logger, MLFlowLogger):
+        experiment.log_image(logger.run_id, image, key="pictures", step=step)
+    elif isinstance(logger, CometLogger):
+        experiment.log_image(image, name="pictures", step=step)
+    elif hasattr(experiment, "add_image"):  # TensorBoard's
+        experiment.add_image("pictures", pil_to_tensor(image), global_step=step)
 
 
 def to_pixels(images: Tensor, module: Any) -> Tensor:

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CometLogger, CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
 from ssl_lightning.evaluation import Pictures
-from ssl_lightning.evaluation.pictures import sheet_of
+from ssl_lightning.evaluation.pictures import log_picture, sheet_of
 from ssl_lightning.methods import Rotation
 
 
@@ -50,6 +50,41 @@ def test_every_logger_gets_the_sheet(trainer: Any, tmp_path: Path, monkeypatch: 
     (board,) = (tmp_path / "board").rglob("*tfevents*")
     images = [value.image for event in events(board) for value in event.summary.value if value.tag == "pictures"]
     assert [(image.width, image.height) for image in images] == [written.size]
+
+
+def test_mlflow_and_comet_get_the_sheet_in_their_words(tmp_path: Path) -> None:
+    """By their clients' signatures, mlflow 3.17 and comet_ml 3.58, which are no dependency of ours."""
+    given: list[tuple[Any, ...]] = []
+
+    class MLflowClient:
+        def log_image(
+            self,
+            run_id: str,
+            image: Image.Image,
+            artifact_file: str | None = None,
+            key: str | None = None,
+            step: int | None = None,
+        ) -> None:
+            given.append((run_id, image.size, key, step))
+
+    class CometExperiment:
+        def log_image(self, image_data: Image.Image, name: str | None = None, step: int | None = None) -> None:
+            given.append((image_data.size, name, step))
+
+    class MLflow(MLFlowLogger):
+        run_id, experiment = "run", MLflowClient()  # type: ignore[assignment]
+
+        def __init__(self) -> None: ...
+
+    class Comet(CometLogger):
+        experiment = CometExperiment()  # type: ignore[assignment]
+
+        def __init__(self) -> None: ...
+
+    Image.new("L", (30, 20)).save(tmp_path / "sheet.png")
+    for logger in (MLflow(), Comet(), CSVLogger(tmp_path)):
+        log_picture(logger, tmp_path / "sheet.png", "rows", step=4)
+    assert given == [("run", (30, 20), "pictures", 4), ((30, 20), "pictures", 4)]
 
 
 def test_the_last_epoch_is_drawn_wherever_the_fit_ends(trainer: Any, tmp_path: Path) -> None:
