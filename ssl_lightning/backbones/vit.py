@@ -1,0 +1,75 @@
+"""A small vision transformer."""
+
+from typing import Literal
+
+import torch
+from lightly.models.modules import MaskedVisionTransformerTorchvision
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+
+from ssl_lightning.backbones.base import Backbone, with_channels
+
+
+class ViT(Backbone):
+    """Small vision transformer of torchvision's blocks, for images of a few patches a side; MAE and SimMIM take it.
+
+    1.2 million parameters as it stands. Parameter names are torchvision's.
+
+    Args:
+        channels: Of the input; linked from the data on the command line.
+        image_size: Side of the input in pixels; linked from the data.
+        patch_size: Side of a patch in pixels, which must divide the image's; null for about 8 patches a side, of at
+            least 2 px.
+        dim: Size of a token and of the embedding, a multiple of 4 and of `heads`.
+        depth: Blocks.
+        heads: Of attention.
+        mlp_dim: Of a block's hidden layer; null for 4 `dim`.
+        pool: The embedding: `mean` of the patch tokens, or the class `token`.
+
+    Raises:
+        ValueError: If the numbers do not go together.
+
+    Reference:
+        A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929. Positions are sines
+        and cosines that stay fixed (MAE, arXiv 2111.06377, appendix A.1).
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        image_size: int = 32,
+        patch_size: int | None = None,
+        dim: int = 128,
+        depth: int = 6,
+        heads: int = 4,
+        mlp_dim: int | None = None,
+        pool: Literal["mean", "token"] = "mean",
+    ) -> None:
+        super().__init__(
+            channels=channels, image_size=image_size, patch_size=patch_size, dim=dim, depth=depth, heads=heads,
+            mlp_dim=mlp_dim, pool=pool,
+        )  # fmt: skip
+        if patch_size is None:
+            sides = [side for side in range(2, image_size // 2 + 1) if image_size % side == 0]
+            if not sides:
+                raise ValueError(f"`image_size={image_size}` is no multiple of patches of 2 px or more; resize images.")
+            patch_size = min(sides, key=lambda side: abs(8 * side - image_size))
+        if not 1 <= patch_size <= image_size // 2 or image_size % patch_size or dim % heads or dim % 4:
+            raise ValueError(
+                f"`patch_size={patch_size}` must divide `image_size={image_size}` at least twice, and `dim={dim}` be a "
+                f"multiple of 4 and of `heads={heads}`."
+            )
+        self.feature_dim, self.pool = dim, pool
+        self.net = VisionTransformer(image_size, patch_size, depth, heads, dim, mlp_dim or 4 * dim)
+        self.net.heads = nn.Identity()
+        if channels != 3:
+            self.net.conv_proj = with_channels(self.net.conv_proj, channels)
+        MaskedVisionTransformerTorchvision(self.net)  # begins its weights as MAE does
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images `(N, channels, H, W)` to embeddings `(N, dim)`."""
+        if self.pool == "token":
+            return self.net(images)  # type: ignore[no-any-return]
+        tokens = self.net._process_input(images)
+        tokens = self.net.encoder(torch.cat([self.net.class_token.expand(len(tokens), -1, -1), tokens], dim=1))
+        return tokens[:, 1:].mean(dim=1)  # type: ignore[no-any-return]
