@@ -1,8 +1,8 @@
 """GAN and SSGAN side by side on MNIST: are the samples digits, all ten of them, and how steadily does it get there?
 
 Command: `.venv/bin/python scripts/gan_mnist.py` (needs data/MNIST; stopped, the same command goes on with the runs that
-are missing). Writes runs/gan-mnist/: table.md, curves.png, samples.png and runs/NAME-SEED.json; docs/gan.md keeps
-copies.
+are missing). Writes runs/gan-mnist/: table.md, curves.png, samples.png and runs/NAME-SEED.json; docs/gan-mnist.md
+keeps copies.
 
 Every run is configs/method/{gan,ssgan}.yaml on MNIST's 59,000 training images, in bf16 with channels last, on one
 thread. After each epoch 1,000 samples are judged by a classifier trained on the real digits: how sure it is of them,

@@ -103,7 +103,8 @@ class AdversarialMethod(SSLMethod):
         width: Of the generator.
         loss: `hinge`, or `non-saturating` as in the first GAN.
         spectral: Divide every weight of the discriminator by its largest singular value.
-        average: Momentum of the running average of the generator's weights.
+        average: Momentum of the running average of the generator's weights. It rises to that: after t steps it is at
+            most (1 + t) / (10 + t), so that the average forgets its random start.
         kwargs: As for `SSLMethod`.
 
     Raises:
@@ -162,7 +163,8 @@ class AdversarialMethod(SSLMethod):
 
     def after_step(self) -> None:
         """Move the average."""
-        self.average.follow(self.average_momentum, self.decoder)
+        step = self.global_step
+        self.average.follow(min(self.average_momentum, (1 + step) / (10 + step)), self.decoder)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Make images of fresh noise by the average of the generator.
