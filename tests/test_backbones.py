@@ -100,7 +100,9 @@ def test_small_stem_keeps_resolution() -> None:
 
 @pytest.mark.parametrize("backbone", [ConvNet(channels=3, width=4, dropout=0.1), ResNet(channels=1, image_size=28)])
 def test_description_builds_the_same_architecture(backbone: Backbone) -> None:
-    again = build(describe(backbone))
+    description = describe(backbone)
+    assert description["class_path"] == f"ssl_lightning.backbones.{type(backbone).__name__}"  # as one imports it
+    again = build(description)
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in backbone.state_dict().items()}
 
 
@@ -201,3 +203,12 @@ def test_built_again_it_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.undo()
     assert description["init_args"]["pretrained"] is False
     build(description)
+
+
+class Strangers(ConvNet):
+    """A backbone of a user's module."""
+
+
+def test_a_class_is_named_as_one_imports_it() -> None:
+    assert describe(Strangers())["class_path"] == f"{__name__}.Strangers"
+    assert isinstance(build(describe(Strangers(width=4))), Strangers)

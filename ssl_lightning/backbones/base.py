@@ -1,6 +1,7 @@
 """The base of all encoders, and how a checkpoint builds its encoder again."""
 
 import importlib
+import sys
 from typing import Any
 
 import torch
@@ -58,7 +59,16 @@ class Backbone(nn.Module):
 def describe(backbone: Backbone) -> dict[str, Any]:
     """Return what `build` needs to make the same architecture again: class path and constructor arguments."""
     kind = type(backbone)
-    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": dict(backbone.init_args)}
+    return {"class_path": f"{public_module(kind)}.{kind.__qualname__}", "init_args": dict(backbone.init_args)}
+
+
+def public_module(kind: type) -> str:
+    """Return the shortest module that a class can be imported from: it outlives a move between files of a package."""
+    parts = kind.__module__.split(".")
+    modules = [".".join(parts[:end]) for end in range(1, len(parts))]
+    return next(
+        (name for name in modules if getattr(sys.modules.get(name), kind.__name__, None) is kind), kind.__module__
+    )
 
 
 def build(description: dict[str, Any]) -> Backbone:
