@@ -7,7 +7,6 @@ docs/reconstruction.md: how far what is built up is from 1,000 test images, besi
 
 import argparse
 import datetime
-import re
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +78,7 @@ def main() -> None:
         kind = type(method).__name__
         rows = rows_of(method, pixels[:: len(pixels) // options.count][: options.count])
         sheet = sheet_of({name: to_pixels(row, method) for name, row in rows.items()})
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower()
-        name = {"sim_mim": "simmim"}.get(name, name)
+        name = type(method).__module__.rpartition(".")[2]
         Image.fromarray(sheet.permute(1, 2, 0).squeeze(2).numpy()).save(PLACE / f"{name}.png", optimize=True)
         print(f"{name}.png: {', '.join(rows)}")
         found = errors(rows_of(method, pixels), method.clean(mean_pixels).mean(dim=0))

@@ -1,9 +1,14 @@
-"""What there is to choose from, read from the source without importing it: `ssl-lightning list` answers at once."""
+"""What there is to choose from, and by which names.
+
+The lists are read from the source without importing it: `ssl-lightning list` answers at once.
+"""
 
 import argparse
 import ast
+import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
@@ -125,3 +130,23 @@ def main(arguments: list[str]) -> int:
         for row in rows:
             print(f"{row.name:<{wide}}  {row.family:<16}  {row.sentence}  {row.paper}".rstrip())
     return 0
+
+
+def class_path(kind: type) -> str:
+    """Return the shortest path that a class can be imported by: it outlives a move between files of a package."""
+    parts = kind.__module__.split(".")
+    modules = [".".join(parts[:end]) for end in range(1, len(parts))]
+    public = (name for name in modules if getattr(sys.modules.get(name), kind.__name__, None) is kind)
+    return f"{next(public, kind.__module__)}.{kind.__qualname__}"
+
+
+def import_class(path: str) -> type:
+    """Import a class by its path, as `class_path` gives it.
+
+    Raises:
+        ImportError: If there is no such module; ValueError if the path names none, AttributeError if it has no such
+            class.
+    """
+    module, _, name = path.rpartition(".")
+    kind: type = getattr(importlib.import_module(module), name)
+    return kind

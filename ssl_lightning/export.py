@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ssl_lightning.backbones import Backbone, ResNet, Timm, Torchvision, describe, public_module
+from ssl_lightning.backbones import Backbone, ResNet, Timm, Torchvision, describe
+from ssl_lightning.catalogue import class_path
 from ssl_lightning.classifier import describe_briefly, load_backbone
 from ssl_lightning.mistakes import meant
 
@@ -114,9 +115,9 @@ def loading_lines(network: Network, file: str) -> str:
             lines += [f"net.set_submodule({name!r}, torch.nn.Identity())"]
         lines += _changed_layers(backbone)
     else:
-        kind = type(backbone)
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        lines += [f"from {public_module(kind)} import {kind.__qualname__}", f"net = {kind.__qualname__}({given})"]
+        module, _, name = class_path(type(backbone)).rpartition(".")
+        lines += [f"from {module} import {name}", f"net = {name}({given})"]
         if classes is not None:
             lines += ["import torch", f"net.add_module('head', torch.nn.Linear({backbone.feature_dim}, {classes}))"]
     return "\n".join([*lines, f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"])

@@ -1,13 +1,12 @@
 """Turns the command line parser's nested errors into a line or two: what is wrong, and what was perhaps meant."""
 
 import difflib
-import importlib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ssl_lightning.catalogue import BASES, entries
+from ssl_lightning.catalogue import BASES, entries, import_class
 
 KINDS = {
     "data": ("data",),
@@ -37,7 +36,7 @@ def explain(message: str, parser: Any) -> str:
         return f"there is no option `{name}`{meant(name, _options(parser))}{_see(parser)}."
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         owners = re.findall(r"Problem with given class_path '([^']+)'", message)
-        accepted = sorted(set(arguments(_import(owners[-1])))) if owners else []
+        accepted = sorted(set(arguments(import_class(owners[-1])))) if owners else []
         owner = owners[-1].rpartition(".")[2] if owners else option
         if (
             owner in ("LightningModule", "LightningDataModule", *BASES.values()) and owner != "Classifier"
@@ -106,12 +105,6 @@ def _options(parser: Any) -> Iterator[str]:
 
 def _see(parser: Any) -> str:
     return f"; `{parser.prog.replace(' [options]', '')} --help` tells all"
-
-
-def _import(class_path: str) -> type:
-    module, _, name = class_path.rpartition(".")
-    kind: type = getattr(importlib.import_module(module), name)
-    return kind
 
 
 def arguments(kind: type) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """The command `sample`: new images from a generative method's checkpoint."""
 
 import argparse
-import importlib
 import inspect
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ssl_lightning.catalogue import import_class
 from ssl_lightning.classifier import load_backbone
 from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
 from ssl_lightning.methods import SSLMethod
@@ -31,9 +31,8 @@ def load_method(path: str) -> SSLMethod:
     """
     backbone = load_backbone(path, None)
     saved = torch.load(path, map_location="cpu", weights_only=True)
-    module, _, name = str(saved.get("class_path", "")).rpartition(".")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        kind: Any = import_class(str(saved.get("class_path", "")))
         takes: set[str] = set()
         for parent in kind.__mro__:  # a method passes on what it does not name
             if issubclass(parent, SSLMethod):
@@ -43,7 +42,7 @@ def load_method(path: str) -> SSLMethod:
         method.load_state_dict(saved["state_dict"])
     except Exception as error:  # whatever a stranger's constructor raises
         raise ValueError(
-            f"`checkpoint={path}` cannot be built again as a {name or 'method'} ({type(error).__name__}: "
+            f"`checkpoint={path}` cannot be built again as a {saved.get('method', 'method')} ({type(error).__name__}: "
             f"{str(error)[:300]}); give one of a method that can be imported, as `ssl-lightning fit` saves it."
         ) from error
     if "clean" not in saved:

@@ -18,6 +18,7 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.active.stopping import PredictStopSet, StablePredictions, StoppingRule
 from ssl_lightning.active.strategy import AcquisitionStrategy
+from ssl_lightning.catalogue import class_path
 from ssl_lightning.data.base import ImageData
 from ssl_lightning.evaluation.inference import first_process, share_buffers
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle
@@ -125,7 +126,7 @@ def _describe(root: Path, pool: PoolDataModule, strategy: AcquisitionStrategy) -
         return
 
     def named(thing: Any, **init_args: Any) -> dict[str, Any]:
-        return {"class_path": f"{type(thing).__module__}.{type(thing).__qualname__}", "init_args": init_args}
+        return {"class_path": class_path(type(thing)), "init_args": init_args}
 
     config = {
         "seed_everything": pool.seed,

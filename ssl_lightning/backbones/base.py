@@ -1,11 +1,11 @@
 """The base of all encoders, and how a checkpoint builds its encoder again."""
 
-import importlib
-import sys
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ssl_lightning.catalogue import class_path, import_class
 
 
 class Backbone(nn.Module):
@@ -58,17 +58,7 @@ class Backbone(nn.Module):
 
 def describe(backbone: Backbone) -> dict[str, Any]:
     """Return what `build` needs to make the same architecture again: class path and constructor arguments."""
-    kind = type(backbone)
-    return {"class_path": f"{public_module(kind)}.{kind.__qualname__}", "init_args": dict(backbone.init_args)}
-
-
-def public_module(kind: type) -> str:
-    """Return the shortest module that a class can be imported from: it outlives a move between files of a package."""
-    parts = kind.__module__.split(".")
-    modules = [".".join(parts[:end]) for end in range(1, len(parts))]
-    return next(
-        (name for name in modules if getattr(sys.modules.get(name), kind.__name__, None) is kind), kind.__module__
-    )
+    return {"class_path": class_path(type(backbone)), "init_args": dict(backbone.init_args)}
 
 
 def build(description: dict[str, Any]) -> Backbone:
@@ -83,9 +73,8 @@ def build(description: dict[str, Any]) -> Backbone:
     Raises:
         ValueError: If its class cannot be imported, as one that lived in a notebook.
     """
-    module, _, name = description["class_path"].rpartition(".")
     try:
-        kind = getattr(importlib.import_module(module), name)
+        kind = import_class(description["class_path"])
     except (ImportError, AttributeError) as error:
         raise ValueError(
             f"the checkpoint's backbone `{description['class_path']}` cannot be imported ({error}); "

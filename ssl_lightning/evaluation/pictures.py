@@ -38,10 +38,11 @@ class Pictures(Callback):
             raise ValueError(f"`every_n_epochs={every_n_epochs}` and `count={count}` must be at least 1.")
         self.every_n_epochs, self.count = every_n_epochs, count
         self._images: Tensor | None = None
-        self._epoch, self._drawn = -1, -1  # of a fit; none yet
+        self._epoch, self._drawn = -1, -1  # of this fit; none yet
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check that there is something to draw."""
+        """Check that there is something to draw, and begin anew."""
+        self._images, self._epoch, self._drawn = None, -1, -1
         if not hasattr(pl_module, "pictures"):
             raise ValueError(
                 f"`Pictures`: `{type(pl_module).__name__}` has no pictures to draw; leave the callback out, or "

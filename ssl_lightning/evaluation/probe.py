@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ssl_lightning.data.base import Batch
+from ssl_lightning.evaluation.inference import evaluating
 
 
 class OnlineLinearProbe(L.Callback):
     """Logs `train/probe_loss` and `val/probe_accuracy` of a linear classifier on the detached embedding.
 
     It learns from the labels of the training set; the method never sees them. Its state is in the checkpoint, apart
-    from the model's. Unlabelled samples are left out.
+    from the model's. Unlabelled samples are left out. Of a method that returns no embedding in training, as one that
+    hides parts of its views, the probe embeds the first view itself.
 
     Args:
         lr: Of Adam.
@@ -68,7 +70,13 @@ class OnlineLinearProbe(L.Callback):
         self.head.train()
         self.optimizer.zero_grad()
         if int(known.sum()) > 1:  # batch norm needs two
-            loss = cross_entropy(self.head(outputs["embedding"].detach().float()[known]), batch.target[known])
+            if "embedding" in outputs:
+                embedding = outputs["embedding"].detach()
+            else:
+                method: Any = module
+                with evaluating(trainer, module):
+                    embedding = method.embed(batch.input[0])
+            loss = cross_entropy(self.head(embedding.float()[known]), batch.target[known])
             loss.backward()  # type: ignore[no-untyped-call]
             module.log("train/probe_loss", loss.detach())
         for parameter in self.head.parameters():  # every process takes part, with or without labels in its batch

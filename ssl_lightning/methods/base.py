@@ -4,7 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import lightning as L
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_lightning.backbones import Backbone, describe
+from ssl_lightning.catalogue import class_path
 from ssl_lightning.data.base import Batch
 from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
 from ssl_lightning.seeding import base_seed, count_epoch, derive_generator, position
@@ -24,11 +25,12 @@ class Step(TypedDict):
 
     Attributes:
         loss: A scalar.
-        embedding: Backbone outputs of the first view, `(N, dim)`, for the callbacks that watch them.
+        embedding: Backbone outputs of the first view, `(N, dim)`, for the callbacks that watch them; left out by a
+            method that encodes parts of views alone.
     """
 
     loss: Tensor
-    embedding: Tensor
+    embedding: NotRequired[Tensor]
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -88,7 +90,7 @@ class SSLMethod(L.LightningModule, ABC):
             batch: The targets and indices.
 
         Returns:
-            The loss, and the first view's embedding.
+            The loss, and the first view's embedding if the method has it.
         """
 
     def embed(self, images: Tensor) -> Tensor:
@@ -119,7 +121,9 @@ class SSLMethod(L.LightningModule, ABC):
         step = self.compute_loss(batch.input, batch)
         require_finite(step["loss"], self, batch_idx)
         self.log("train/loss", step["loss"], prog_bar=True, sync_dist=True, batch_size=len(batch.target))
-        return {**step, "embedding": step["embedding"].detach()}
+        if "embedding" in step:
+            step["embedding"] = step["embedding"].detach()
+        return step
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the step, then what the method does after each."""
@@ -165,6 +169,6 @@ class SSLMethod(L.LightningModule, ABC):
         """Note what others need to use the backbone without the config: architecture, normalisation, method."""
         checkpoint["backbone"] = describe(self.backbone)
         checkpoint["method"] = type(self).__name__
-        checkpoint["class_path"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["class_path"] = class_path(type(self))
         if isinstance(self.clean, CleanView):
             checkpoint["clean"] = {"mean": self.clean.mean, "std": self.clean.std}

@@ -96,14 +96,11 @@ class Colorization(SSLMethod):
         Returns:
             What the encoder sees, normalised gray images `(N, 3, H, W)`; L, a and b of the images, `(N, 3, H, W)`.
         """
-        mean, std = self._scale(images)
+        mean, std = normalisation(self.clean, images.device)
         with full_precision(images):
             lab = rgb_to_lab((images.float() * std + mean).clamp(0, 1))
             gray = lab_to_rgb(torch.cat([lab[:, :1], torch.zeros_like(lab[:, 1:])], dim=1))
         return (gray - mean) / std, lab
-
-    def _scale(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return normalisation(self.clean, images.device)
 
     def weights(self) -> Tensor:
         """Return the weight of every bin, `(Q,)` (Eq. 4): the rarer, the larger; 1 in the mean over what was seen."""
@@ -149,6 +146,6 @@ class Colorization(SSLMethod):
         gray, lab = self.split(images)
         _, features = self.backbone.with_map(self._format(gray))
         ab = interpolate(self.colours(self.decoder(features)), size=images.shape[-2:], mode="bilinear")
-        mean, std = self._scale(images)
+        mean, std = normalisation(self.clean, images.device)
         coloured = lab_to_rgb(torch.cat([lab[:, :1], ab], dim=1))
         return {"images": images, "gray": gray, "coloured": (coloured - mean) / std}

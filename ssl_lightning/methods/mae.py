@@ -11,7 +11,6 @@ from torchvision.models import VisionTransformer
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation import OnlineLinearProbe
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
 from ssl_lightning.views import SimCLRViews
 from ssl_lightning.views.masks import patch_masks
@@ -44,24 +43,6 @@ def require_size(images: Tensor, net: VisionTransformer) -> None:
             f"the backbone takes images of {wanted}, but views are {tuple(images.shape[1:])}; give it `channels` and "
             "`image_size` of the data (the command line does)."
         )
-
-
-def whole(method: SSLMethod, view: Tensor, partial: Tensor) -> Tensor:
-    """Embed a whole view, without gradient, if a probe is to learn from it; else spare the work.
-
-    Args:
-        method: That hides parts of views.
-        view: `(N, C, H, W)`.
-        partial: What it knows without more work, embeddings of the parts seen: not what a probe is judged on.
-
-    Returns:
-        `(N, dim)`.
-    """
-    callbacks = method.trainer.callbacks if method._trainer else []  # type: ignore[attr-defined]
-    if not any(isinstance(callback, OnlineLinearProbe) for callback in callbacks):
-        return partial
-    with torch.no_grad():
-        return method.embed(view)
 
 
 class MAE(SSLMethod):
@@ -171,12 +152,12 @@ class MAE(SSLMethod):
         view, net = views[0], transformer_of(self.backbone, "MAE")
         require_size(view, net)
         masks = patch_masks(len(view), net.seq_length - 1, self.mask_ratio, self.local_generator("masks"))
-        predicted, token = self.reconstruct(view, masks)
+        predicted, _ = self.reconstruct(view, masks)
         hidden = masks.nonzero()[:, 1].view(len(view), -1).to(view.device)
         with full_precision(predicted):
             wanted, _, _ = self.targets(view)
             loss = (get_at_index(predicted.float(), hidden) - get_at_index(wanted, hidden)).pow(2).mean()
-        return {"loss": loss, "embedding": whole(self, view, token)}
+        return {"loss": loss}
 
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images, what is seen of them, and the hidden patches built up, `(N, C, H, W)` each."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.methods.mae import require_size, transformer_of, whole
+from ssl_lightning.methods.mae import require_size, transformer_of
 from ssl_lightning.views import SimCLRViews
 from ssl_lightning.views.masks import patch_masks
 
@@ -70,11 +70,11 @@ class SimMIM(SSLMethod):
         view, net = views[0], transformer_of(self.backbone, "SimMIM")
         require_size(view, net)
         masks = patch_masks(len(view), net.seq_length - 1, self.mask_ratio, self.local_generator("masks"))
-        predicted, embedding = self.reconstruct(view, masks)
+        predicted, _ = self.reconstruct(view, masks)
         hidden = masks.to(view.device)
         with full_precision(predicted):
             loss = (predicted.float() - patchify(view.float(), net.patch_size))[hidden].abs().mean()
-        return {"loss": loss, "embedding": whole(self, view, embedding)}
+        return {"loss": loss}
 
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images, what is seen of them, and the hidden patches built up, `(N, C, H, W)` each."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning.views import functional
+from ssl_lightning.views.clean import CleanView, check_images, to_float
 
 _SIGMA = (0.1, 2.0)  # pixels: Chen et al. 2020, Appendix A
 _DRAWS = [22, 6, 4, 4]  # uniform numbers for each sample: crop, six single ones, jitter strengths, keys of the order
@@ -43,92 +44,6 @@ class ViewParameters(NamedTuple):
     def rows(self, index: Tensor) -> "ViewParameters":
         """Return the parameters of the samples at these positions."""
         return ViewParameters(*(values[index] for values in self))
-
-
-class CleanView(nn.Module):
-    """The view for evaluation: pixels to float, normalised; nothing random.
-
-    The result is ``(x - mean) / std`` with ``x`` in [0, 1].
-
-    Args:
-        mean: Subtracted, one number or one for each channel, in units of the pixel range [0, 1].
-        std: Divided by, likewise; positive.
-
-    Raises:
-        ValueError: If `mean` or `std` is not finite, `std` is not positive, or their length is neither 1 nor the
-            channels'.
-
-    Example:
-        >>> CleanView()(torch.tensor([0, 255], dtype=torch.uint8).view(1, 1, 1, 2))
-        tensor([[[[-2.,  2.]]]])
-    """
-
-    def __init__(self, mean: float | Sequence[float] = 0.5, std: float | Sequence[float] = 0.25) -> None:
-        super().__init__()
-        self.mean = _per_channel("mean", mean)
-        self.std = _per_channel("std", std)
-
-    @torch.no_grad()
-    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the normalised images.
-
-        Args:
-            images: uint8, or float in [0, 1], shape ``(N, C, H, W)`` with one or three channels.
-            generator: Not used; here so that every view is called alike.
-
-        Returns:
-            float32, shape ``(N, C, H, W)``.
-
-        Raises:
-            ValueError: If `images` has another shape or type.
-        """
-        _check_images(images)
-        return self.normalise(_to_float(images))
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Return ``(images - mean) / std`` for float images ``(N, C, H, W)``."""
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, images.shape[1]):
-                raise ValueError(
-                    f"`{name}={values}` has {len(values)} numbers for images of {images.shape[1]} channels; "
-                    "give one number, or one for each channel."
-                )
-        if len(self.mean) == len(self.std) == 1:  # Python numbers: nothing to copy to the device
-            return images.sub(self.mean[0]).div_(self.std[0])
-        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return images.sub(mean).div_(std)
-
-
-def clean_view(views: nn.Module | None) -> CleanView:
-    """Return the evaluation transform that normalises as random views do.
-
-    Args:
-        views: Ours, or any module; the default normalisation where it tells none.
-    """
-    found = (module for module in (views.modules() if views else ()) if isinstance(module, CleanView))
-    return next(found, None) or CleanView()
-
-
-def normalisation(clean: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what an evaluation transform subtracts and divides by, to undo it.
-
-    Args:
-        clean: A `CleanView`.
-        device: Of the answer.
-
-    Returns:
-        Mean and standard deviation, `(1 or C, 1, 1)` each.
-
-    Raises:
-        ValueError: If it is another transform, which nobody knows how to undo.
-    """
-    if not isinstance(clean, CleanView):
-        raise ValueError(
-            f"`clean={type(clean).__name__}` cannot be undone, as making pixels needs; give a `CleanView` with your "
-            "mean and std."
-        )
-    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (clean.mean, clean.std))
-    return mean, std
 
 
 class RandomView(nn.Module):
@@ -218,7 +133,7 @@ class RandomView(nn.Module):
             ValueError: If `images` has another shape or type, is too small for the blur, or `generator` is not of
                 the CPU.
         """
-        _check_images(images)
+        check_images(images)
         count, _, height, width = images.shape
         return self.transform(images, self.draw(count, height, width, generator))
 
@@ -254,7 +169,7 @@ class RandomView(nn.Module):
         With k times as many parameters as images the result is k views of each: all images first by the first N
         parameters, and so on.
         """
-        _check_images(images)
+        check_images(images)
         count, (_, channels, height, width) = len(parameters.flips), images.shape
         size = (height, width) if self.size is None else (self.size, self.size)
         kernel_size = max(3, min(size) // 10 | 1)
@@ -271,7 +186,7 @@ class RandomView(nn.Module):
                 chosen = parameters.rows(index)
                 index = index.to(images.device)
                 views = functional.resized_crop(
-                    _to_float(images.index_select(0, index % len(images))), chosen.boxes, chosen.flips, size
+                    to_float(images.index_select(0, index % len(images))), chosen.boxes, chosen.flips, size
                 )
                 views = _only(chosen.jitters, functional.color_jitter, views, chosen.factors, chosen.orders)
                 if channels > 1:
@@ -356,7 +271,7 @@ class SimCLRViews(nn.Module):
         Raises:
             ValueError: As `RandomView`.
         """
-        _check_images(images)
+        check_images(images)
         count, _, height, width = images.shape
         parameters = self.view.draw(self.count * count, height, width, generator)
         return list(self.view.transform(images, parameters).chunk(self.count))
@@ -381,29 +296,7 @@ def _only(
     return images
 
 
-def _to_float(images: Tensor) -> Tensor:
-    return images.float() if images.is_floating_point() else images.float().div_(255)
-
-
-def _check_images(images: Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(
-            f"`images` of shape {tuple(images.shape)} must be (N, C, H, W) with 1 (gray) or 3 (RGB) channels; "
-            "drop an alpha channel by images[:, :3], add a missing dimension by unsqueeze, and put the channels first."
-        )
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise ValueError(f"`images` of type {images.dtype} must be uint8, or float in [0, 1]; convert them first.")
-
-
 def _probability(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"`{name}={value}` must be a probability, from 0 to 1.")
     return value
-
-
-def _per_channel(name: str, value: float | Sequence[float]) -> tuple[float, ...]:
-    values = (float(value),) if isinstance(value, int | float) else tuple(float(number) for number in value)
-    if len(values) not in (1, 3) or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
-        sign = "positive " if name == "std" else ""
-        raise ValueError(f"`{name}={value}` must be one finite {sign}number, or one for each of three channels.")
-    return values

@@ -97,6 +97,20 @@ def test_the_last_epoch_is_drawn_wherever_the_fit_ends(trainer: Any, tmp_path: P
         )
 
 
+def test_a_second_fit_with_the_same_callback_is_drawn_too(trainer: Any, tmp_path: Path) -> None:
+    """And a validation after a fit overwrites nothing."""
+    watch = Pictures(every_n_epochs=5)
+    for name in ("one", "two"):
+        fit = trainer(max_epochs=1, callbacks=[watch], default_root_dir=tmp_path / name)
+        fit.fit(Rotation(ConvNet(width=4)), datamodule=Digits(batch_size=256))
+        (sheet,) = (tmp_path / name / "pictures").iterdir()
+        assert sheet.name == "epoch_000.png"
+    watch.every_n_epochs = 1
+    sheet.unlink()
+    fit.validate(fit.model, datamodule=Digits(batch_size=256), verbose=False)
+    assert not sheet.exists()
+
+
 def test_a_mere_validation_draws_nothing(trainer: Any, tmp_path: Path) -> None:
     """It would overwrite the first epoch's picture."""
     judge = trainer(callbacks=[Pictures()], default_root_dir=tmp_path)
