@@ -5,7 +5,9 @@ import logging
 import os
 import sys
 import warnings
+from collections import Counter
 from importlib.metadata import entry_points
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -153,6 +155,7 @@ class CLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks = list(config.callbacks or []) if isinstance(config.callbacks, list | None) else [config.callbacks]
         callbacks += kwargs.pop("callbacks", [])
+        _require_single(callbacks)
         saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
         if self.subcommand == "fit" and not saves and config.enable_checkpointing is not False:
             # not `save_last`: with `save_top_k=0` Lightning saves nothing before the fit ends
@@ -246,6 +249,17 @@ class CLI(LightningCLI):
             make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs
         )
         say(f"done: {self.folder / 'rounds.csv'}")
+
+
+def _require_single(callbacks: list[Callback]) -> None:
+    """Refuse a callback twice whose state could not be told apart in a checkpoint, as Lightning does by a traceback."""
+    stateful = [callback for callback in callbacks if type(callback).state_dict is not Callback.state_dict]
+    key, times = max(Counter(callback.state_key for callback in stateful).items(), key=itemgetter(1), default=("", 0))
+    if times > 1:
+        raise ValueError(
+            f"`--trainer.callbacks` names `{key.partition('{')[0]}` {times} times, one perhaps in a config file; give "
+            "it once."
+        )
 
 
 def require_wandb(logger: WandbLogger) -> None:

@@ -106,6 +106,10 @@ MISTAKES = [
         "`--model.optimizer.name=adma` is not possible (did you mean `adamw`?)",
     ),
     (["fit", *SIMCLR, "--model.optimizer.lr", "-1"], "`optimizer.lr=-1.0` is out of range"),
+    (
+        ["fit", *SIMCLR, *(["--trainer.callbacks+=OnlineLinearProbe"] * 2)],
+        "`--trainer.callbacks` names `OnlineLinearProbe` 2 times",
+    ),
     (["fit", *SMALL, "--model", "SimCLR"], "`--model.backbone` of `SimCLR` is required and missing; choose one of"),
     (["fit", "-c", "nofile.yaml"], "nofile.yaml"),
     (
