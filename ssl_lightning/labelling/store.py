@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, ForeignKey, String, create_engine, event, select
+from sqlalchemy import JSON, ForeignKey, String, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateTable
 
 INITIAL = -1  # the round of the labels a run begins with
 
@@ -108,7 +109,11 @@ class LabelStore:
             self._engine = create_engine(url, poolclass=StaticPool) if in_memory else create_engine(url)
             if parsed.get_backend_name() == "sqlite":
                 event.listen(self._engine, "connect", _sqlite_settings)
-            _Base.metadata.create_all(self._engine)
+            known = inspect(self._engine).get_table_names()
+            with self._engine.begin() as connection:
+                for table in _Base.metadata.sorted_tables:
+                    if table.name not in known:  # another process may make it now: a run and its page start together
+                        connection.execute(CreateTable(table, if_not_exists=True))
         except (SQLAlchemyError, OSError, ImportError) as error:
             raise ValueError(_failed("opened", url, error)) from error
 

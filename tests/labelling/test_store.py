@@ -1,4 +1,6 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import sqlalchemy
@@ -87,3 +89,16 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "labels.sqlite").write_text("this is text, and long enough to be taken for a header of a database file")
     with pytest.raises(ValueError, match="cannot be opened: file is not a database"):
         LabelStore(f"sqlite:///{tmp_path / 'labels.sqlite'}")
+
+
+def test_many_open_a_new_store_at_once(tmp_path: Path) -> None:
+    """As a run and the page that shows it: none may trip over the tables that another one has just made."""
+    barrier = Barrier(8)
+
+    def look(url: str) -> list[Query]:
+        barrier.wait()
+        return LabelStore(url).queries()
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(20):
+            assert list(pool.map(look, [f"sqlite:///{tmp_path / f'{number}.sqlite'}"] * 8)) == [[]] * 8
