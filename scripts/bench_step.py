@@ -18,11 +18,11 @@ import lightning as L
 import torch
 
 from ssl_lightning.backbones import Backbone, ConvNet, ResNet
-from ssl_lightning.data import Batch, ImageData, TensorImages
+from ssl_lightning.data import Batch, ImageData, TensorSamples
+from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers
+from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.methods import SimCLR
-from ssl_lightning.optim import OptimizerSpec, configure_optimizers
-from ssl_lightning.seeding import derive_generator
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 WARM_UP = 3
 
@@ -36,10 +36,10 @@ class Noise(ImageData):
         super().__init__(batch_size=batch_size, val_size=0)
         self.channels, self.image_size = channels, size
 
-    def load(self, split: str) -> TensorImages:
+    def load(self, split: str) -> TensorSamples:
         """Return 10,000 images."""
         shape = (10_000, self.channels, self.image_size, self.image_size)
-        return TensorImages(torch.randint(256, shape, dtype=torch.uint8), torch.zeros(10_000, dtype=torch.int64))
+        return TensorSamples(torch.randint(256, shape, dtype=torch.uint8), torch.zeros(10_000, dtype=torch.int64))
 
 
 class Clock(L.Callback):
@@ -88,7 +88,7 @@ def bare_step(backbone: str, data: Noise, steps: int) -> float:
     built: Any = configure_optimizers(method, method.optimizer_spec)
     optimizer, scheduler = built["optimizer"], built["lr_scheduler"]["scheduler"]
     data.setup("fit")
-    images = data.train_images.images  # type: ignore[union-attr]
+    images = data.train_samples.inputs  # type: ignore[union-attr]
     order = torch.randperm(len(images)).repeat(20)
     begun = 0.0
     for step in range(steps + WARM_UP):

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 from ssl_lightning.active import BALD
-from ssl_lightning.active.joint import batch_bald
-from ssl_lightning.active.medoids import k_medoids
-from ssl_lightning.active.scoring import entropy, expected_predictive_information_gain, mutual_information
-from ssl_lightning.active.selection import (
+from ssl_lightning.functional.batch_bald import batch_bald
+from ssl_lightning.functional.medoids import k_medoids
+from ssl_lightning.functional.scoring import entropy, expected_predictive_information_gain, mutual_information
+from ssl_lightning.functional.selection import (
     badge,
     dbal,
     farthest_first,
@@ -115,7 +115,7 @@ def one_pass(who: str) -> tuple[Run, Run, Callable[[Any], str]]:
 def pool_pass(who: str) -> tuple[Run, Run, Callable[[Any], str]]:
     """BALD over 512 images of 32 px, 20 masks, ResNet-18 with a dropout head: scores of all."""
     from ssl_lightning.backbones import ResNet
-    from ssl_lightning.classifier import Classifier
+    from ssl_lightning.supervised.classifier import Classifier
 
     torch.manual_seed(0)
     images = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8, generator=generator())
@@ -124,15 +124,15 @@ def pool_pass(who: str) -> tuple[Run, Run, Callable[[Any], str]]:
         import lightning as L
 
         from ssl_lightning.active import PoolDataModule
-        from ssl_lightning.data import ImageData, TensorImages
+        from ssl_lightning.data import ImageData, TensorSamples
 
         class Images(ImageData):
             """The images as a data set."""
 
             num_classes, channels, image_size = 10, 3, 32
 
-            def load(self, split: str) -> TensorImages:
-                return TensorImages(images, torch.zeros(len(images), dtype=torch.int64))
+            def load(self, split: str) -> TensorSamples:
+                return TensorSamples(images, torch.zeros(len(images), dtype=torch.int64))
 
         trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
         pool = PoolDataModule(Images(batch_size=64, val_size=0), initial=1)

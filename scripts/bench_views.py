@@ -23,7 +23,7 @@ import torchvision
 from lightly.transforms import SimCLRTransform
 from torchvision.transforms.v2.functional import to_pil_image
 
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 CASES = {8: (3, (256,)), 28: (1, (256,)), 32: (3, (128, 256, 512)), 96: (3, (64,)), 224: (3, (32,))}
 

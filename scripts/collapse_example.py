@@ -13,12 +13,12 @@ import lightning as L
 import matplotlib.pyplot as plt
 
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.cli import quieten
+from ssl_lightning.commands.train import quieten
 from ssl_lightning.data import Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import KNN, CollapseMonitor
 from ssl_lightning.methods import SimSiam, SSLMethod, VICReg
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "collapse.png"
 SHOWN = {

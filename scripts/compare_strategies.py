@@ -23,13 +23,13 @@ from torch import Tensor
 
 from ssl_lightning.__main__ import main as command
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.catalogue import entries
-from ssl_lightning.classifier import load_backbone
-from ssl_lightning.data import MNIST, ImageData, TensorImages
+from ssl_lightning.checkpoint import load_backbone
+from ssl_lightning.commands.catalogue import entries
+from ssl_lightning.commands.compare import CompareConfig, compare
+from ssl_lightning.data import MNIST, ImageData, TensorSamples
 from ssl_lightning.experiments.aggregate import areas, curves_of, paired_difference, penalty_matrix
-from ssl_lightning.experiments.compare import CompareConfig, compare
 from ssl_lightning.experiments.runs import Comparison
-from ssl_lightning.views import CleanView
+from ssl_lightning.transforms.image import CleanView
 
 ROOT = Path(__file__).parent.parent
 OUT = Path("runs/compare-strategies")
@@ -43,7 +43,7 @@ class Images(MNIST):
     def load(self, split: str) -> Any:
         """Take the first 10,000 training images: MNIST comes shuffled."""
         whole = super().load(split)  # type: ignore[arg-type]
-        return whole if split == "test" else TensorImages(whole.images[:POOL], whole.targets[:POOL])
+        return whole if split == "test" else TensorSamples(whole.inputs[:POOL], whole.targets[:POOL])
 
 
 class Embeddings(ImageData):
@@ -54,9 +54,9 @@ class Embeddings(ImageData):
         self.path = path
         self.num_classes, self.channels, self.image_size = 10, 1, 1
 
-    def load(self, split: str) -> TensorImages:
+    def load(self, split: str) -> TensorSamples:
         """Read them."""
-        return TensorImages(*torch.load(self.path, weights_only=True)[split])
+        return TensorSamples(*torch.load(self.path, weights_only=True)[split])
 
 
 class Given(Backbone):
@@ -96,7 +96,7 @@ def embed(path: Path) -> None:
     for split in ("train", "test"):
         part = data.load(split)
         with torch.no_grad():
-            batches = torch.split(part.images, 500)
+            batches = torch.split(part.inputs, 500)
             rows = torch.cat([encoder(CleanView()(batch)) for batch in batches])
         if split == "train":
             mean, std = rows.mean(dim=0), rows.std(dim=0) + 1e-6

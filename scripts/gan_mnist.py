@@ -28,13 +28,13 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_lightning.backbones import ConvNet, StridedNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import MNIST
+from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.evaluation import KNN
 from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
 from ssl_lightning.methods import GAN, SSGAN
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.supervised.classifier import Classifier
 
 OUT = Path("runs/gan-mnist")
 ROOT = Path(__file__).parent.parent

@@ -23,12 +23,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_lightning import methods
 from ssl_lightning.backbones import ResNet
-from ssl_lightning.cli import quieten
+from ssl_lightning.commands.train import quieten
 from ssl_lightning.data import Batch, ImageFolder
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import KNN
 from ssl_lightning.methods import SSLMethod
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import MultiCropViews, SimCLRViews
+from ssl_lightning.transforms.image import MultiCropViews, SimCLRViews
 
 PUBLISHED = {  # lightly's documentation, 200 epochs, batch 128, best epoch, percent
     "SimCLR": 84.7, "BYOL": 86.9, "MoCo": 83.8, "NNCLR": 83.4, "SimSiam": 81.9, "BarlowTwins": 84.2, "SwAV": 81.2,

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ssl_lightning.commands.sample import load_method
 from ssl_lightning.data import Batch, ImageFolder
+from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
-from ssl_lightning.methods.adversary import AdversarialMethod
-from ssl_lightning.sample import load_method
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.methods.adversarial import AdversarialMethod
 
 ROOT = Path(__file__).parent.parent
 PLACE = ROOT / "docs" / "images" / "methods"
@@ -63,11 +63,11 @@ def main() -> None:
     options = parser.parse_args()
     data = ImageFolder(root=str(ROOT / "data" / "cifar10"), image_size=32, limit=11000, val_size=1000)
     data.setup("test")
-    images: Any = data.test_images
+    images: Any = data.test_samples
     every = torch.arange(0, len(images), len(images) // 1000)[:1000]
     pixels = images.__getitems__(every.tolist()).input
     data.setup("fit")
-    training: Any = data.train_images
+    training: Any = data.train_samples
     mean_pixels = training.__getitems__(data.train_indices.tolist()).input
     PLACE.mkdir(parents=True, exist_ok=True)
     lines, mae = [], float("nan")

@@ -28,12 +28,12 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from ssl_lightning.active import BALD, AcquisitionStrategy, BatchBALD, Random, run_rounds
 from ssl_lightning.backbones import LeNet
-from ssl_lightning.classifier import Classifier
-from ssl_lightning.cli import quieten
-from ssl_lightning.data import MNIST, TensorImages
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.seeding import derive_generator
-from ssl_lightning.views import CleanView
+from ssl_lightning.commands.train import quieten
+from ssl_lightning.data import MNIST, TensorSamples
+from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.transforms.image import CleanView
 
 ROOT = Path(__file__).parent.parent
 OUT = Path("runs/repeated-mnist")
@@ -59,7 +59,7 @@ class RepeatedMNIST(MNIST):
         noise = torch.randn(images.shape, generator=derive_generator(0, "noise")) * (self.noise * STD * 255)
         noisy = (images + noise).round().clamp(0, 255).to(torch.uint8)
         targets = torch.cat([some.target[1024:]] * self.repeats)
-        return TensorImages(torch.cat([some.input[:1024], noisy]), torch.cat([some.target[:1024], targets]))
+        return TensorSamples(torch.cat([some.input[:1024], noisy]), torch.cat([some.target[:1024], targets]))
 
     def _split(self, targets: torch.Tensor) -> None:
         """Validate on images that are not in the pool: copies would give the labels away."""

@@ -24,12 +24,12 @@ from torch import Tensor
 import ssl_lightning.active as active
 from ssl_lightning.active import AcquisitionStrategy, PoolDataModule
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.catalogue import entries
-from ssl_lightning.classifier import Classifier
-from ssl_lightning.cli import quieten
-from ssl_lightning.data import ImageData, TensorImages
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import CleanView
+from ssl_lightning.commands.catalogue import entries
+from ssl_lightning.commands.train import quieten
+from ssl_lightning.data import ImageData, TensorSamples
+from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.transforms.image import CleanView
 
 OUT = Path(__file__).parent.parent / "docs" / "images" / "strategies"
 SIDE = 16
@@ -66,10 +66,10 @@ class Plane(ImageData):
 
     num_classes, channels, image_size = 3, 1, SIDE
 
-    def load(self, split: str) -> TensorImages:
+    def load(self, split: str) -> TensorSamples:
         """Paint them."""
         points, targets = places()
-        return TensorImages(images_of(points), targets)
+        return TensorSamples(images_of(points), targets)
 
 
 class Grid(Backbone):
@@ -101,8 +101,8 @@ def draw(strategy: AcquisitionStrategy, path: Path) -> None:
     )  # fmt: skip
     trainer.fit(model, datamodule=pool)
     points, targets = places()
-    initial = [query.index for query in pool.queries if query.round == -1]
-    asked = [query.index for query in pool.queries if query.round == 0]
+    initial = pool.asked(-1)
+    asked = pool.asked(0)
     axis = torch.linspace(0, 1, 120)
     down, across = torch.meshgrid(axis, axis, indexing="ij")
     model.eval()

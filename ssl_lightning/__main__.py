@@ -1,11 +1,14 @@
 """The command `ssl-lightning`, and `python -m ssl_lightning`."""
 
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Callable
 
 from ssl_lightning import __version__
+
+OWN = ("evaluate", "sample", "export", "compare", "report", "list")  # the others are Lightning's, and `active`
 
 USAGE = """usage: ssl-lightning COMMAND [options]; `ssl-lightning COMMAND --help` tells the options
 
@@ -67,33 +70,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[list[str]], int]:
     # each imports what it needs: listing and reports do without torch
-    if name == "list":
-        from ssl_lightning import catalogue
+    if name not in OWN:
+        from ssl_lightning.commands import train
 
-        return lambda arguments: catalogue.main(arguments[1:])
-    if name == "compare":
-        from ssl_lightning.experiments import compare
-
-        return lambda arguments: compare.main(arguments[1:])
-    if name == "report":
-        from ssl_lightning.experiments import report
-
-        return lambda arguments: report.main(arguments[1:])
-    if name == "export":
-        from ssl_lightning import export
-
-        return lambda arguments: export.main(arguments[1:])
-    if name == "sample":
-        from ssl_lightning import sample
-
-        return lambda arguments: sample.main(arguments[1:])
-    if name == "evaluate":
-        from ssl_lightning import evaluate
-
-        return lambda arguments: evaluate.main(arguments[1:])
-    from ssl_lightning import cli
-
-    return cli.main
+        return train.main
+    module = importlib.import_module(f"ssl_lightning.commands.{name}")
+    return lambda arguments: int(module.main(arguments[1:]))
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:

@@ -1,12 +1,14 @@
 """What several tests share and no fixture is."""
 
 import os
+import socket
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.multiprocessing as mp
 
-from ssl_lightning.data import Digits, TensorImages
+from ssl_lightning.data import Digits, TensorSamples
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("SSL_LIGHTNING_DATA", ROOT / "data"))
@@ -26,8 +28,8 @@ class LargeDigits(Digits):
     def load(self, split: Literal["train", "test"]) -> Any:
         """Enlarge them."""
         small = super().load(split)
-        large = small.images.repeat_interleave(3, dim=2).repeat_interleave(3, dim=3)
-        return TensorImages(large, small.targets)
+        large = small.inputs.repeat_interleave(3, dim=2).repeat_interleave(3, dim=3)
+        return TensorSamples(large, small.targets)
 
 
 class ColourDigits(Digits):
@@ -39,4 +41,20 @@ class ColourDigits(Digits):
         """Colour them."""
         small = super().load(split)
         hues = torch.rand(10, 3, generator=torch.Generator().manual_seed(0))[small.targets, :, None, None]
-        return TensorImages((small.images * hues).to(torch.uint8), small.targets)
+        return TensorSamples((small.inputs * hues).to(torch.uint8), small.targets)
+
+
+def work(rank: int, world: int, port: int, path: str, job: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+    torch.save(job(rank, world), f"{path}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def spawn(job: Any, world: int, path: Path) -> list[Any]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(work, (world, port, str(path), job), nprocs=world)  # type: ignore[no-untyped-call]
+    return [torch.load(path / f"{rank}.pt", weights_only=False) for rank in range(world)]

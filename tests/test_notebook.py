@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ssl_lightning.active import AcquisitionStrategy, run_rounds
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import KNN
 from ssl_lightning.methods import SSLMethod
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class AlignUniform(SSLMethod):

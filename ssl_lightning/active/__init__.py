@@ -1,7 +1,6 @@
 """Active learning: the pool, the strategies, the round loop."""
 
-from ssl_lightning.active.adversarial import VAAL
-from ssl_lightning.active.batch import BADGE, DBAL, BatchBALD
+from ssl_lightning.active.batches import BADGE, DBAL, BatchBALD
 from ssl_lightning.active.cases import PoolCases
 from ssl_lightning.active.classical import FarthestFirst, KMedoids, Random
 from ssl_lightning.active.disagreement import BALD, EPIG, HighestDisagreement, PowerBALD, VoteEntropy
@@ -12,6 +11,7 @@ from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.active.stream import Stream, Threshold, decide, watch
 from ssl_lightning.active.typicality import ProbCover, TypiClust
 from ssl_lightning.active.uncertainty import Entropy, LeastConfidence, Margin, Ratio
+from ssl_lightning.active.vaal import VAAL
 
 __all__ = [
     "BADGE",

@@ -1,6 +1,5 @@
 """Why is the model unsure of a sample: because its members disagree, or because they agree that it is unclear?"""
 
-import csv
 import math
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,11 +12,13 @@ from torch import Tensor
 from ssl_lightning.active.disagreement import require_members, require_samples
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
-from ssl_lightning.active.scoring import entropy, mean_prediction, mutual_information
-from ssl_lightning.active.strategy import Predictions
+from ssl_lightning.active.strategy import Predictions, prepared
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather, share_buffers, sweep
-from ssl_lightning.seeding import derive_seed
+from ssl_lightning.engine.csv_files import write_csv
+from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.processes import Rows, gather, share_buffers
+from ssl_lightning.engine.seeding import derive_seed
+from ssl_lightning.functional.scoring import entropy, mean_prediction, mutual_information
 
 Case = Literal["no disagreement", "high disagreement", "data disagreement"]
 
@@ -58,7 +59,7 @@ class PoolCases(Callback):
     """Sorts the pool into no, high and data disagreement after every fit, and says when to look at the model instead.
 
     Logs the shares as `active/no_disagreement`, `active/high_disagreement`, `active/data_disagreement`, and writes
-    `cases.csv` into the run's folder: index, case, mutual information and mean entropy (nats) of every unlabelled
+    `cases.csv` into the run's folder: key, path, case, mutual information and mean entropy (nats) of every unlabelled
     sample. Put it before the strategy: `--trainer.callbacks+=PoolCases`.
 
     Args:
@@ -92,7 +93,7 @@ class PoolCases(Callback):
         seed = derive_seed(pool.seed, "acquisition", pool.round)
 
         def look(batch: Batch) -> Rows:
-            samples = Predictions(module, batch.input, derive_seed(seed, "masks")).samples(self.members)
+            samples = Predictions(module, prepared(module, batch), derive_seed(seed, "masks")).samples(self.members)
             disagreement = mutual_information(samples)
             own = entropy(mean_prediction(samples)) - disagreement
             return {"case": sort_cases(samples, self.threshold), "disagreement": disagreement, "own": own}
@@ -107,7 +108,7 @@ class PoolCases(Callback):
             for logger in trainer.loggers:
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped
                 logger.log_metrics({f"active/{name}": share for name, share in self.shares.items()}, step=step)
-            _write(Path(trainer.default_root_dir) / "cases.csv", rows)
+            _write(Path(trainer.default_root_dir) / "cases.csv", rows, pool)
             print(f"round {pool.round}: {advice(self.shares)}", flush=True)
 
 
@@ -128,7 +129,7 @@ def advice(shares: dict[str, float]) -> str:
     if high < 0.02 and data > 0.1:
         return numbers + (
             "It is time to look at the model: its members agree, and agree that much is unclear. More labels will "
-            "hardly help; look at the images of `data disagreement` (noise, classes that overlap) and at what the "
+            "hardly help; look at the samples of `data disagreement` (noise, classes that overlap) and at what the "
             "model can see (resolution, capacity, features)."
         )
     if high < 0.02:
@@ -136,15 +137,15 @@ def advice(shares: dict[str, float]) -> str:
     return numbers + "Labels help: members disagree on what a label would settle."
 
 
-def _write(path: Path, rows: Rows) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["index", "case", "mutual_information", "mean_entropy"])
-        cases = get_args(Case)
-        for index, case, disagreement, own in zip(
-            *(rows[key].tolist() for key in ("index", "case", "disagreement", "own")), strict=True
-        ):
-            writer.writerow([index, cases[case], f"{disagreement:.6f}", f"{own:.6f}"])
-    part.replace(path)
+def _write(path: Path, rows: Rows, pool: PoolDataModule) -> None:
+    cases, lines = get_args(Case), []
+    columns = (rows[name].tolist() for name in ("index", "case", "disagreement", "own"))
+    for index, case, disagreement, own in zip(*columns, strict=True):
+        key = pool.keys[index]
+        lines.append(
+            {
+                "key": key, "path": pool.data.path_of(key) or "", "case": cases[case],
+                "mutual_information": f"{disagreement:.6f}", "mean_entropy": f"{own:.6f}",
+            }
+        )  # fmt: skip
+    write_csv(path, ["key", "path", "case", "mutual_information", "mean_entropy"], lines)

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ssl_lightning.active.medoids import k_medoids
-from ssl_lightning.active.selection import farthest_first
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
-from ssl_lightning.evaluation.inference import Rows
+from ssl_lightning.engine.processes import Rows
+from ssl_lightning.functional.medoids import k_medoids
+from ssl_lightning.functional.selection import farthest_first
 
 Space = Literal["embedding", "input"]
 
@@ -41,7 +41,7 @@ class FarthestFirst(AcquisitionStrategy):
     Args:
         query_size: Labels to ask for.
         batch_size: Samples a step of the pass over the pool; null for the data's.
-        space: Where distances are measured: `embedding`, or `input`, the clean images themselves.
+        space: Where distances are measured: `embedding`, or `input`, the clean inputs themselves.
 
     Reference:
         T. Gonzalez, Clustering to Minimize the Maximum Intercluster Distance, 1985; O. Sener, S. Savarese, Active
@@ -71,7 +71,7 @@ class KMedoids(AcquisitionStrategy):
     Args:
         query_size: Labels to ask for.
         batch_size: Samples a step of the pass over the pool; null for the data's.
-        space: Where distances are measured: `embedding`, or `input`, the clean images themselves.
+        space: Where distances are measured: `embedding`, or `input`, the clean inputs themselves.
         candidates: Look at so many unlabelled samples at most, drawn at random: memory is 4 bytes times its square.
 
     Raises:
@@ -114,7 +114,7 @@ class KMedoids(AcquisitionStrategy):
 
 def points(predictions: Predictions, space: Space) -> Tensor:
     """Return where samples lie, `(N, dim)`."""
-    return predictions.embeddings if space == "embedding" else predictions.inputs
+    return predictions.embeddings if space == "embedding" else predictions.points
 
 
 def thin(positions: Tensor, count: int, generator: torch.Generator) -> Tensor:

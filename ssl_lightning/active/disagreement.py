@@ -6,16 +6,16 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ssl_lightning.active.scoring import (
+from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
+from ssl_lightning.engine.processes import Rows
+from ssl_lightning.functional.scoring import (
     entropy,
     expected_predictive_information_gain,
     mean_prediction,
     mutual_information,
     vote_entropy,
 )
-from ssl_lightning.active.selection import top
-from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
-from ssl_lightning.evaluation.inference import Rows
+from ssl_lightning.functional.selection import top
 
 
 class CommitteeStrategy(AcquisitionStrategy):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,8 +19,11 @@ from torch.utils.data import DataLoader
 from ssl_lightning.data.base import Batch
 
 
-class RoundsProgress(ProgressBar):
+class RoundsProgress(Callback):
     """A rich progress display that stays up over the rounds of an active run and the trainers it is given to.
+
+    It takes the place of the trainer's own default bar. Where the trainer shows none, or another one, it prints a line
+    a round and no more.
 
     Args:
         rounds: How many models the run trains.
@@ -28,7 +31,6 @@ class RoundsProgress(ProgressBar):
     """
 
     def __init__(self, rounds: int, done: int = 0) -> None:
-        super().__init__()
         self.progress = Progress(
             TextColumn("{task.description:<6}"),
             BarColumn(),
@@ -39,19 +41,16 @@ class RoundsProgress(ProgressBar):
         )
         self._rounds = self.progress.add_task("rounds", total=rounds, completed=done, note="")
         self._fit = self.progress.add_task("fit", total=None, note="")
-        self._enabled = True
+        self.shown = False
 
-    def disable(self) -> None:
-        """Stay silent; Lightning calls it in all processes but the first."""
-        self._enabled = False
-
-    def enable(self) -> None:
-        """Speak again."""
-        self._enabled = True
-
-    def start(self) -> None:
-        """Show the display."""
-        if self._enabled:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Take the place of the trainer's default bar, in the first process."""
+        bar = trainer.progress_bar_callback
+        if bar is None or type(bar) not in (TQDMProgressBar, RichProgressBar) or not trainer.is_global_zero:
+            return
+        bar.disable()
+        if stage == "fit" and not self.shown:
+            self.shown = True
             self.progress.start()
 
     def stop(self) -> None:
@@ -65,10 +64,9 @@ class RoundsProgress(ProgressBar):
             line: What the round came to.
         """
         self.progress.advance(self._rounds)
-        if self._enabled:
-            self.progress.console.print(line, highlight=False)
+        self.progress.console.print(line, highlight=False, markup=False)
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the bar of this fit."""
         total = trainer.estimated_stepping_batches
         self.progress.reset(self._fit, total=None if total == float("inf") else int(total), note="")
@@ -79,15 +77,14 @@ class RoundsProgress(ProgressBar):
         """Advance it."""
         self.progress.update(self._fit, completed=trainer.global_step)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the metrics that modules marked for the progress bar."""
-        metrics = self.get_metrics(trainer, module)
-        numbers = [f"{key} {value:.3g}" for key, value in metrics.items() if isinstance(value, int | float)]
+        numbers = [f"{key} {float(value):.3g}" for key, value in trainer.progress_bar_metrics.items()]
         self.progress.update(self._fit, note="  ".join(numbers))
 
 
 def track(trainer: L.Trainer, loader: DataLoader[Batch], name: str) -> Iterator[Batch]:
-    """Iterate over a loader, with a bar in the trainer's progress display if that is a rich one.
+    """Iterate over a loader, with a bar in the run's progress display if it is shown.
 
     Args:
         trainer: Whose display.
@@ -97,10 +94,11 @@ def track(trainer: L.Trainer, loader: DataLoader[Batch], name: str) -> Iterator[
     Yields:
         The batches.
     """
-    progress = getattr(trainer.progress_bar_callback, "progress", None)
-    if not isinstance(progress, Progress) or not trainer.is_global_zero:
+    displays = [callback for callback in trainer.callbacks if isinstance(callback, RoundsProgress)]  # type: ignore[attr-defined]
+    if not displays or not displays[0].shown or not trainer.is_global_zero:
         yield from loader
         return
+    progress = displays[0].progress
     task: TaskID = progress.add_task(name, total=len(loader), note="")
     try:
         for batch in loader:

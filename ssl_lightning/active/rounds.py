@@ -1,30 +1,24 @@
 """The round loop: train, choose, ask, again; stopped at any instant, the same call goes on."""
 
-import csv
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import lightning as L
-import yaml
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
-from ssl_lightning.active.stopping import PredictStopSet, StablePredictions, StoppingRule
+from ssl_lightning.active.record import Record, finished_rows, log_round
+from ssl_lightning.active.stopping import StablePredictions, StoppingRule, StopSet
 from ssl_lightning.active.strategy import AcquisitionStrategy
-from ssl_lightning.catalogue import class_path
-from ssl_lightning.data.base import ImageData
-from ssl_lightning.evaluation.inference import first_process, share_buffers
-from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle
-from ssl_lightning.seeding import base_seed, derive_seed
-
-STRIP = 64  # cells in a picture of a query at most
+from ssl_lightning.engine.processes import first_process, share_buffers
+from ssl_lightning.engine.seeding import derive_seed
+from ssl_lightning.labelling import GroundTruth, LabelStore
 
 
 class MakeTrainer(Protocol):
@@ -37,15 +31,10 @@ class MakeTrainer(Protocol):
 def run_rounds(
     make_model: Callable[[], L.LightningModule],
     make_trainer: MakeTrainer,
-    data: ImageData,
+    pool: PoolDataModule,
     strategy: AcquisitionStrategy,
     rounds: int = 8,
-    initial: int = 20,
-    balanced: bool = False,
-    steps_per_epoch: int | None = 50,
-    folder: str = "runs/active",
-    oracle: Oracle | None = None,
-    store: str | None = None,
+    folder: str | Path = "runs/active",
     stop: list[StoppingRule] | None = None,
     settings: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
@@ -54,20 +43,15 @@ def run_rounds(
     Trains `rounds + 1` models; the last asks for nothing. Each round is seeded by the run's seed and its number alone,
     so a run that was stopped at any instant goes on by the same call, to the same picks as one that was not. In the
     folder are `labels.sqlite` (the truth), `rounds.csv` and `queries.csv` (written from it after each round),
-    `queries/*.png` and the last model, `checkpoints/round_*.ckpt`.
+    `queries/*`, what was asked for as a person sees it, and the last model, `checkpoints/round_*.ckpt`.
 
     Args:
         make_model: Builds a fresh model; called once a round, after seeding.
         make_trainer: Builds a fresh trainer with the callbacks it is given; all of them may share one logger.
-        data: Its training part, less the validation part, is the pool.
+        pool: Samples, labels and who answers. Without a store of its own, it gets `labels.sqlite` in the folder.
         strategy: Chooses the queries.
         rounds: How often to ask.
-        initial: Labels to begin with, drawn at random.
-        balanced: Draw the initial labels evenly over the classes, which needs to know them.
-        steps_per_epoch: Training steps an epoch, however few the labels; null for one pass over them.
         folder: Of the run; the same folder and settings go on with it.
-        oracle: Who answers; null for the ground truth.
-        store: URL of the label store; null for `labels.sqlite` in the folder.
         stop: When to end before all rounds: `Budget`, `TargetAccuracy`, `NoGain`, `StablePredictions`.
         settings: More settings that must not change when the run goes on.
 
@@ -77,173 +61,125 @@ def run_rounds(
     Raises:
         ValueError: If the settings are impossible, or are not those the folder's run began with.
     """
-    if rounds < 0:
-        raise ValueError(f"`rounds={rounds}` must be at least 0.")
-    root = Path(folder)
-    label_store = LabelStore(store or f"sqlite:///{root.resolve() / 'labels.sqlite'}")
-    pool = PoolDataModule(data, initial, balanced, steps_per_epoch, label_store, oracle or GroundTruth(), base_seed())
-    _require_budget(pool, strategy, rounds)
-    if first_process():
-        label_store.require_settings(
-            {
-                "strategy": type(strategy).__name__,
-                "query_size": strategy.query_size,
-                "initial": initial,
-                "balanced": balanced,
-                "seed": pool.seed,
-                "data": type(data).__name__,
-                **(settings or {}),
-            }
-        )
-        _describe(root, pool, strategy)
-    rules = stop or []
-    start = _first_open(label_store, rounds, rules, strategy.query_size)
-    if start > 0:
-        _say(f"`{folder}`: {start} of {rounds + 1} models are trained; going on from there.")
-    progress = RoundsProgress(rounds + 1, start)
-    try:
-        for number in range(start, rounds + 1):
-            pool.round = number
-            if reason := _run_round(make_model, make_trainer, pool, strategy, number < rounds, root, progress, rules):
-                _say(f"stopped after round {number}: {reason}.")
-                break
-    finally:
-        progress.stop()
-    if first_process():
-        write_tables(label_store, root, data.class_names)
-    return _rows(label_store)
+    return ActiveRun(make_model, make_trainer, pool, strategy, rounds, Path(folder), stop or [], settings or {}).run()
 
 
-@rank_zero_only
-def _say(text: str) -> None:
-    print(text, flush=True)
-
-
-def _describe(root: Path, pool: PoolDataModule, strategy: AcquisitionStrategy) -> None:
-    """Write what reports read of a run, unless the command line has written all of its config."""
-    path = root / "config.yaml"
-    if path.exists():
-        return
-
-    def named(thing: Any, **init_args: Any) -> dict[str, Any]:
-        return {"class_path": class_path(type(thing)), "init_args": init_args}
-
-    config = {
-        "seed_everything": pool.seed,
-        "strategy": named(strategy, query_size=strategy.query_size),
-        "data": named(pool.data),
-        "model": {"init_args": {}},
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(config))
-
-
-def _first_open(store: LabelStore, rounds: int, rules: list[StoppingRule], query_size: int) -> int:
-    known, rows = store.rounds(), _rows(store)
-    for number in range(rounds + 1):
-        record = known.get(number)
-        if record is None or record.metrics is None:
-            return number
-        if number < rounds and not record.strategy:
-            return rounds + 1 if why(rules, rows[: number + 1], query_size) else number
-    return rounds + 1
-
-
-def why(rules: list[StoppingRule], rows: list[dict[str, Any]], query_size: int) -> str | None:
-    """Return the first rule's reason to stop, or null."""
-    return next((reason for rule in rules if (reason := rule.reason(rows, query_size))), None)
-
-
-def _rows(store: LabelStore) -> list[dict[str, Any]]:
-    return [record.metrics for record in store.rounds().values() if record.metrics is not None]
-
-
-def _require_budget(pool: PoolDataModule, strategy: AcquisitionStrategy, rounds: int) -> None:
-    pool.data.prepare_data()
-    pool.data.setup("fit")
-    size, need = len(pool.data.train_indices), pool.initial + rounds * strategy.query_size
-    if need > size:
-        raise ValueError(
-            f"`initial={pool.initial}` + `rounds={rounds}` x `query_size={strategy.query_size}` = {need} labels "
-            f"exceed the "
-            f"{size} samples of the pool; lower one of them."
-        )
-
-
-def _run_round(
-    make_model: Callable[[], L.LightningModule],
-    make_trainer: MakeTrainer,
-    pool: PoolDataModule,
-    strategy: AcquisitionStrategy,
-    ask: bool,
-    root: Path,
-    progress: RoundsProgress,
-    rules: list[StoppingRule],
-) -> str | None:
-    number, begun = pool.round, time.perf_counter()
-    L.seed_everything(derive_seed(pool.seed, "round", number), workers=True, verbose=False)
-    model = make_model()
-    record = pool.store.rounds().get(number)
-    ask = ask and not (record and record.strategy)  # asked already, then killed before the metrics were known
-    before = pool.store.rounds().get(number - 1)
-    if before is not None and before.state is not None:
-        strategy.load_state_dict(before.state)
-    saver = SaveRound(root / "checkpoints" / f"round_{number:03d}.ckpt")
-    gate = Gate(rules, ask, _rows(pool.store)[:number], strategy, root / "stop_set")
-    trainer = make_trainer([saver, progress, gate, *([strategy] if ask else [])])
-    if trainer.is_global_zero:
-        progress.start()
-    # loggers count steps over all rounds
-    steps_before = sum(row["steps"] for row in _rows(pool.store) if row["round"] < number)
-    trainer.fit_loop.epoch_loop._batches_that_stepped = steps_before
-    trainer.fit(model, datamodule=pool)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    row, steps = gate.row, trainer.global_step
-    row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
-    queried = sum(query.round == number for query in pool.queries)
-    row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
-    if trainer.is_global_zero:
-        pool.store.add_metrics(number, row)
-        write_tables(pool.store, root, pool.data.class_names)
-        write_picture(pool, INITIAL, root)
-        write_picture(pool, number, root)
-    trainer.strategy.barrier("round")  # nobody reads the store before it is written
-    log_round(trainer.loggers, row, steps_before + steps)
-    accuracy = row.get("test/accuracy")
-    result = "" if accuracy is None else f"  test/accuracy {accuracy:.4f}"
-    asked = f"  asked {queried} by {type(strategy).__name__}" if queried else ""
-    if trainer.is_global_zero:
-        progress.finish_round(f"round {number}: {row['labelled']} labels{result}{asked}  ({row['seconds']:.1f} s)")
-    return gate.reason
-
-
-class Gate(Callback):
-    """Gathers a round's numbers at the end of fit, and lets the strategy ask unless a rule says to stop.
+class ActiveRun:
+    """One run of active learning: trains, judges, asks and records, round by round.
 
     Args:
-        rules: To stop by.
-        ask: Whether there is something to forbid: not in the last round, nor if the round has asked already.
-        rows: Of the rounds before.
-        strategy: To be let through, or not.
-        folder: For the stop set's predictions.
+        make_model: As for `run_rounds`, likewise the others.
+        make_trainer: Builds a fresh trainer.
+        pool: Samples and labels.
+        strategy: Chooses the queries.
+        rounds: How often to ask.
+        folder: Of the run.
+        stop: Rules to end by.
+        settings: More settings that must not change.
+
+    Raises:
+        ValueError: If `rounds` is negative, or the pool is none.
     """
 
     def __init__(
         self,
-        rules: list[StoppingRule],
-        ask: bool,
-        rows: list[dict[str, Any]],
+        make_model: Callable[[], L.LightningModule],
+        make_trainer: MakeTrainer,
+        pool: PoolDataModule,
         strategy: AcquisitionStrategy,
+        rounds: int,
         folder: Path,
+        stop: list[StoppingRule],
+        settings: dict[str, Any],
     ) -> None:
-        self.rules, self.ask, self.rows, self.strategy, self.folder = rules, ask, rows, strategy, folder
-        self.row: dict[str, Any] = {}
+        if rounds < 0:
+            raise ValueError(f"`rounds={rounds}` must be at least 0.")
+        if not isinstance(pool, PoolDataModule):
+            raise ValueError(f"`pool={type(pool).__name__}` is no pool; pass `PoolDataModule(data)`.")
+        self.make_model, self.make_trainer, self.pool, self.strategy = make_model, make_trainer, pool, strategy
+        self.rounds, self.folder, self.rules = rounds, folder, stop
+        if pool.store.in_memory:
+            pool.store = LabelStore(f"sqlite:///{folder.resolve() / 'labels.sqlite'}")
+        if not pool.seed_chosen:  # go on with the run's own
+            pool.seed = int(pool.store.settings().get("seed", pool.seed))
+        self.settings = {
+            "strategy": type(strategy).__name__,
+            "query_size": strategy.query_size,
+            "initial": pool.initial,
+            "balanced": pool.balanced,
+            "seed": pool.seed,
+            "data": type(pool.data).__name__,
+            **settings,
+        }
+        self.record = Record(folder, pool)
+        self.row: dict[str, Any] = {}  # of the round that is judged
         self.reason: str | None = None
+        self._judged = -1
 
-    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Decide."""
-        pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    def run(self) -> list[dict[str, Any]]:
+        """Run all rounds that are not done yet."""
+        self._prepare()
+        start = self._first_open()
+        if start > 0:
+            _say(f"`{self.folder}`: {start} of {self.rounds + 1} models are trained; going on from there.")
+        progress = RoundsProgress(self.rounds + 1, start)
+        self.pool.may_ask = lambda trainer, module: self.judge(trainer, module) is None
+        try:
+            with _global_seed_kept():
+                for number in range(start, self.rounds + 1):
+                    self.pool.round = number
+                    if reason := self._round(number, progress):
+                        _say(f"stopped after round {number}: {reason}.")
+                        break
+        finally:
+            self.pool.may_ask = None
+            progress.stop()
+        if first_process():
+            self.record.write_tables()
+        return finished_rows(self.pool.store)
+
+    def _prepare(self) -> None:
+        """Load the data, and check that the settings are possible, and those of the folder's run."""
+        pool, store = self.pool, self.pool.store
+        pool.data.prepare_data()
+        pool.data.setup("fit")
+        size, query = len(pool.indices), self.strategy.query_size
+        need = pool.initial + self.rounds * query
+        if need > size:
+            raise ValueError(
+                f"`initial={pool.initial}` + `rounds={self.rounds}` x `query_size={query}` = {need} labels exceed the "
+                f"{size} samples of the pool; lower one of them."
+            )
+        if not first_process():
+            return
+        store.require_settings(self.settings)
+        if not store.settings() and isinstance(pool.oracle, GroundTruth):
+            store.forget(pool.oracle.name)  # a run that failed before its first model was trained
+        pool.data.setup("test")
+        self.record.compare_samples()
+        self.record.describe(self.strategy)
+
+    def _first_open(self) -> int:
+        known, rows = self.pool.store.rounds(), finished_rows(self.pool.store)
+        for number in range(self.rounds + 1):
+            record = known.get(number)
+            if record is None or record.metrics is None:
+                return number
+            if number < self.rounds and not record.strategy:
+                done = why(self.rules, rows[: number + 1], self.strategy.query_size)
+                return self.rounds + 1 if done else number
+        return self.rounds + 1
+
+    def judge(self, trainer: L.Trainer, module: L.LightningModule) -> str | None:
+        """Gather a round's numbers when its model is trained, and say whether a rule stops the run; once a round.
+
+        Returns:
+            Why to stop, or null; the same in every process.
+        """
+        pool = self.pool
+        if self._judged == pool.round:
+            return self.reason
+        self._judged = pool.round
         self.row = {
             "round": pool.round,
             "labelled": len(pool.labelled),
@@ -254,13 +190,76 @@ class Gate(Callback):
             **{key: float(value) for key, value in trainer.callback_metrics.items()},
         }
         if any(isinstance(rule, StablePredictions) for rule in self.rules):
-            stop_set = PredictStopSet(self.folder)
-            stop_set.on_fit_end(trainer, module)
-            self.row["agreement"] = stop_set.agreement
-        if self.ask:
-            reason = why(self.rules, [*self.rows, self.row], self.strategy.query_size)
-            self.reason = trainer.strategy.broadcast(reason)  # all processes ask, or none does
-        self.strategy.asking = self.reason is None
+            self.row["agreement"] = StopSet(self.folder / "stop_set").agreement(trainer, module)
+        reason: str | None = None
+        if pool.round < self.rounds and trainer.is_global_zero:
+            before = [row for row in finished_rows(pool.store) if row["round"] < pool.round]
+            reason = why(self.rules, [*before, self.row], self.strategy.query_size)
+        self.reason = trainer.strategy.broadcast(reason)  # all processes ask, or none does
+        return self.reason
+
+    def _round(self, number: int, progress: RoundsProgress) -> str | None:
+        """Train, judge, ask, test and record; return why to stop, or null."""
+        pool, store, begun = self.pool, self.pool.store, time.perf_counter()
+        self.reason, self._judged = None, -1
+        L.seed_everything(derive_seed(pool.seed, "round", number), workers=True, verbose=False)
+        model = self.make_model()
+        record, before = store.rounds().get(number), store.rounds().get(number - 1)
+        # asked already, then killed before the metrics were known
+        ask = number < self.rounds and not (record and record.strategy)
+        if before is not None and before.state is not None:
+            self.strategy.load_state_dict(before.state)
+        saver = SaveRound(self.folder / "checkpoints" / f"round_{number:03d}.ckpt")
+        trainer = self.make_trainer([saver, progress, Judge(self), *([self.strategy] if ask else [])])
+        # loggers count steps over all rounds
+        steps_before = sum(row["steps"] for row in finished_rows(store) if row["round"] < number)
+        trainer.fit_loop.epoch_loop._batches_that_stepped = steps_before
+        trainer.fit(model, datamodule=pool)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        steps = trainer.global_step
+        if trainer.is_global_zero and not store.settings():
+            store.pin(self.settings)
+        if self._has_test():
+            self.row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
+        queried = sum(query.round == number for query in pool.queries)
+        self.row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
+        if trainer.is_global_zero:
+            store.add_metrics(number, self.row)
+            self.record.write(number)
+        trainer.strategy.barrier("round")  # nobody reads the store before it is written
+        log_round(trainer.loggers, self.row, steps_before + steps)
+        self._tell(number, queried, progress, trainer)
+        return self.reason
+
+    def _has_test(self) -> bool:
+        data = self.pool.data
+        data.setup("test")
+        return data.test_samples is not None and bool((data.test_samples.targets >= 0).any())
+
+    def _tell(self, number: int, queried: int, progress: RoundsProgress, trainer: L.Trainer) -> None:
+        accuracy = self.row.get("test/accuracy")
+        result = "" if accuracy is None else f"  test/accuracy {accuracy:.4f}"
+        asked = f"  asked {queried} by {type(self.strategy).__name__}" if queried else ""
+        if trainer.is_global_zero:
+            progress.finish_round(
+                f"round {number}: {self.row['labelled']} labels{result}{asked}  ({self.row['seconds']:.1f} s)"
+            )
+
+
+class Judge(Callback):
+    """Judges a round at the end of fit, also where no strategy asks; whichever of the two comes first does it.
+
+    Args:
+        run: Whose round.
+    """
+
+    def __init__(self, run: ActiveRun) -> None:
+        self.run = run
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Judge."""
+        self.run.judge(trainer, pl_module)
 
 
 class SaveRound(Callback):
@@ -273,9 +272,9 @@ class SaveRound(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, then remove."""
-        share_buffers(module)
+        share_buffers(pl_module)
         trainer.save_checkpoint(self.path, weights_only=True)
         if trainer.is_global_zero:
             for other in self.path.parent.glob("round_*.ckpt"):
@@ -283,67 +282,26 @@ class SaveRound(Callback):
                     other.unlink()
 
 
-def log_round(loggers: Iterable[Logger], row: dict[str, Any], step: int) -> None:
-    """Log a round's metrics as `active/...`, on W&B against the number of labels.
-
-    Args:
-        loggers: Of the run.
-        row: As in `rounds.csv`.
-        step: Steps over all rounds.
-    """
-    metrics = {f"active/{key}": value for key, value in row.items()}
-    for logger in loggers:
-        if isinstance(logger, WandbLogger) and first_process():
-            logger.experiment.define_metric("active/*", step_metric="active/labelled")
-        logger.log_metrics(metrics, step=step)
-        logger.save()
+def why(rules: list[StoppingRule], rows: list[dict[str, Any]], query_size: int) -> str | None:
+    """Return the first rule's reason to stop, or null."""
+    return next((reason for rule in rules if (reason := rule.reason(rows, query_size))), None)
 
 
-def write_tables(store: LabelStore, root: Path, class_names: Any) -> None:
-    """Write `rounds.csv` and `queries.csv` from the store, each replaced as a whole.
-
-    Args:
-        store: The truth.
-        root: Folder of the run.
-        class_names: Of the labels; may be empty.
-    """
-    rows = _rows(store)
-    if rows:
-        _write_csv(root / "rounds.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
-    queries = [
-        {
-            **query._asdict(),
-            "class_name": class_names[query.label] if class_names and query.label is not None else "",
-        }
-        for query in store.queries()
-    ]
-    _write_csv(root / "queries.csv", ["round", "position", "index", "label", "score", "class_name"], queries)
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
-def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-    part.replace(path)
-
-
-def write_picture(pool: PoolDataModule, number: int, root: Path) -> None:
-    """Write a round's queried images side by side, in the order of choice.
-
-    Args:
-        pool: Where they are.
-        number: Of the round; -1 for the initial labels.
-        root: Folder of the run.
-    """
-    indices = [query.index for query in pool.queries if query.round == number][:STRIP]
-    path = root / "queries" / ("initial.png" if number == INITIAL else f"round_{number:03d}.png")
-    if not indices or path.exists():
-        return
-    assert pool.data.train_images is not None
-    images = pool.data.train_images.__getitems__(indices).input  # (n, C, H, W)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    strip = images.permute(2, 0, 3, 1).flatten(1, 2)  # (H, n * W, C)
-    Image.fromarray(strip.squeeze(2).numpy()).save(path)
+@contextmanager
+def _global_seed_kept() -> Iterator[None]:
+    """Leave Lightning's note of the global seed as it was: rounds have seeds of their own, which nobody chose."""
+    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -6,13 +6,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from ssl_lightning.active.pool import PoolDataModule
+from ssl_lightning.active.strategy import prepared
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather, share_buffers, sweep
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.data.splits import chances
+from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.processes import Rows, gather, share_buffers
 
 Row = dict[str, Any]
 
@@ -84,7 +85,7 @@ class NoGain(StoppingRule):
 
     Args:
         rounds: How many without gain.
-        gain: What counts as one.
+        gain: What counts as one; 0 for any rise.
         metric: A column of `rounds.csv`.
 
     Raises:
@@ -92,7 +93,7 @@ class NoGain(StoppingRule):
     """
 
     def __init__(self, rounds: int = 3, gain: float = 0.002, metric: str = "val/accuracy") -> None:
-        if rounds < 1 or gain < 0:
+        if rounds < 1 or not gain >= 0:
             raise ValueError(f"`rounds={rounds}` must be at least 1 and `gain={gain}` at least 0.")
         self.rounds, self.gain, self.metric = rounds, gain, metric
 
@@ -102,7 +103,7 @@ class NoGain(StoppingRule):
         if len(values) <= self.rounds:
             return None
         before, since = max(values[: -self.rounds]), max(values[-self.rounds :])
-        if since >= before + self.gain:
+        if since > before and since >= before + self.gain:  # a gain of 0 asks for any rise
             return None
         return f"`{self.metric}` has not risen by {self.gain} in {self.rounds} rounds (best {max(before, since):.4f})"
 
@@ -156,37 +157,53 @@ def kappa(one: Tensor, other: Tensor, classes: int) -> float:
     return 1.0 if chance == 1 else (observed - chance) / (1 - chance)
 
 
-class PredictStopSet(Callback):
-    """Predicts the classes of a fixed draw from the pool after a fit, and compares with the round before.
+class StopSet:
+    """A fixed draw from the pool, whose predicted classes are compared from round to round.
 
     Args:
-        folder: Where predictions are kept, `stop_set/round_*.pt`.
-        size: Samples drawn.
+        folder: Where predictions are kept, `stop_set/round_*.pt`, by key.
+        size: Samples drawn, by their keys: the same whatever comes or goes.
     """
 
     def __init__(self, folder: Path, size: int = 2000) -> None:
         self.folder, self.size = folder, size
-        self.agreement: float | None = None
 
-    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Predict, keep, compare."""
+    def agreement(self, trainer: L.Trainer, module: L.LightningModule) -> float | None:
+        """Predict, keep, and compare with the round before; in every process.
+
+        Returns:
+            Cohen's kappa over the samples of both rounds; null where the round before kept nothing.
+        """
         pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
         share_buffers(module)
-        indices = pool.data.train_indices
-        order = torch.randperm(len(indices), generator=derive_generator(pool.seed, "stop set"))
+        indices = pool.indices
+        order = chances([pool.keys[place] for place in indices.tolist()], pool.seed, "stop set").argsort(stable=True)
         drawn = indices[order[: self.size].sort().values]
 
         def look(batch: Batch) -> Rows:
-            return {"prediction": module(batch.input).argmax(dim=1)}
+            return {"prediction": module(prepared(module, batch)).argmax(dim=1)}
 
-        rows = gather(sweep(trainer, module, pool.data.evaluation_loader(pool.pool_images, drawn), look))
-        path = self.folder / f"round_{pool.round:03d}.pt"
-        if trainer.is_global_zero:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(rows["prediction"], path)
-        before = self.folder / f"round_{pool.round - 1:03d}.pt"
-        if before.exists():
-            self.agreement = kappa(torch.load(before, weights_only=True), rows["prediction"], pool.num_classes)
+        rows = gather(sweep(trainer, module, pool.data.evaluation_loader(pool.samples, drawn), look))
+        found: float | None = None
+        if trainer.is_global_zero:  # the only one that can read what it wrote
+            names = [pool.keys[place] for place in rows["index"].tolist()]
+            found = self._compare(
+                pool.round, dict(zip(names, rows["prediction"].tolist(), strict=True)), pool.num_classes
+            )
+        return trainer.strategy.broadcast(found)
+
+    def _compare(self, number: int, now: dict[str, int], classes: int) -> float | None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.save(now, self.folder / f"round_{number:03d}.pt")
+        path = self.folder / f"round_{number - 1:03d}.pt"
+        if not path.exists():
+            return None
+        before: dict[str, int] = torch.load(path, weights_only=True)
+        both = [key for key in now if key in before]
+        if not both:
+            return None
+        one, other = (torch.tensor([found[key] for key in both]) for found in (before, now))
+        return kappa(one, other, classes)
 
 
 def _value(row: Row, metric: str) -> float:

@@ -12,38 +12,49 @@ from torch import Tensor
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
-from ssl_lightning.active.selection import top
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather, share_buffers, sweep
-from ssl_lightning.seeding import derive_generator, derive_seed
+from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.processes import Rows, gather, share_buffers
+from ssl_lightning.engine.seeding import derive_generator, derive_seed
+from ssl_lightning.functional.selection import top
 
 
 class Predictions:
-    """What a model says of a batch of pool images, computed when asked for, each once.
+    """What a model says of a batch of the pool, computed when asked for, each once.
 
     Args:
-        module: In evaluation mode: `module(images)` are logits.
-        images: Clean and normalised, `(N, C, H, W)`.
+        module: In evaluation mode: `module(input)` are logits.
+        input: Clean, as the module's `prepare` makes it, of N samples.
         seed: Of what is drawn, such as dropout masks: the same for every batch and process of a round.
     """
 
-    def __init__(self, module: L.LightningModule, images: Tensor, seed: int) -> None:
-        self.module, self.images, self.seed = module, images, seed
+    def __init__(self, module: L.LightningModule, input: Any, seed: int) -> None:
+        self.module, self.input, self.seed = module, input, seed
 
     @cached_property
     def log_probabilities(self) -> Tensor:
         """Log of the class probabilities, `(N, classes)`, float32."""
-        return torch.log_softmax(self.module(self.images).float(), dim=-1)
+        return torch.log_softmax(self.module(self.input).float(), dim=-1)
 
     @cached_property
     def embeddings(self) -> Tensor:
         """Embeddings, `(N, dim)`, float32."""
-        return self._need("embed")(self.images).float()  # type: ignore[no-any-return]
+        return self._need("embed")(self.input).float()  # type: ignore[no-any-return]
 
     @property
-    def inputs(self) -> Tensor:
-        """The images themselves as vectors, clean and normalised, `(N, C * H * W)`, float32."""
-        return self.images.flatten(1).float()
+    def points(self) -> Tensor:
+        """The clean input itself as vectors, `(N, d)`, float32.
+
+        Raises:
+            ValueError: If it is more than one tensor, or whole numbers, between which no distance is defined.
+        """
+        if not isinstance(self.input, Tensor) or not self.input.is_floating_point():
+            raise ValueError(
+                f"`space=input` needs inputs that are one tensor of numbers; these are {type(self.input).__name__}, "
+                "which "
+                "have no distance. Take `space=embedding`."
+            )
+        return self.input.flatten(1).float()
 
     def samples(self, members: int | None = None) -> Tensor:
         """Log probabilities under draws of the weights, `(members, N, classes)`, float32.
@@ -51,7 +62,7 @@ class Predictions:
         Args:
             members: Number of draws, each the same for all samples; null for the model's own number.
         """
-        return torch.log_softmax(self._need("sample_logits")(self.images, members, self.seed).float(), dim=-1)
+        return torch.log_softmax(self._need("sample_logits")(self.input, members, self.seed).float(), dim=-1)
 
     def _need(self, name: str) -> Any:
         if not hasattr(self.module, name):
@@ -86,7 +97,6 @@ class AcquisitionStrategy(Callback, ABC):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"`batch_size={batch_size}` must be at least 1, or null.")
         self.query_size, self.batch_size = query_size, batch_size
-        self.asking = True  # a stopping rule may forbid it
         self._first_step = 0
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -147,9 +157,9 @@ class AcquisitionStrategy(Callback, ABC):
                 f"`{type(self).__name__}` asks for nothing: this fit took no step. Use a fresh Trainer each round."
             )
             return
-        if not self.asking:
-            return
         pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if pool.may_ask is not None and not pool.may_ask(trainer, module):
+            return  # a stopping rule forbids it
         self._check(pool)
         indices, scores = self.query(trainer, module, pool)
         pool.acquire(type(self).__name__, self._seed(pool), indices, scores, self.state_dict())
@@ -168,13 +178,15 @@ class AcquisitionStrategy(Callback, ABC):
             pool: To choose from.
 
         Returns:
-            Dataset indices in the order of choice and their scores if there are any, the same in every process.
+            Positions of samples in the order of choice and their scores if there are any, the same in every process.
         """
         seed = self._seed(pool)
         if self.uses_model:
 
             def look(batch: Batch) -> Rows:
-                return self.rows(Predictions(module, batch.input, derive_seed(seed, "masks")))
+                rows = self.rows(Predictions(module, prepared(module, batch), derive_seed(seed, "masks")))
+                require_rows(rows, len(batch.index), type(self).__name__)
+                return rows
 
             loader = pool.pool_dataloader(self.batch_size, self.sees_asked)
             share = sweep(trainer, module, track(trainer, loader, "pool"), look, self.local)
@@ -186,3 +198,28 @@ class AcquisitionStrategy(Callback, ABC):
         chosen = self.select(rows, derive_generator(seed, "select"))
         scores = rows["score"][chosen].tolist() if "score" in rows else None
         return rows["index"][chosen].tolist(), scores
+
+
+def prepared(module: Any, batch: Batch) -> Any:
+    """Return what a module takes of a batch: what its `prepare` makes, or the input itself for a stranger's module."""
+    return module.prepare(batch) if hasattr(module, "prepare") else batch.input
+
+
+def require_rows(rows: Rows, count: int, who: str) -> None:
+    """Check what a strategy made of a batch.
+
+    Raises:
+        ValueError: If it is not one row a sample, or a score is not one number.
+    """
+    for name, value in rows.items():
+        if not isinstance(value, Tensor) or value.ndim < 1 or len(value) != count:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(
+                f"`{who}` made `{name}` of shape {shape} of {count} samples; required is one row a sample."
+            )
+    score = rows.get("score")
+    if score is not None and score.ndim != 1:
+        raise ValueError(
+            f"`{who}.score` returned shape {tuple(score.shape)} for {count} samples; required is one number a sample, "
+            f"`({count},)`: sum or average over the other dimensions."
+        )

@@ -11,10 +11,11 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from ssl_lightning.active.pool import PoolDataModule
-from ssl_lightning.active.scoring import least_confidence
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
-from ssl_lightning.evaluation.inference import Rows
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.data.splits import chances
+from ssl_lightning.engine.processes import Rows
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.functional.scoring import least_confidence
 
 Kind = Literal["fixed", "variable", "randomised", "split"]
 Sample = TypeVar("Sample")
@@ -162,7 +163,7 @@ def watch(
     poll: float = 0.5,
     idle: float = 60.0,
 ) -> Iterator[Path]:
-    """Yield each image file of a folder once, as it arrives.
+    """Yield each file of a folder once, as it arrives.
 
     A file counts as arrived when its size has not changed between two looks, so that none is read half written.
 
@@ -180,7 +181,7 @@ def watch(
     """
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"`folder={folder}` is no folder; make it first, then let images arrive in it.")
+        raise ValueError(f"`folder={folder}` is no folder; make it first, then let files arrive in it.")
     seen: set[Path] = set()
     sizes: dict[Path, int] = {}
     last = time.monotonic()
@@ -199,7 +200,9 @@ def watch(
 class Stream(AcquisitionStrategy):
     r"""Lets the pool pass as a stream, and decides on each sample as it arrives, once: asked for, or discarded.
 
-    Samples arrive in an order that the run's seed fixes. Each round goes on where the last stopped, with its new model,
+    Samples arrive in an order that their keys and the run's seed fix: one that is added later and whose turn is over
+    has
+    been let pass. Each round goes on where the last stopped, with its new model,
     until `query_size` labels are asked for; what was let pass is never looked at again. Confidence is the largest class
     probability. If the stream ends first, fewer are asked for. Logs `active/stream_asked` and
     `active/stream_discarded`, over all rounds. For data that really arrive one by one: `decide`.
@@ -241,6 +244,7 @@ class Stream(AcquisitionStrategy):
         self._state: dict[str, Any] = {}
         self._next: dict[str, Any] = {}
         self._order = torch.empty(0, dtype=torch.int64)
+        self._turns = torch.empty(0, dtype=torch.float64)
         self._seed_of_run = 0
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -249,9 +253,11 @@ class Stream(AcquisitionStrategy):
         self._prepare(trainer.datamodule)  # type: ignore[attr-defined]
 
     def _prepare(self, pool: PoolDataModule) -> None:
-        indices = pool.data.train_indices
+        indices = pool.indices
         self._seed_of_run = pool.seed
-        self._order = indices[torch.randperm(len(indices), generator=derive_generator(pool.seed, "stream"))]
+        turns = chances([pool.keys[place] for place in indices.tolist()], pool.seed, "stream")
+        arrival = turns.argsort(stable=True)
+        self._order, self._turns = indices[arrival], turns[arrival]
         if pool.round <= 0 and not any(query.round >= 0 for query in pool.queries):
             self._state = {}  # the stream begins
 
@@ -266,13 +272,14 @@ class Stream(AcquisitionStrategy):
         position = {index: place for place, index in enumerate(rows["index"].tolist())}
         scores = torch.round(rows["score"].double(), decimals=6).tolist()
         chosen: list[int] = []
-        place = self._state.get("place", 0)
+        place = int((self._turns <= self._state.get("turn", -1.0)).sum())
         while len(chosen) < self.query_size and place < len(self._order):
             row = position.get(int(self._order[place]))
             place += 1
             if row is not None and threshold.ask(1 - scores[row]):  # initial labels do not arrive
                 chosen.append(row)
-        self._next = {"place": place, "threshold": threshold.state_dict()}
+        turn = float(self._turns[place - 1]) if place else -1.0
+        self._next = {"turn": turn, "threshold": threshold.state_dict()}
         if len(chosen) < self.query_size:
             rank_zero_warn(
                 f"`Stream` has ended: {len(chosen)} of {self.query_size} labels asked for in this round; of all "

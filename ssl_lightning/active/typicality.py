@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.active.classical import require_candidates, thin
-from ssl_lightning.active.selection import farthest_first, prob_cover, pure_radius, typiclust
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
-from ssl_lightning.evaluation.inference import Rows
+from ssl_lightning.engine.processes import Rows
+from ssl_lightning.functional.selection import farthest_first, prob_cover, pure_radius, typiclust
 
 
 class TypiClust(AcquisitionStrategy):

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from ssl_lightning.active.scoring import entropy, least_confidence, margin, ratio
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
+from ssl_lightning.functional.scoring import entropy, least_confidence, margin, ratio
 
 
 class LeastConfidence(AcquisitionStrategy):

@@ -1,11 +1,12 @@
-"""Encoders: normalised images in, one embedding a sample out, whose size is `feature_dim`."""
+"""Encoders: clean input in, one embedding a sample out, whose size is `feature_dim`."""
 
-from ssl_lightning.backbones.base import Backbone, build, describe, plain
+from ssl_lightning.backbones.base import AnyModule, Backbone, as_backbone, build, describe, plain
 from ssl_lightning.backbones.convolutional import ConvNet, LeNet, ResNet, StridedNet
 from ssl_lightning.backbones.named import Timm, Torchvision
 from ssl_lightning.backbones.vit import ViT
 
 __all__ = [
+    "AnyModule",
     "Backbone",
     "ConvNet",
     "LeNet",
@@ -14,6 +15,7 @@ __all__ = [
     "Timm",
     "Torchvision",
     "ViT",
+    "as_backbone",
     "build",
     "describe",
     "plain",

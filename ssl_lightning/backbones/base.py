@@ -1,11 +1,16 @@
-"""The base of all encoders, and how a checkpoint builds its encoder again."""
+"""The base of all encoders, what makes any network one, and how a checkpoint builds its encoder again."""
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from ssl_lightning.catalogue import class_path, import_class
+from ssl_lightning.engine.naming import class_path, known_class
+
+IMAGE_SIZES = (32, 28, 64, 224, 96, 8, 16, 48, 128, 256, 299)  # pixels tried, in this order
 
 
 class Backbone(nn.Module):
@@ -23,13 +28,17 @@ class Backbone(nn.Module):
         super().__init__()
         self.init_args = init_args
 
-    def trunk(self, images: Tensor) -> Tensor:
+    def trunk(self, inputs: Any) -> Any:
         """Compute what comes before the first dropout: once for all dropout masks."""
-        return images
+        return inputs
 
-    def rest(self, hidden: Tensor) -> Tensor:
+    def rest(self, hidden: Any) -> Tensor:
         """Go on from `trunk` to embeddings `(N, feature_dim)`."""
         return self(hidden)  # type: ignore[no-any-return]
+
+    def fresh(self) -> "Backbone":
+        """Return an encoder of the same architecture with weights of its own first draw."""
+        return type(self)(**self.init_args)
 
     def with_map(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Encode images and keep where things are: what the last pooling over all places is given.
@@ -56,32 +65,177 @@ class Backbone(nn.Module):
         return embedding, kept[-1]
 
 
+class AnyModule(Backbone):
+    """Any network as an encoder; the size of its embedding is found by one sample.
+
+    The network returns `(N, d)`, or a feature map `(N, d, h, w)`, which is averaged over its places; of several outputs
+    the first counts. Its weights stay where they are: `encoder.module` is the network that was given.
+
+    Args:
+        module: The network, which takes a batch of clean input.
+        example: A batch of one sample to try the network with; null to guess it from the network's first layer.
+
+    Raises:
+        ValueError: If the network cannot take the sample, or does not return one vector for it.
+
+    Example:
+        >>> encoder = AnyModule(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+        >>> encoder.feature_dim, encoder(torch.zeros(2, 1, 8, 8)).shape
+        (10, torch.Size([2, 10]))
+    """
+
+    def __init__(self, module: nn.Module, example: Any = None) -> None:
+        super().__init__()
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"`module={module!r:.80}` must be a network, an `nn.Module`, already built.")
+        self.module = module
+        self.feature_dim, self.example = self._tried(example)
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Encode a batch to embeddings `(N, feature_dim)`."""
+        output: Tensor = _first(self.module(inputs))
+        return output.mean(dim=(2, 3)) if output.ndim == 4 else output
+
+    def fresh(self) -> "AnyModule":
+        """Return a copy whose layers begin anew, those that can (`reset_parameters`)."""
+        again = copy.deepcopy(self)
+        for layer in again.modules():
+            reset = getattr(layer, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        return again
+
+    def _tried(self, example: Any) -> tuple[int, Any]:
+        """Return the size of the embedding, and the sample that it was found by."""
+        reasons = []
+        for sample in _examples(self.module) if example is None else [example]:
+            try:
+                output = _dry_run(self.module, sample)
+            except Exception as error:  # a stranger's network may raise anything
+                reasons.append(f"{_shape(sample)}: {type(error).__name__}: {' '.join(str(error).split())[:150]}")
+                continue
+            found = _first(output)
+            if isinstance(found, Tensor) and found.ndim in (2, 4) and len(found) == 1 and found.shape[1]:
+                return found.shape[1], sample
+            what = _shape(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            reasons.append(f"{_shape(sample)}: it returned {what}")
+        name = type(self.module).__name__
+        tried = f" It was tried with {reasons[0]}." if reasons else ""
+        raise ValueError(
+            f"`backbone`: `{name}` must return one vector a sample, `(N, d)`, or a map, `(N, d, h, w)`; d was not "
+            f"found.{tried} Give a batch of one sample, `AnyModule({name}(...), example=torch.zeros(1, ...))`, or a "
+            "network without what comes after its embedding."
+        )
+
+
+def as_backbone(module: Any) -> Backbone:
+    """Return a network as an encoder: a `Backbone` as it is, any other within an `AnyModule`.
+
+    Args:
+        module: Any network.
+
+    Raises:
+        ValueError: If it is none, or returns no vector a sample.
+    """
+    if isinstance(module, Backbone):
+        if not isinstance(getattr(module, "feature_dim", None), int):
+            raise ValueError(
+                f"`backbone`: `{type(module).__name__}` does not say the size of its embedding; set `self.feature_dim` "
+                "in its constructor."
+            )
+        return module
+    if not isinstance(module, nn.Module):
+        kind = f"the class `{module.__name__}`" if isinstance(module, type) else f"`{module!r:.80}`"
+        raise ValueError(f"`backbone` must be a network that is built, an `nn.Module` such as `ConvNet()`, not {kind}.")
+    return AnyModule(module)
+
+
+def _first(output: Any) -> Any:
+    while isinstance(output, tuple | list) and output:
+        output = output[0]
+    return output
+
+
+def _shape(sample: Any) -> str:
+    return ", ".join(f"{tuple(leaf.shape)}" for leaf in pytree.tree_leaves(sample) if isinstance(leaf, Tensor))
+
+
+def _dry_run(module: nn.Module, sample: Any) -> Any:
+    """Apply a network to a sample, leaving no trace: modes, statistics and random states are as before."""
+    modes = [(child, child.training) for child in module.modules()]
+    first = next(module.parameters(), None)
+    device = first.device if first is not None else torch.device("cpu")
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        try:
+            module.eval()
+            return module(pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, Tensor) else leaf, sample))
+        finally:
+            for child, training in modes:
+                child.training = training
+
+
+def _examples(module: nn.Module) -> Iterator[Tensor]:
+    """Yield samples that a network might take, by its first layer that has weights."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            yield from (torch.zeros(1, layer.in_channels, side, side) for side in IMAGE_SIZES)
+            return
+        if isinstance(layer, nn.Conv1d):
+            yield from (torch.zeros(1, layer.in_channels, length) for length in (1024, 128, 16_000))
+            return
+        if isinstance(layer, nn.Embedding):
+            yield from (torch.zeros(1, length, dtype=torch.int64) for length in (16, 64, 128))
+            return
+        if isinstance(layer, nn.Linear):
+            yield torch.zeros(1, layer.in_features)
+            # behind a flattening: images of one or three channels
+            for channels in (1, 3):
+                side = round((layer.in_features / channels) ** 0.5)
+                if channels * side * side == layer.in_features:
+                    yield torch.zeros(1, channels, side, side)
+            return
+    yield from (torch.zeros(1, channels, side, side) for channels in (3, 1) for side in IMAGE_SIZES)
+
+
 def describe(backbone: Backbone) -> dict[str, Any]:
     """Return what `build` needs to make the same architecture again: class path and constructor arguments."""
+    if isinstance(backbone, AnyModule):  # nobody knows how it was built
+        return {"class_path": class_path(type(backbone.module)), "init_args": {}, "any_module": True}
     return {"class_path": class_path(type(backbone)), "init_args": dict(backbone.init_args)}
 
 
-def build(description: dict[str, Any]) -> Backbone:
-    """Build the architecture that `describe` described, with fresh weights.
+def build(description: dict[str, Any], trust: bool = False) -> Backbone:
+    """Build the architecture that `describe` described, with fresh weights, and download none.
 
     Args:
-        description: As `describe` returns it.
+        description: As `describe` returns it; from a file, it is data, and names nothing that is called unless it is a
+            known encoder.
+        trust: Import a class that is neither ours nor of a plug-in, and build any network that is named.
 
     Returns:
         The backbone.
 
     Raises:
-        ValueError: If its class cannot be imported, as one that lived in a notebook.
+        ValueError: If its class is not known or cannot be imported, or does not take such arguments.
     """
-    try:
-        kind = import_class(description["class_path"])
-    except (ImportError, AttributeError) as error:
+    path, init_args = description.get("class_path"), description.get("init_args")
+    if not isinstance(init_args, dict):
         raise ValueError(
-            f"the checkpoint's backbone `{description['class_path']}` cannot be imported ({error}); "
-            "pass `backbone=` yourself, or put its class in a module that can be imported."
-        ) from error
-    backbone: Backbone = kind(**description["init_args"])
-    return backbone
+            f"the description of the backbone `{path!s:.100}` has no arguments; pass the backbone yourself."
+        )
+    init_args = {**init_args, "pretrained": False} if "pretrained" in init_args else init_args
+    stranger = bool(description.get("any_module"))
+    if stranger and not trust:
+        raise ValueError(
+            f"the backbone `{path!s:.100}` is a network of your own, which a file does not get built by itself: pass "
+            "it (`backbone=...` in Python), or, if you trust the file, add `--trust`."
+        )
+    kind: type[nn.Module] = known_class(path, nn.Module if stranger else Backbone, trust)
+    try:
+        return as_backbone(kind(**init_args))
+    except TypeError as error:
+        raise ValueError(f"the backbone `{path}` cannot be built again ({error}); pass it yourself.") from error
 
 
 def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:

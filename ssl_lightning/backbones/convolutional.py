@@ -1,5 +1,6 @@
 """Convolutional encoders of our own, and torchvision's residual networks with a stem for small images."""
 
+import math
 from itertools import pairwise
 from typing import Literal
 
@@ -7,6 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone
+from ssl_lightning.engine.ranges import between, one_of, whole
 
 
 class ConvNet(Backbone):
@@ -21,6 +23,8 @@ class ConvNet(Backbone):
     """
 
     def __init__(self, channels: int = 1, width: int = 32, dropout: float = 0.0) -> None:
+        whole(1, channels=channels, width=width)
+        between(0, 1, "[)", dropout=dropout)
         super().__init__(channels=channels, width=width, dropout=dropout)
         self.feature_dim = 4 * width
         sizes = [channels, width, 2 * width, 4 * width]
@@ -74,9 +78,9 @@ class StridedNet(Backbone):
     """
 
     def __init__(self, channels: int = 1, image_size: int = 28, width: int = 32) -> None:
+        whole(1, channels=channels, width=width)
+        whole(6, math.inf, "for smaller images take `ConvNet`", image_size=image_size)
         super().__init__(channels=channels, image_size=image_size, width=width)
-        if image_size < 6:
-            raise ValueError(f"`image_size={image_size}` is too small for `StridedNet`: at least 6 px; use `ConvNet`.")
         layers: list[nn.Module] = []
         before, after, side = channels, width, image_size
         while side > 5:
@@ -106,10 +110,11 @@ class LeNet(Backbone):
     """
 
     def __init__(self, channels: int = 1, image_size: int = 28, dropout: float = 0.5) -> None:
+        whole(1, channels=channels)
+        whole(16, math.inf, "for smaller images take `ConvNet`", image_size=image_size)
+        between(0, 1, "[)", dropout=dropout)
         super().__init__(channels=channels, image_size=image_size, dropout=dropout)
         side = ((image_size - 4) // 2 - 4) // 2
-        if side < 1:
-            raise ValueError(f"`image_size={image_size}` is too small for `LeNet`: at least 16 px; use `ConvNet`.")
         self.feature_dim = 128
         self.net = nn.Sequential(
             # dropping whole maps after pooling is the same as before it, as in the paper, and a quarter of the work
@@ -151,6 +156,9 @@ class ResNet(Backbone):
         image_size: int = 32,
         stem: Literal["auto", "small", "imagenet"] = "auto",
     ) -> None:
+        one_of(("resnet18", "resnet34", "resnet50"), name=name)
+        one_of(("auto", "small", "imagenet"), stem=stem)
+        whole(1, channels=channels, image_size=image_size)
         super().__init__(name=name, channels=channels, image_size=image_size, stem=stem)
         self.net = torchvision.models.get_model(name)
         self.feature_dim = self.net.fc.in_features

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ssl_lightning.backbones.base import Backbone, with_channels
+from ssl_lightning.engine.ranges import given, one_of, whole
 
 
 class ViT(Backbone):
@@ -45,6 +46,9 @@ class ViT(Backbone):
         mlp_dim: int | None = None,
         pool: Literal["mean", "token"] = "mean",
     ) -> None:
+        whole(1, channels=channels, dim=dim, depth=depth, heads=heads, **given(patch_size=patch_size, mlp_dim=mlp_dim))
+        whole(2, image_size=image_size)
+        one_of(("mean", "token"), pool=pool)
         super().__init__(
             channels=channels, image_size=image_size, patch_size=patch_size, dim=dim, depth=depth, heads=heads,
             mlp_dim=mlp_dim, pool=pool,
@@ -54,7 +58,7 @@ class ViT(Backbone):
             if not sides:
                 raise ValueError(f"`image_size={image_size}` is no multiple of patches of 2 px or more; resize images.")
             patch_size = min(sides, key=lambda side: abs(8 * side - image_size))
-        if not 1 <= patch_size <= image_size // 2 or image_size % patch_size or dim % heads or dim % 4:
+        if patch_size > image_size // 2 or image_size % patch_size or dim % heads or dim % 4:
             raise ValueError(
                 f"`patch_size={patch_size}` must divide `image_size={image_size}` at least twice, and `dim={dim}` be a "
                 f"multiple of 4 and of `heads={heads}`."
@@ -73,3 +77,32 @@ class ViT(Backbone):
         tokens = self.net._process_input(images)
         tokens = self.net.encoder(torch.cat([self.net.class_token.expand(len(tokens), -1, -1), tokens], dim=1))
         return tokens[:, 1:].mean(dim=1)  # type: ignore[no-any-return]
+
+
+def transformer_of(backbone: Backbone, method: str) -> VisionTransformer:
+    """Return the torchvision transformer within a backbone.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    net = getattr(backbone, "net", None)
+    if not isinstance(net, VisionTransformer):
+        raise ValueError(
+            f"`{method}` hides patches and needs a vision transformer, not `{type(backbone).__name__}`; give "
+            "`--model.backbone ViT`, or `Torchvision` with a name such as vit_b_16."
+        )
+    return net
+
+
+def require_size(images: Tensor, net: VisionTransformer) -> None:
+    """Check that images have the size that a transformer was built for.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    wanted = (net.conv_proj.in_channels, net.image_size, net.image_size)
+    if tuple(images.shape[1:]) != wanted:
+        raise ValueError(
+            f"the backbone takes images of {wanted}, but views are {tuple(images.shape[1:])}; give it `channels` and "
+            "`image_size` of the data (the command line does)."
+        )

@@ -1,9 +1,12 @@
-"""Data modules: images decoded once, split with a fixed seed, one `Batch` a step."""
+"""Data modules: samples with keys, split by them, one `Batch` a step."""
 
-from ssl_lightning.data.base import Batch, ImageData, Images, TensorImages
+from ssl_lightning.data.base import Batch, DataModule, Samples, Shown, TensorSamples
 from ssl_lightning.data.bundled import Digits
-from ssl_lightning.data.folder import ImageFolder
+from ssl_lightning.data.dataset import FromDataset
+from ssl_lightning.data.image_data import ImageData
+from ssl_lightning.data.images import ImageFolder
 from ssl_lightning.data.torchvision_sets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, FashionMNIST
+from ssl_lightning.data.vectors import Vectors
 
 __all__ = [
     "CIFAR10",
@@ -12,10 +15,14 @@ __all__ = [
     "STL10",
     "SVHN",
     "Batch",
+    "DataModule",
     "Digits",
     "FashionMNIST",
+    "FromDataset",
     "ImageData",
     "ImageFolder",
-    "Images",
-    "TensorImages",
+    "Samples",
+    "Shown",
+    "TensorSamples",
+    "Vectors",
 ]

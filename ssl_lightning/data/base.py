@@ -1,27 +1,35 @@
-"""What every data set has in common: batches by one indexing call, splits with a fixed seed, loaders for any number of ranks."""
+"""What every data set has in common: samples with keys, batches by one indexing call, facts, a way to be shown."""
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import lightning as L
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler
-from ssl_lightning.seeding import base_seed, derive_generator
+from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing
+from ssl_lightning.engine.seeding import base_seed, derive_generator
+from ssl_lightning.transforms.base import Unchanged
 
-Stage = Literal["fit", "validate", "test", "predict"]
+Split = Literal["train", "test"]
+# what data of the usual modalities tell; the command line links them to arguments of the same names
+FACTS = ("num_classes", "class_names", "channels", "image_size", "vocab_size", "sample_rate", "feature_dim")
 
 
 class Batch(NamedTuple):
     """What every step receives.
 
     Attributes:
-        input: Images `(N, C, H, W)`, uint8 until the module's views; a list of views in a pretraining step.
+        input: As the data set holds it, with one row a sample: a tensor `(N, ...)`, or a NamedTuple of such tensors.
         target: Classes `(N,)`, int64; -1 where unlabelled.
-        index: Positions in the training (or test) set `(N,)`, int64.
+        index: Positions in the training (or test) part `(N,)`, int64: valid in this process and call only. What
+            outlives it, in files and stores, speaks of keys.
     """
 
     input: Any
@@ -29,9 +37,27 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # the word of the contract, over tuple's method
 
 
-class Images(Protocol):
-    """A data set that returns a whole batch by one call of `__getitems__`, with all its targets at hand."""
+class Shown(NamedTuple):
+    """What a person sees of a sample.
 
+    Attributes:
+        kind: `image`: content is the bytes of a PNG file; `text`: a string; `audio`: the bytes of a WAV file.
+        content: That.
+    """
+
+    kind: Literal["image", "text", "audio"]
+    content: bytes | str
+
+
+class Samples(Protocol):
+    """A data set that returns a whole batch by one call of `__getitems__`, with all its keys and targets at hand.
+
+    Attributes:
+        keys: The name of each sample: unique, and the same whenever the sample is there.
+        targets: Classes, -1 where unlabelled, `(N,)`, int64.
+    """
+
+    keys: Sequence[str]
     targets: Tensor
 
     def __len__(self) -> int: ...
@@ -41,57 +67,96 @@ class Images(Protocol):
     def __getitems__(self, indices: list[int]) -> Batch: ...
 
 
-class TensorImages(Dataset[Batch]):
-    """Images decoded once and kept as one tensor.
+class TensorSamples(Dataset[Batch]):
+    """Samples in memory.
 
     Args:
-        images: `(N, C, H, W)`, uint8.
-        targets: `(N,)`, int64; -1 where unknown.
+        inputs: A tensor `(N, ...)`, or a NamedTuple of such tensors.
+        targets: Classes `(N,)`; -1 where unknown.
+        keys: Of the samples, unique; null for their numbers, which suits sets that never change.
+
+    Raises:
+        ValueError: If the lengths differ, a key is there twice, or targets are of a kind that is no class.
     """
 
-    def __init__(self, images: Tensor, targets: Tensor) -> None:
-        self.images = images
-        self.targets = targets
+    def __init__(self, inputs: Any, targets: Tensor, keys: Sequence[str] | None = None) -> None:
+        self.inputs, self.targets = inputs, as_targets(targets)
+        self.keys: Sequence[str] = [str(place) for place in range(len(self.targets))] if keys is None else keys
+        lengths = {len(rows) for rows in pytree.tree_leaves(inputs)} | {len(self.targets), len(self.keys)}
+        if len(lengths) > 1:
+            raise ValueError(f"inputs, targets and keys must have one length; got {sorted(lengths)}.")
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.targets)
 
     def __getitem__(self, index: int) -> Batch:
-        return Batch(self.images[index], self.targets[index], torch.tensor(index))
+        return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], torch.tensor(index))
 
     def __getitems__(self, indices: list[int]) -> Batch:
         index = torch.as_tensor(indices)
-        return Batch(self.images[index], self.targets[index], index)
+        if isinstance(self.inputs, Tensor):
+            return Batch(self.inputs[index], self.targets[index], index)
+        return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], index)
+
+
+def as_targets(targets: Any) -> Tensor:
+    """Return classes as int64 `(N,)`, from any whole numbers.
+
+    Raises:
+        ValueError: If they are no whole numbers, or more than one a sample.
+
+    Example:
+        >>> as_targets(torch.tensor([0.0, 2.0, -1.0]))
+        tensor([ 0,  2, -1])
+    """
+    found = torch.as_tensor(targets)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1:
+        raise ValueError(
+            f"targets of shape {tuple(found.shape)} are not supported: one class a sample is, `(N,)`, from 0, or -1 "
+            "where unknown; of one-hot rows take `argmax(dim=1)`, several classes of a sample cannot be learnt here."
+        )
+    whole = found.long()
+    if found.is_complex() or not torch.equal(whole.to(found.dtype), found):
+        raise ValueError(
+            f"targets of type {found.dtype} must be whole numbers, the classes from 0, or -1 where unknown; continuous "
+            "targets are not supported."
+        )
+    return whole
 
 
 def keep(batch: Any) -> Any:
-    """Collate a batch that `__getitems__` already put together (a module-level function, so that workers can pickle it)."""
+    """Collate a batch that `__getitems__` already put together."""
     return batch
 
 
-class ImageData(L.LightningDataModule):
-    """Base of the image data modules: a training, a validation and a test part, one `Batch` a step.
+class DataModule(L.LightningDataModule):
+    """Base of the data modules of every modality: a training, a validation and a test part, one `Batch` a step.
 
-    A subclass sets `num_classes`, `channels` and `image_size` in its constructor, cheaply, and decodes in `load`. The
-    validation part is drawn from the training part with a fixed seed, before anything else happens to it. Indices in a
-    batch are positions in the whole training part (or test part), so they mean the same in every split and round.
+    A subclass sets its facts in its constructor, cheaply, and opens or decodes in `load`. The validation part is drawn
+    from the training part by the samples' keys, before anything else happens to it.
 
     Args:
         batch_size: Samples a step and process.
-        val_size: Validation samples drawn from the training part: a number, or a fraction below 1; 0 for none.
+        val_size: Validation samples drawn from the training part: a fraction below 1, by which a sample never changes
+            sides, or a number of samples; 0 for none.
         limit: Use so many training samples, drawn with `split_seed`; null for all.
-        split_seed: Seed of the validation split and of `limit`. It is not the run's seed: all runs validate on the same samples.
+        split_seed: Seed of the validation split and of `limit`. It is not the run's seed: all runs validate on the same
+            samples.
         num_workers: Loader processes; data in memory wants none.
-        resident: Keep the decoded images on the training device: no copy a step. They must fit in its memory.
+        resident: Keep decoded samples on the training device: no copy a step. They must fit in its memory.
 
     Raises:
         ValueError: If a number is out of its range, or data that are decoded when needed should be resident.
     """
 
     num_classes: int
-    channels: int
-    image_size: int
-    class_names: Sequence[str] = ()
+    class_names: Sequence[str] = ()  # where a subclass names none, their numbers
+    fact_names: ClassVar[tuple[str, ...]] = ("num_classes", "class_names")
+    fixed: ClassVar[bool] = False  # the set never changes: parts of exact sizes, classes even, cost no sample its side
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # a part may be smaller than the number of processes
 
     def __init__(
         self,
@@ -104,105 +169,197 @@ class ImageData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         if resident and num_workers:
-            raise ValueError(f"`resident=true` wants `num_workers=0`, got {num_workers}: workers cannot share a device.")
+            raise ValueError(
+                f"`resident=true` wants `num_workers=0`, got {num_workers}: workers cannot share a device."
+            )
         if batch_size < 1:
             raise ValueError(f"`batch_size={batch_size}` must be at least 1.")
-        if val_size < 0 or (val_size >= 1 and val_size != int(val_size)):
-            raise ValueError(f"`val_size={val_size}` must be a fraction from 0 to below 1, or a whole number of samples.")
+        if num_workers < 0:
+            raise ValueError(f"`num_workers={num_workers}` must be at least 0.")
+        if not val_size >= 0 or (val_size >= 1 and val_size != int(val_size)):
+            raise ValueError(
+                f"`val_size={val_size}` must be a fraction from 0 to below 1, or a whole number of samples."
+            )
         if limit is not None and limit < 2:
             raise ValueError(f"`limit={limit}` must be at least 2 samples, or null for all.")
-        self.batch_size = batch_size
-        self.val_size = val_size
-        self.limit = limit
-        self.split_seed = split_seed
-        self.num_workers = num_workers
-        self.resident = resident
-        self.train_images: Images | None = None
-        self.test_images: Images | None = None
+        self.batch_size, self.val_size, self.limit, self.split_seed = batch_size, val_size, limit, split_seed
+        self.num_workers, self.resident = num_workers, resident
+        self.train_samples: Samples | None = None
+        self.test_samples: Samples | None = None
         self.train_indices = torch.empty(0, dtype=torch.int64)
         self.val_indices = torch.empty(0, dtype=torch.int64)
         self._batches_done = 0
         self._groups: Tensor | None = None
         self._sampler: TrainSampler | None = None
+        self._places: dict[str, tuple[Samples, int]] = {}
 
     @abstractmethod
-    def load(self, split: Literal["train", "test"]) -> Images:
+    def load(self, split: Split) -> Samples:
         """Decode or open one part.
 
         Args:
             split: Which.
 
         Returns:
-            The data set; targets are -1 where unlabelled.
+            The samples, in an order that is a function of their keys; targets are -1 where unlabelled.
         """
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a model must know of the data, by the names of its arguments."""
+        self._name_classes()
+        return {name: getattr(self, name) for name in self.fact_names}
+
+    def _name_classes(self) -> None:
+        if not self.class_names:
+            self.class_names = tuple(str(number) for number in range(self.num_classes))
+
+    def clean(self) -> nn.Module:
+        """Return the transform that makes clean input of these samples, where a model brings none."""
+        return Unchanged()
+
+    def views(self, count: int = 2, mild: bool = False) -> nn.Module | None:
+        """Return random views of these samples, where nobody chose some; null where the modality knows none.
+
+        Args:
+            count: Views of each sample.
+            mild: As a classifier wants them, near to the sample.
+        """
+        return None
+
+    def show(self, key: str) -> Shown:
+        """Return what a person sees of a sample.
+
+        Args:
+            key: Of a sample of the training or test part.
+
+        Raises:
+            ValueError: If there is no such sample.
+        """
+        samples, place = self.find(key)
+        return Shown("text", str(samples.__getitems__([place]).input))
+
+    def path_of(self, key: str) -> str | None:
+        """Return the file that a sample is read from, or null where it is not one file."""
+        return None
+
+    def fingerprint(self, key: str) -> str | None:
+        """Return what tells a sample's content from another of the same key; null where keys cannot change content."""
+        return None
+
+    def find(self, key: str) -> tuple[Samples, int]:
+        """Return the part that a sample is in, and its position there.
+
+        Raises:
+            ValueError: If there is no such sample.
+        """
+        if not self._places:
+            for samples in (self.test_samples, self.train_samples):
+                if samples is not None:
+                    self._places.update({name: (samples, place) for place, name in enumerate(samples.keys)})
+        if key not in self._places:
+            raise ValueError(f"`key={key}` is no sample of `{type(self).__name__}`; give one of its keys.")
+        return self._places[key]
 
     def setup(self, stage: str | None = None) -> None:
         """Load what a stage needs, once, and draw the splits."""
-        if self.train_images is None:
-            self.train_images = self._checked(self.load("train"), "train")
-            self._split(self.train_images.targets)
-        if self.test_images is None and stage in ("test", "predict", None):
-            self.test_images = self._checked(self.load("test"), "test")
+        self._name_classes()
+        if self.train_samples is None:
+            self.train_samples = self._checked(self.load("train"), "train")
+            self.train_indices, self.val_indices = self.split(self.train_samples)
+            if len(self.val_indices):
+                remedy = "raise `val_size`, or give a fraction" if self.val_size else "add some"
+                tell_missing(self.train_samples.targets[self.val_indices], self.class_names, "validation", remedy)
+        if self.test_samples is None and stage in ("test", "predict", None):
+            self.test_samples = self._checked(self.load("test"), "test")
 
-    def _checked(self, images: Images, split: str) -> Images:
-        low, high = (int(images.targets.min()), int(images.targets.max())) if len(images) else (-1, -1)
+    def _checked(self, samples: Samples, split: str) -> Samples:
+        low, high = (int(samples.targets.min()), int(samples.targets.max())) if len(samples) else (-1, -1)
         if low < -1 or high >= self.num_classes:
             raise ValueError(
-                f"a label of `{type(self).__name__}` ({split} part) is out of range: found {low} to {high}, required are "
-                f"0 to {self.num_classes - 1} (`num_classes={self.num_classes}`), or -1 for unlabelled; mend the labels."
+                f"a label of `{type(self).__name__}` ({split} part) is out of range: found {low} to {high}, required "
+                f"are 0 to {self.num_classes - 1} (`num_classes={self.num_classes}`), or -1 for unlabelled; mend the "
+                "labels."
             )
+        if len(set(samples.keys)) < len(samples.keys):
+            twice, times = Counter(samples.keys).most_common(1)[0]
+            raise ValueError(
+                f"`key={twice}` names {times} samples of `{type(self).__name__}` ({split} part); keys must be unique."
+            )
+        self._places = {}
         if self.resident:
-            if not isinstance(images, TensorImages):
-                raise ValueError("`resident=true` needs decoded images: raise `memory_gib`, or leave it out.")
+            if not isinstance(samples, TensorSamples):
+                raise ValueError("`resident=true` needs decoded samples: raise `memory_gib`, or leave it out.")
             if self.trainer is not None:
-                images.images = images.images.to(self.trainer.strategy.root_device)
-        return images
+                device = self.trainer.strategy.root_device
+                samples.inputs = pytree.tree_map(lambda rows: rows.to(device), samples.inputs)
+        return samples
 
-    def _split(self, targets: Tensor) -> None:
-        total = len(targets)
-        order = torch.randperm(total, generator=derive_generator(self.split_seed, "split"))
+    def split(self, samples: Samples) -> tuple[Tensor, Tensor]:
+        """Draw the validation part, and `limit`.
+
+        Args:
+            samples: The training part.
+
+        Returns:
+            Positions of the training and of the validation samples, in order, `(n,)` and `(m,)`.
+        """
+        total = len(samples)
+        targets, kept = samples.targets, torch.arange(total)
         if self.limit is not None:
             if self.limit > total:
                 raise ValueError(f"`limit={self.limit}` exceeds the {total} training samples; lower it.")
-            order = order[: self.limit]
-        count = int(self.val_size) if self.val_size >= 1 else round(self.val_size * len(order))
-        if count >= len(order):
-            raise ValueError(f"`val_size={self.val_size}` leaves no training sample of {len(order)}; lower it.")
-        labelled = targets[order] >= 0
-        if labelled.any():  # unlabelled samples validate nothing
-            order = torch.cat([order[labelled], order[~labelled]])
-        self.val_indices = order[:count].sort().values
-        self.train_indices = order[count:].sort().values
+            kept = chosen_by_count(samples.keys, targets, self.limit, self.split_seed, "limit").nonzero()[:, 0]
+        labelled = kept[targets[kept] >= 0]
+        drawn = labelled if len(labelled) else kept  # unlabelled samples validate nothing
+        keys = [samples.keys[place] for place in drawn.tolist()]
+        if self.val_size >= 1 or self.fixed or self.limit is not None:
+            count = int(self.val_size) if self.val_size >= 1 else round(self.val_size * len(kept))
+            part = chosen_by_count(keys, targets[drawn], min(count, len(drawn)), self.split_seed, "val")
+            if self.val_size >= 1 and not self.fixed:
+                rank_zero_warn(
+                    f"`val_size={self.val_size:g}` is a number: when samples are added or removed, others change sides "
+                    f"to keep it. A fraction, as {max(0.001, round(count / max(1, len(kept)), 3))}, moves none."
+                )
+        else:
+            count = 0
+            part = chosen_by_share(keys, self.val_size, self.split_seed, "val")
+        val = drawn[part]
+        if max(count, len(val)) >= len(kept):
+            raise ValueError(f"`val_size={self.val_size}` leaves no training sample of {len(kept)}; lower it.")
+        return kept[~torch.isin(kept, val)], val
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return a shuffled loader of the training part, whose order is a function of seed and epoch."""
-        return self.training_loader(self.train_images, self.train_indices)
+        return self.training_loader(self.train_samples, self.train_indices)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return a loader of the validation part, or none where it is empty."""
-        return self.evaluation_loader(self.train_images, self.val_indices) if len(self.val_indices) else []
+        return self.evaluation_loader(self.train_samples, self.val_indices) if len(self.val_indices) else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return a loader of the test part."""
-        if self.test_images is None:
+        if self.test_samples is None:
             self.setup("test")
-        assert self.test_images is not None
-        return self.evaluation_loader(self.test_images, torch.arange(len(self.test_images)))
+        assert self.test_samples is not None
+        return self.evaluation_loader(self.test_samples, torch.arange(len(self.test_samples)))
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of the test part."""
-        return self.test_dataloader()
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """Return loaders of all samples: of the training part, validation included, and of the test part."""
+        test = self.test_dataloader()
+        assert self.train_samples is not None
+        return [self.evaluation_loader(self.train_samples, torch.arange(len(self.train_samples))), test]
 
     @property
     def rank_and_world(self) -> tuple[int, int]:
         """This process's rank and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def training_loader(self, images: Any, indices: Tensor, steps: int | None = None) -> DataLoader[Batch]:
+    def training_loader(self, samples: Any, indices: Tensor, steps: int | None = None) -> DataLoader[Batch]:
         """Return a shuffled loader of some samples that resumes in the middle of an epoch.
 
         Args:
-            images: The data set.
+            samples: The data set.
             indices: Which of it, `(N,)`.
             steps: Steps an epoch; null for one pass over the samples. Samples repeat as often as needed.
 
@@ -218,7 +375,7 @@ class ImageData(L.LightningDataModule):
         if self._batches_done < sampler.steps:  # at the end of an epoch, Lightning begins the next
             sampler.skip = self._batches_done
         self._batches_done = 0
-        return self._loader(images, sampler, sampler.batch_size)
+        return self._loader(samples, sampler, sampler.batch_size)
 
     def draw_evenly_over(self, groups: Tensor) -> None:
         """Draw training samples evenly over groups of them from the next epoch on, whatever the groups' sizes.
@@ -231,11 +388,11 @@ class ImageData(L.LightningDataModule):
         if self._sampler is not None:
             self._sampler.groups = groups[self._sampler.indices]
 
-    def evaluation_loader(self, images: Any, indices: Tensor, batch_size: int | None = None) -> DataLoader[Batch]:
+    def evaluation_loader(self, samples: Any, indices: Tensor, batch_size: int | None = None) -> DataLoader[Batch]:
         """Return a loader of this process's share of some samples, in order, each exactly once over all processes.
 
         Args:
-            images: The data set.
+            samples: The data set.
             indices: Which of it, `(N,)`.
             batch_size: Samples a step; null for the module's own.
 
@@ -243,11 +400,11 @@ class ImageData(L.LightningDataModule):
             A loader that neither pads nor repeats.
         """
         rank, world = self.rank_and_world
-        return self._loader(images, ShareSampler(indices, rank, world), batch_size or self.batch_size)
+        return self._loader(samples, ShareSampler(indices, rank, world), batch_size or self.batch_size)
 
-    def _loader(self, images: Any, sampler: Any, batch_size: int) -> DataLoader[Batch]:
+    def _loader(self, samples: Any, sampler: Any, batch_size: int) -> DataLoader[Batch]:
         return DataLoader(
-            images,
+            samples,
             batch_size=batch_size,
             sampler=sampler,
             collate_fn=keep,
@@ -265,3 +422,30 @@ class ImageData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint's epoch stopped."""
         self._batches_done = state_dict["batches_done"]
+
+
+def facts_of(trainer: Any) -> dict[str, Any]:
+    """Return the facts of the data that a trainer works on; none without a data module."""
+    return dict(getattr(getattr(trainer, "datamodule", None), "facts", None) or {})
+
+
+def clean_for(trainer: Any) -> nn.Module:
+    """Return the clean transform of the data that a trainer works on; without data, inputs stay as they are."""
+    make = getattr(getattr(trainer, "datamodule", None), "clean", None)
+    found: nn.Module = make() if callable(make) else Unchanged()
+    return found
+
+
+def require_batch(batch: Any) -> None:
+    """Refuse what a plain `DataLoader` gives.
+
+    Raises:
+        ValueError: If it is no `Batch`; says which class to use.
+    """
+    if not isinstance(batch, Batch):
+        raise ValueError(
+            f"the model got a {type(batch).__name__} where a `Batch` with input, target and index is required, as "
+            "from a "
+            "plain DataLoader; wrap the data set itself: `trainer.fit(model, datamodule=FromDataset(dataset))`, of "
+            "`ssl_lightning.data`."
+        )

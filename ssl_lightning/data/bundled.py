@@ -1,18 +1,19 @@
 """Data that comes with a dependency: no download."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from sklearn.datasets import load_digits
 
-from ssl_lightning.data.base import ImageData, Images, TensorImages
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.data.base import Samples, Split, TensorSamples
+from ssl_lightning.data.image_data import ImageData
+from ssl_lightning.data.splits import chosen_by_count
 
 
 class Digits(ImageData):
     """Handwritten digits of scikit-learn: 1,797 real images of 8x8 pixels and one channel, ten classes, no download.
 
-    Three tenths are the test part, drawn with `split_seed`.
+    Three tenths are the test part, drawn with `split_seed`. Keys are the numbers of the images.
 
     Args:
         kwargs: As for `ImageData`.
@@ -25,16 +26,17 @@ class Digits(ImageData):
     channels = 1
     image_size = 8
     class_names = tuple("0123456789")
+    fixed: ClassVar[bool] = True
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
 
-    def load(self, split: Literal["train", "test"]) -> Images:
+    def load(self, split: Split) -> Samples:
         """Return the training or the test part."""
         digits = load_digits()
         images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
         targets = torch.from_numpy(digits.target).long()
-        order = torch.randperm(len(images), generator=derive_generator(self.split_seed, "digits"))
-        test = round(0.3 * len(images))
-        part = (order[:test] if split == "test" else order[test:]).sort().values
-        return TensorImages(images[part], targets[part])
+        keys = [str(number) for number in range(len(images))]
+        test = chosen_by_count(keys, targets, round(0.3 * len(images)), self.split_seed, "test")
+        part = (test if split == "test" else ~test).nonzero()[:, 0]
+        return TensorSamples(images[part], targets[part], [keys[place] for place in part.tolist()])

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.engine.seeding import derive_generator
 
 
 class TrainSampler(DistributedSampler[int]):
     """Shuffled samples in full batches, repeated as often as an epoch is long.
 
-    Each epoch is a fixed number of steps, so that ten labels and ten thousand train alike. Step by step, the global batch
+    Each epoch is a fixed number of steps, so that ten labels and ten thousand train alike. Step by step, the global
+    batch
     is the same for any number of processes; each takes its part. It is a `DistributedSampler` by type, since Lightning
     replaces any other in a distributed run, and a checkpoint needs no more than `skip` to continue in mid-epoch.
 
@@ -32,11 +33,14 @@ class TrainSampler(DistributedSampler[int]):
         [2, 1, 0, 0, 1, 2]
     """
 
-    def __init__(self, indices: Tensor, batch_size: int, steps: int | None, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, indices: Tensor, batch_size: int, steps: int | None, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
         super().__init__(range(len(indices)), num_replicas=world, rank=rank, seed=seed)  # type: ignore[arg-type]
         if len(indices) < world:
             raise ValueError(
-                f"{len(indices)} training samples are too few for {world} process(es); label more, or use fewer `devices`."
+                f"{len(indices)} training samples are too few for {world} process(es); label more, or use fewer "
+                "`devices`."
             )
         self.indices = indices
         if steps is None:
@@ -70,8 +74,8 @@ class ShareSampler(DistributedSampler[int]):
         world: Number of processes.
 
     Example:
-        >>> list(ShareSampler(torch.tensor([4, 5, 9]), rank=0, world=2)), list(ShareSampler(torch.tensor([4, 5, 9]), 1, 2))
-        ([4, 9], [5])
+        >>> [list(ShareSampler(torch.tensor([4, 5, 9]), rank, world=2)) for rank in range(2)]
+        [[4, 9], [5]]
     """
 
     def __init__(self, indices: Tensor, rank: int = 0, world: int = 1) -> None:

@@ -1,16 +1,29 @@
 """torchvision's image data sets by name, decoded once into one uint8 tensor."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torchvision
 
-from ssl_lightning.data.base import ImageData, Images, TensorImages
+from ssl_lightning.data.base import Samples, Split, TensorSamples
+from ssl_lightning.data.image_data import ImageData
 
 DIGITS = tuple("0123456789")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_CLASSES = (
+    "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle", "bowl", "boy",
+    "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle", "chair", "chimpanzee", "clock",
+    "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish",
+    "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower", "leopard", "lion",
+    "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain", "mouse", "mushroom", "oak_tree", "orange",
+    "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree", "plain", "plate", "poppy", "porcupine",
+    "possum", "rabbit", "raccoon", "ray", "road", "rocket", "rose", "sea", "seal", "shark", "shrew", "skunk",
+    "skyscraper", "snail", "snake", "spider", "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank",
+    "telephone", "television", "tiger", "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale",
+    "willow_tree", "wolf", "woman", "worm",
+)  # fmt: skip
 
 
 class TorchvisionImages(ImageData):
@@ -22,6 +35,7 @@ class TorchvisionImages(ImageData):
         kwargs: As for `ImageData`.
     """
 
+    fixed: ClassVar[bool] = True
     split_names: ClassVar[dict[str, str] | None] = None  # torchvision's names of our splits; None: it takes `train=`
 
     def __init__(self, root: str = "data", download: bool = False, **kwargs: Any) -> None:
@@ -45,12 +59,13 @@ class TorchvisionImages(ImageData):
             return getattr(torchvision.datasets, name)(self.root, download=self.download, **which)
         except RuntimeError as error:  # torchvision's "Dataset not found or corrupted"
             raise ValueError(
-                f"`root={self.root}` holds no {type(self).__name__} ({Path(self.root).resolve()}); put torchvision's files there, "
-                "or add `--data.download true` where there is a network."
+                f"`root={self.root}` holds no {type(self).__name__} ({Path(self.root).resolve()}); put torchvision's "
+                "files "
+                "there, or add `--data.download true` where there is a network."
             ) from error
 
-    def load(self, split: Literal["train", "test"]) -> Images:
-        """Decode one part."""
+    def load(self, split: Split) -> Samples:
+        """Decode one part; keys are the part and the number in it."""
         raw = self._open(split)
         images = torch.as_tensor(np.asarray(raw.data))
         if images.ndim == 3:  # gray: (N, H, W)
@@ -58,7 +73,7 @@ class TorchvisionImages(ImageData):
         elif images.shape[1] != 3:  # CIFAR: (N, H, W, 3)
             images = images.permute(0, 3, 1, 2)
         targets = torch.as_tensor(np.asarray(raw.targets if hasattr(raw, "targets") else raw.labels)).long()
-        return TensorImages(images.contiguous(), targets)
+        return TensorSamples(images.contiguous(), targets, [f"{split}/{number}" for number in range(len(targets))])
 
 
 class MNIST(TorchvisionImages):
@@ -86,6 +101,7 @@ class CIFAR100(TorchvisionImages):
     """Tiny colour photographs, 32x32, 50,000 and 10,000, a hundred classes (Krizhevsky 2009)."""
 
     num_classes, channels, image_size = 100, 3, 32
+    class_names = CIFAR100_CLASSES
 
 
 class SVHN(TorchvisionImages):

@@ -2,9 +2,9 @@
 
 from ssl_lightning.evaluation.collapse import CollapseMonitor, spread
 from ssl_lightning.evaluation.knn import KNN, knn_accuracy
-from ssl_lightning.evaluation.linear import linear_probe
+from ssl_lightning.evaluation.linear_probe import linear_probe
+from ssl_lightning.evaluation.online_probe import OnlineLinearProbe
 from ssl_lightning.evaluation.pictures import Pictures
-from ssl_lightning.evaluation.probe import OnlineLinearProbe
 from ssl_lightning.evaluation.rank import effective_rank, lidar, rankme
 
 __all__ = [

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather, joined
-from ssl_lightning.evaluation.knn import keep_embeddings
+from ssl_lightning.engine.processes import Rows, gather, joined
+from ssl_lightning.engine.ranges import at_least, between, whole
 from ssl_lightning.evaluation.rank import effective_rank, rankme
+from ssl_lightning.evaluation.watcher import Watcher, keep_embeddings
 
 
 def spread(embeddings: Tensor) -> float:
@@ -65,15 +66,15 @@ def diagnose(std: float, rank: float, dim: int, min_std: float = 0.05, min_rank:
 
 
 _REMEDIES = {
-    "complete collapse": "all images point almost the same way. Look at what should prevent it (negatives, "
+    "complete collapse": "all samples point almost the same way. Look at what should prevent it (negatives, "
     "stop-gradient, centring, variance), or lower the learning rate",
-    "dimensional collapse": "images differ in few directions only. Try stronger views, a larger batch, a wider "
+    "dimensional collapse": "samples differ in few directions only. Try stronger views, a larger batch, a wider "
     "projector, or less weight decay",
 }
 
 
-class CollapseMonitor(L.Callback):
-    """Watches embeddings and projections of clean validation images, and says in words when their state changes.
+class CollapseMonitor(Watcher):
+    """Watches embeddings and projections of clean validation samples, and says in words when their state changes.
 
     Logs `val/embedding_std`, `val/effective_rank` and `val/rankme` of the backbone's embedding, `val/projection_std`
     and `val/projection_rank` of the projector's output, where a collapse shows first, and `val/collapse`, the worse of
@@ -83,22 +84,20 @@ class CollapseMonitor(L.Callback):
         min_std: As for `diagnose`.
         min_rank: As for `diagnose`, a fraction of the embedding's size; projections are judged by 3 dimensions alone.
         limit: Look at so many validation samples at most, in each process.
+
+    Raises:
+        ValueError: If a number is out of its range.
     """
 
     def __init__(self, min_std: float = 0.05, min_rank: float = 0.05, limit: int = 2048) -> None:
+        at_least(0, min_std=min_std)
+        between(0, 1, min_rank=min_rank)
+        whole(1, limit=limit)
         self.min_std, self.min_rank, self.limit = min_std, min_rank, limit
         self.states: dict[str, State] = {}
         self._rows: list[Rows] = []
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def watch(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Batch) -> None:
         """Keep the embeddings."""
         if not trainer.sanity_checking and sum(len(rows["index"]) for rows in self._rows) < self.limit:
             keep_embeddings(self, self._rows, outputs, batch, ("embedding", "projection"))

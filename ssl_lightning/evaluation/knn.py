@@ -1,18 +1,19 @@
 """Weighted k-nearest-neighbour accuracy of an embedding."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from lightly.utils.benchmarking import knn_predict
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import Rows, gather, joined, sweep
+from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.processes import Rows, gather, joined
+from ssl_lightning.engine.ranges import given, whole
+from ssl_lightning.evaluation.watcher import Watcher, data_of, keep_embeddings
 
 MIN_TEMPERATURE = 0.02  # e^(1 / T) of 200 neighbours overflows float32 below about 0.012, and all votes are then NaN
 
@@ -41,7 +42,7 @@ def knn_accuracy(
         The fraction of queries whose heaviest class is right.
 
     Raises:
-        ValueError: If `temperature` is so low that the weights overflow.
+        ValueError: If `temperature` is so low that the weights overflow, embeddings are not finite, or there are none.
 
     Reference:
         Z. Wu, Y. Xiong, S. Yu, D. Lin, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR
@@ -53,6 +54,15 @@ def knn_accuracy(
         1.0
     """
     require_temperature(temperature)
+    whole(1, k=k, num_classes=num_classes)
+    for name, rows in (("queries", queries), ("bank", bank)):
+        if not len(rows):
+            raise ValueError(f"`{name}` holds no embedding; give one at least.")
+        if not rows.isfinite().all():
+            raise ValueError(
+                f"`{name}` holds NaN or infinity, which has no neighbours: the embedding has diverged; lower "
+                "`optimizer.lr`, add `warmup`, or clip gradients (`--trainer.gradient_clip_val 1`)."
+            )
     columns = normalize(bank.float(), dim=1).T.contiguous()
     right = 0
     for rows, truth in zip(normalize(queries.float(), dim=1).split(1024), targets.split(1024), strict=True):  # type: ignore[no-untyped-call]
@@ -77,14 +87,14 @@ def require_temperature(temperature: float) -> None:
         )
 
 
-class KNN(L.Callback):
-    """Logs `val/knn_accuracy`: clean validation (or test) images, classified by clean training images.
+class KNN(Watcher):
+    """Logs `val/knn_accuracy`: clean validation (or test) samples, classified by clean training samples.
 
     Args:
-        k: Neighbours.
-        temperature: Of their weights.
-        every_n_epochs: Of the fit; the last epoch always counts.
-        bank_size: Use so many training images; null for all.
+        k: Neighbours that vote on a sample.
+        temperature: Of the neighbours' weights; lower trusts the nearest more.
+        every_n_epochs: Judge after every so many epochs of a fit; the last epoch is always judged.
+        bank_size: Use so many training samples; null for all.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -93,11 +103,15 @@ class KNN(L.Callback):
     def __init__(
         self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 1, bank_size: int | None = 20_000
     ) -> None:
-        if k < 1 or every_n_epochs < 1:
-            raise ValueError(f"`k={k}` and `every_n_epochs={every_n_epochs}` must be at least 1.")
+        whole(1, k=k, every_n_epochs=every_n_epochs, **given(bank_size=bank_size))
         require_temperature(temperature)
         self.k, self.temperature, self.every_n_epochs, self.bank_size = k, temperature, every_n_epochs, bank_size
         self._rows: list[Rows] = []
+        self._told = False
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check that there are data to judge by."""
+        data_of(trainer, self)
 
     def _due(self, trainer: L.Trainer) -> bool:
         if trainer.sanity_checking:
@@ -105,15 +119,7 @@ class KNN(L.Callback):
         epoch = trainer.current_epoch + 1
         return trainer.state.fn != "fit" or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def watch(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Batch) -> None:
         """Keep the embeddings."""
         if self._due(trainer):
             keep_embeddings(self, self._rows, outputs, batch)
@@ -145,8 +151,11 @@ class KNN(L.Callback):
         self._rows.clear()
         if "target" not in queries:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        labelled = data.train_indices[data.train_images.targets[data.train_indices] >= 0]
+        data = data_of(trainer, self)
+        if data.train_samples is None:  # as when testing alone
+            data.setup("fit")
+        assert data.train_samples is not None
+        labelled = data.train_indices[data.train_samples.targets[data.train_indices] >= 0]
         known = queries["target"] >= 0
         if not len(labelled) or not known.any():
             rank_zero_warn(
@@ -155,38 +164,17 @@ class KNN(L.Callback):
             return
         if self.bank_size is not None:  # an even choice, the same in every epoch
             labelled = labelled[torch.linspace(0, len(labelled) - 1, min(self.bank_size, len(labelled))).long()]
-        embed: Any = module.embed
-        loader = data.evaluation_loader(data.train_images, labelled)
-        bank = gather(
-            sweep(trainer, module, loader, lambda batch: {"embedding": embed(batch.input), "target": batch.target})
-        )
+        if self.k > len(labelled) and not self._told:
+            rank_zero_warn(f"`KNN`: `k={self.k}` exceeds the {len(labelled)} labelled training samples; all are used.")
+            self._told = True
+        method: Any = module
+
+        def embedded(batch: Batch) -> Rows:
+            return {"embedding": method.embed(method.prepare(batch)), "target": batch.target}
+
+        bank = gather(sweep(trainer, module, data.evaluation_loader(data.train_samples, labelled), embedded))
         accuracy = knn_accuracy(
             queries["embedding"][known], queries["target"][known], bank["embedding"], bank["target"],
             data.num_classes, self.k, self.temperature,
         )  # fmt: skip
         module.log(f"{part}/knn_accuracy", accuracy, prog_bar=True, rank_zero_only=False, sync_dist=False)
-
-
-def keep_embeddings(
-    callback: Callback, store: list[Rows], outputs: Any, batch: Batch, names: Sequence[str] = ("embedding",)
-) -> None:
-    """Append a step's embeddings and targets to a callback's store, on the CPU.
-
-    Args:
-        callback: For the error message.
-        store: Appended to.
-        outputs: Of the module's step.
-        batch: Of the same step.
-        names: Which outputs to keep, those that are there.
-
-    Raises:
-        ValueError: If the module's step returns no embedding.
-    """
-    if not isinstance(outputs, dict) or "embedding" not in outputs:
-        raise ValueError(
-            f"`{type(callback).__name__}` needs a module whose validation step returns {{'embedding': ...}}, as "
-            f"every SSLMethod "
-            "does; remove the callback."
-        )
-    kept = {key: outputs[key].float().cpu() for key in names if key in outputs}
-    store.append({"index": batch.index.cpu(), "target": batch.target.cpu(), **kept})

@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CometLogger, Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
@@ -13,12 +12,15 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import evaluating
-from ssl_lightning.seeding import derive_generator
-from ssl_lightning.views import normalisation
+from ssl_lightning.engine.passes import evaluating
+from ssl_lightning.engine.ranges import whole
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.evaluation.watcher import Watcher
+from ssl_lightning.transforms.base import map_tensors
+from ssl_lightning.transforms.image import normalisation
 
 
-class Pictures(Callback):
+class Pictures(Watcher):
     """Draws, every n epochs, what a method makes of the first validation images: always the same, with the same noise.
 
     A method that can be watched has `pictures(images, generator)`, which returns named rows of images. They go to
@@ -34,8 +36,7 @@ class Pictures(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, count: int = 12) -> None:
-        if every_n_epochs < 1 or count < 1:
-            raise ValueError(f"`every_n_epochs={every_n_epochs}` and `count={count}` must be at least 1.")
+        whole(1, every_n_epochs=every_n_epochs, count=count)
         self.every_n_epochs, self.count = every_n_epochs, count
         self._images: Tensor | None = None
         self._epoch, self._drawn = -1, -1  # of this fit; none yet
@@ -49,18 +50,11 @@ class Pictures(Callback):
                 "give the method `pictures(images, generator)`."
             )
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def watch(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Batch) -> None:
         """Keep the first images."""
-        if batch_idx == 0:
-            self._images = batch.input[: self.count].float()
+        if self._images is None:
+            first = batch._replace(input=map_tensors(lambda rows: rows[: self.count], batch.input))
+            self._images = module.prepare(first).float()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember which epoch it is."""

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_lightning.engine.ranges import at_least
+
 
 def effective_rank(embeddings: Tensor) -> float:
     r"""Exponential of the entropy of the singular values: how many dimensions the embeddings use.
@@ -56,41 +58,42 @@ def rankme(embeddings: Tensor) -> float:
 
 
 def lidar(embeddings: Tensor, delta: float = 1e-4) -> float:
-    r"""LiDAR: how many directions tell images from one another more than views of one image differ.
+    r"""LiDAR: how many directions tell samples from one another more than views of one sample differ.
 
-    With every image a class and its views the samples, the covariance :math:`\Sigma_b` of the images' means and the
+    With every sample a class of its views, the covariance :math:`\Sigma_b` of the samples' means and the
     mean covariance :math:`\Sigma_w` of the views around them: the exponential of the entropy of the eigenvalues of
 
     .. math:: \Sigma_w^{-1/2}\, \Sigma_b\, \Sigma_w^{-1/2}, \qquad \Sigma_w \leftarrow \Sigma_w + \delta I
 
     Args:
-        embeddings: `(images, views, d)`, at least two of each.
+        embeddings: `(samples, views, d)`, at least two of each.
         delta: :math:`\delta`.
 
     Returns:
-        From 1 to min(images - 1, d); 0 if the images do not differ at all.
+        From 1 to min(samples - 1, d); 0 if the samples do not differ at all.
 
     Raises:
-        ValueError: If there are fewer than two images or views.
+        ValueError: If there are fewer than two samples or views.
 
     Reference:
         V. Thilak et al., LiDAR: Sensing Linear Probing Performance in Joint Embedding SSL Architectures, ICLR 2024,
         arXiv 2312.04000, Eq. 4 to 8.
 
     Example:
-        >>> images = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])  # on two axes
-        >>> round(lidar(images[:, None].repeat(1, 2, 1)), 3)
+        >>> samples = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]])  # on two axes
+        >>> round(lidar(samples[:, None].repeat(1, 2, 1)), 3)
         2.0
     """
-    images, views, dim = embeddings.shape
-    if images < 2 or views < 2:
-        raise ValueError(f"`embeddings` of {images} images and {views} views; LiDAR needs at least two of each.")
+    samples, views, dim = embeddings.shape
+    at_least(0, delta=delta)
+    if samples < 2 or views < 2:
+        raise ValueError(f"`embeddings` of {samples} samples and {views} views; LiDAR needs at least two of each.")
     rows = embeddings.double()
     means = rows.mean(dim=1)
     between = means - means.mean(dim=0)
     within = (rows - means[:, None]).flatten(0, 1)
-    sigma_b = between.T @ between / (images - 1)
-    sigma_w = within.T @ within / (images * (views - 1)) + delta * torch.eye(dim, dtype=rows.dtype, device=rows.device)
+    sigma_b = between.T @ between / (samples - 1)
+    sigma_w = within.T @ within / (samples * (views - 1)) + delta * torch.eye(dim, dtype=rows.dtype, device=rows.device)
     values, vectors = torch.linalg.eigh(sigma_w)
     root = vectors / values.sqrt() @ vectors.T
     return _perplexity(torch.linalg.eigvalsh(root @ sigma_b @ root).clamp(min=0))

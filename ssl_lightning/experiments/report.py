@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -19,14 +18,10 @@ from PIL import Image
 from ssl_lightning.experiments.aggregate import Curve, curves_of, penalty_matrix, unit_of
 from ssl_lightning.experiments.plots import caption, learning_curves, styles_of
 from ssl_lightning.experiments.runs import (
-    COMPARISON_FILE,
     INITIAL_ROUND,
     Comparison,
     Query,
     Run,
-    find_runs,
-    group_runs,
-    read_comparison,
 )
 from ssl_lightning.experiments.tables import conclusions, table_rows
 
@@ -124,33 +119,6 @@ def write_report(comparison: Comparison, path: str | Path, title: str = "") -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def main(argv: list[str]) -> int:
-    """Entry point of `ssl-lightning report`."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-lightning report",
-        description="Write one self-contained HTML page on runs of `ssl-lightning active` or `ssl-lightning compare`: "
-        "learning curves, a table, how sure differences are, and the images queried in each round.",
-        allow_abbrev=False,
-    )
-    help_folder = "folder of a comparison, of one run, or with runs below it; several are shown as arms of one page"
-    parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help=help_folder)
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: report.html in the (first) folder")
-    parser.add_argument(
-        "--metric", metavar="KEY", help="what to show, such as test/accuracy (the default) or train/loss"
-    )
-    parser.add_argument("--title", default="", help="heading of the page")
-    args = parser.parse_args(argv)
-    first = args.folders[0]
-    if len(args.folders) == 1 and (first / COMPARISON_FILE).is_file():
-        comparison = read_comparison(first)
-        comparison = replace(comparison, metric=args.metric or comparison.metric)
-    else:
-        comparison = group_runs([run for folder in args.folders for run in find_runs(folder)], args.metric)
-    path = write_report(comparison, args.output or first / "report.html", args.title)
-    print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser")
-    return 0
 
 
 def _template() -> jinja2.Template:

@@ -4,31 +4,37 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from ssl_lightning.data.base import ImageData
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.data.base import DataModule
+from ssl_lightning.engine.seeding import derive_generator
 
 
 class Oracle(ABC):
-    """Answers queries with labels, now or later."""
+    """Answers queries with the names of classes, now or later."""
 
     name: str = "oracle"
 
     @abstractmethod
-    def answer(self, indices: Sequence[int], data: ImageData) -> list[int | None]:
+    def answer(self, keys: Sequence[str], data: DataModule) -> list[str | None]:
         """Answer queries.
 
         Args:
-            indices: Samples of the training part.
+            keys: Of samples of the training part.
             data: Where they are.
 
         Returns:
-            A class for each, or null where the answer is pending.
+            The name of a class for each, or null where the answer is pending.
         """
+
+    def can_answer(self, data: DataModule) -> Tensor:
+        """Tell which samples of the training part can be asked for, boolean, `(N,)`; by default all."""
+        assert data.train_samples is not None
+        return torch.ones(len(data.train_samples), dtype=torch.bool)
 
 
 class GroundTruth(Oracle):
-    """The simulated annotator: knows the data set's own labels.
+    """The simulated annotator: knows the data set's own labels, and is not asked for what has none.
 
     Args:
         noise: Fraction of answers that are wrong: a class drawn evenly from the others, the same each time a sample is
@@ -46,21 +52,25 @@ class GroundTruth(Oracle):
             raise ValueError(f"`noise={noise}` must be a fraction from 0 to 1.")
         self.noise, self.seed = noise, seed
 
-    def answer(self, indices: Sequence[int], data: ImageData) -> list[int | None]:
+    def can_answer(self, data: DataModule) -> Tensor:
+        """Tell which samples are labelled in the data."""
+        assert data.train_samples is not None
+        return data.train_samples.targets >= 0
+
+    def answer(self, keys: Sequence[str], data: DataModule) -> list[str | None]:
         """Answer at once."""
-        assert data.train_images is not None
-        truth = data.train_images.targets[torch.as_tensor(indices, dtype=torch.int64)].tolist()
-        if -1 in truth:
-            index = indices[truth.index(-1)]
-            raise ValueError(
-                f"the ground-truth oracle has no label for sample {index}: the data are unlabelled there. Use "
-                f"labelled data to "
-                "simulate, or another oracle."
-            )
-        answers: list[int | None] = []
-        for index, label in zip(indices, truth, strict=True):
-            generator = derive_generator(self.seed, "noise", int(index))
+        answers: list[str | None] = []
+        for key in keys:
+            samples, place = data.find(key)
+            truth = int(samples.targets[place])
+            if truth < 0:
+                raise ValueError(
+                    f"the ground-truth oracle has no label for `{key}`: the data are unlabelled there. Use labelled "
+                    "data "
+                    "to simulate, or another oracle."
+                )
+            generator = derive_generator(self.seed, "noise", key)
             wrong = torch.rand((), generator=generator) < self.noise and data.num_classes > 1
             shift = int(torch.randint(1, max(2, data.num_classes), (), generator=generator))
-            answers.append((label + shift) % data.num_classes if wrong else label)
+            answers.append(data.class_names[(truth + shift) % data.num_classes if wrong else truth])
         return answers

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, ForeignKey, String, create_engine, event, inspect, select
+from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 INITIAL = -1  # the round of the labels a run begins with
 
@@ -38,31 +38,36 @@ class _Round(_Base):
 
 class _Label(_Base):
     __tablename__ = "labels"
-    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(4096), index=True)
+    fingerprint: Mapped[str] = mapped_column(String(128), default="")
     round: Mapped[int] = mapped_column(ForeignKey("rounds.number"))
     position: Mapped[int]
-    label: Mapped[int | None]
+    label: Mapped[str | None] = mapped_column(String(1024))
     score: Mapped[float | None]
     annotator: Mapped[str | None] = mapped_column(String(255))
     answered_at: Mapped[datetime | None]
+    __table_args__ = (UniqueConstraint("key", "fingerprint"),)
 
 
 class Query(NamedTuple):
     """One sample that was asked for.
 
     Attributes:
-        index: In the training part.
-        label: Its class, or null while the answer is pending.
+        key: Of the sample.
+        label: The name of its class, or null while the answer is pending.
         score: The strategy's, or null.
         round: After which it was asked; -1 for the initial labels.
         position: Rank within the round, 0 first.
+        fingerprint: Of the sample's content when it was asked for; empty where the key stands for one content.
     """
 
-    index: int  # type: ignore[assignment]  # the word of the contract, over tuple's method
-    label: int | None
+    key: str
+    label: str | None
     score: float | None = None
     round: int = INITIAL
     position: int = 0
+    fingerprint: str = ""
 
 
 class Round(NamedTuple):
@@ -92,17 +97,21 @@ class LabelStore:
 
     Example:
         >>> store = LabelStore()
-        >>> asked = [Query(7, label=3), Query(2, label=1)]
+        >>> asked = [Query("b.png", label="cat"), Query("a.png", label="dog")]
         >>> store.add_round(INITIAL, "initial", seed=0, queries=asked, annotator="oracle")
-        >>> [(query.index, query.label) for query in store.queries()]
-        [(7, 3), (2, 1)]
+        >>> [(query.key, query.label) for query in store.queries()]
+        [('b.png', 'cat'), ('a.png', 'dog')]
     """
 
     def __init__(self, url: str = "sqlite://") -> None:
         self.url = url
         try:
             parsed = make_url(url)
-            in_memory = parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:")
+            in_memory = self.in_memory = parsed.get_backend_name() == "sqlite" and parsed.database in (
+                None,
+                "",
+                ":memory:",
+            )
             if parsed.get_backend_name() == "sqlite" and not in_memory:
                 Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
             # one shared connection, or each would see a memory of its own
@@ -110,10 +119,16 @@ class LabelStore:
             if parsed.get_backend_name() == "sqlite":
                 event.listen(self._engine, "connect", _sqlite_settings)
             known = inspect(self._engine).get_table_names()
+            if "labels" in known:
+                _require_keys({column["name"] for column in inspect(self._engine).get_columns("labels")}, url)
             with self._engine.begin() as connection:
                 for table in _Base.metadata.sorted_tables:
-                    if table.name not in known:  # another process may make it now: a run and its page start together
-                        connection.execute(CreateTable(table, if_not_exists=True))
+                    if table.name in known:
+                        continue
+                    # another process may make it now: a run and its page start together
+                    connection.execute(CreateTable(table, if_not_exists=True))
+                    for index in table.indexes:
+                        connection.execute(CreateIndex(index, if_not_exists=True))
         except (SQLAlchemyError, OSError, ImportError) as error:
             raise ValueError(_failed("opened", url, error)) from error
 
@@ -161,7 +176,8 @@ class LabelStore:
             answered = query.label is not None
             rows.append(
                 _Label(
-                    index=query.index,
+                    key=query.key,
+                    fingerprint=query.fingerprint,
                     round=number,
                     position=place,
                     label=query.label,
@@ -172,28 +188,32 @@ class LabelStore:
             )
         self._write(rows)
 
-    def answer(self, index: int, label: int, annotator: str) -> None:
+    def answer(self, key: str, label: str, annotator: str, fingerprint: str | None = None) -> None:
         """Commit the answer to a pending query, or correct an earlier one.
 
         Args:
-            index: Of the sample.
-            label: Its class.
+            key: Of the sample.
+            label: The name of its class.
             annotator: Who answered.
+            fingerprint: Of the content that was shown; null for the content asked for last.
 
         Raises:
             ValueError: If the sample was never asked for.
         """
         with Session(self._engine) as session, session.begin():
-            row = session.get(_Label, index)
+            wanted = select(_Label).where(_Label.key == key).order_by(_Label.id.desc())
+            if fingerprint is not None:
+                wanted = wanted.where(_Label.fingerprint == fingerprint)
+            row = session.scalars(wanted).first()
             if row is None:
-                raise ValueError(f"`index={index}` was never asked for; answer one of the pending queries.")
+                raise ValueError(f"`key={key}` was never asked for; answer one of the pending queries.")
             row.label, row.annotator, row.answered_at = label, annotator, datetime.now(UTC)
 
     def queries(self) -> list[Query]:
         """Return all that was asked, in order of round and position."""
         with Session(self._engine) as session:
             rows = session.scalars(select(_Label).order_by(_Label.round, _Label.position))
-            return [Query(row.index, row.label, row.score, row.round, row.position) for row in rows]
+            return [Query(r.key, r.label, r.score, r.round, r.position, r.fingerprint) for r in rows]
 
     def rounds(self) -> dict[int, Round]:
         """Return the rounds that asked or finished, in order."""
@@ -215,33 +235,74 @@ class LabelStore:
         row.metrics = metrics
         self._write([row])
 
-    def require_settings(self, settings: dict[str, Any]) -> None:
-        """Note the settings of a run, or check that they are those noted before.
+    def forget(self, annotator: str) -> None:
+        """Remove the initial labels of a run that never trained a model, if one annotator gave them all.
 
         Args:
-            settings: What must not change when a run goes on, JSON values.
+            annotator: A simulated one, who gives them again; what a person labelled is never removed.
+        """
+        with Session(self._engine) as session, session.begin():
+            labels = list(session.scalars(select(_Label)))
+            if labels and all(row.annotator == annotator and row.round == INITIAL for row in labels):
+                for row in (*labels, *session.scalars(select(_Round))):
+                    session.delete(row)
+                    session.flush()
+
+    def settings(self) -> dict[str, Any]:
+        """Return what `pin` noted."""
+        with Session(self._engine) as session:
+            return {row.key: row.value for row in session.scalars(select(_Setting))}
+
+    def pin(self, settings: dict[str, Any]) -> None:
+        """Note the settings of a run whose first model is trained, beside those noted before.
+
+        Args:
+            settings: What must not change when the run goes on, JSON values.
+        """
+        self._write([_Setting(key=key, value=value) for key, value in settings.items()])
+
+    def require_settings(self, settings: dict[str, Any]) -> None:
+        """Check that settings are those noted before, if any were.
+
+        Args:
+            settings: As for `pin`.
 
         Raises:
             ValueError: If one has changed; names it and both values.
         """
-        with Session(self._engine) as session:
-            known = {row.key: row.value for row in session.scalars(select(_Setting))}
-        if not known:
-            self._write([_Setting(key=key, value=value) for key, value in settings.items()])
-            return
+        known = self.settings()
         given = json.loads(json.dumps(settings))
         for key in given:
             if key in known and known[key] != given[key]:
+                name, new, old = _first_difference(key, given[key], known[key])
                 raise ValueError(
-                    f"`{key}={given[key]}` differs from `{key}={known[key]}` of the run in `{self.url}`; give the "
-                    f"same settings "
-                    "to go on with it, or another `folder` for a new run."
+                    f"`{name}={new}` differs from `{name}={old}` of the run in `{self.url}`; give the same settings "
+                    "to go "
+                    "on with it, or another `folder` for a new run."
                 )
+
+
+def _first_difference(name: str, new: Any, old: Any) -> tuple[str, Any, Any]:
+    """Find the innermost key in which two settings differ."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        for key in dict.fromkeys((*new, *old)):
+            if new.get(key) != old.get(key):
+                return _first_difference(f"{name}.{key}", new.get(key), old.get(key))
+    return name, new, old
 
 
 def _sqlite_settings(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA busy_timeout=30000")  # ms; a reader and the run may meet
+
+
+def _require_keys(columns: set[str], url: str) -> None:
+    if "key" not in columns:
+        raise ValueError(
+            f"the label store `{url}` was made by an earlier version, whose labels belong to positions in a list and "
+            "not "
+            "to samples; begin a new run in another `folder`."
+        )
 
 
 def _failed(what: str, url: str, error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Compress an image, and build it up again."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,10 @@ from torch.nn.functional import mse_loss
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.decoders import ConvDecoder
+from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.networks.decoders import ConvDecoder
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class Autoencoder(SSLMethod):
@@ -39,6 +40,8 @@ class Autoencoder(SSLMethod):
         Autoencoders, ICML 2008; plain: G. Hinton, R. Salakhutdinov, Science 2006. A survey with both: arXiv 2003.05991.
     """
 
+    view_count: ClassVar[int] = 1
+
     def __init__(
         self,
         backbone: Backbone,
@@ -50,19 +53,18 @@ class Autoencoder(SSLMethod):
         noise: float = 0.0,
         **kwargs: Any,
     ) -> None:
+        whole(1, channels=channels, latent_dim=latent_dim, width=width)
+        at_least(0, noise=noise)
         views = views or SimCLRViews(count=1, crop_scale=(1.0, 1.0), flip=0.0, strength=0.0, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if latent_dim < 1 or noise < 0:
-            raise ValueError(f"`latent_dim={latent_dim}` must be at least 1 and `noise={noise}` at least 0.")
         self.noise = noise
-        self.bottleneck = nn.Linear(backbone.feature_dim, latent_dim)
+        self.bottleneck = nn.Linear(self.backbone.feature_dim, latent_dim)
         self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Reconstruct the view."""
         view = views[0]
-        require_shape(view, self.decoder)
+        self.decoder.require_shape(view)
         seen = view
         if self.noise > 0:
             drawn = torch.randn(view.shape, generator=self.local_generator("noise"))
@@ -77,17 +79,3 @@ class Autoencoder(SSLMethod):
         seen = images + self.noise * torch.randn(images.shape, generator=generator).to(images)
         found = {"images": images, "noisy": seen, "reconstructed": self.decoder(self.bottleneck(self.embed(seen)))}
         return found if self.noise > 0 else {name: rows for name, rows in found.items() if name != "noisy"}
-
-
-def require_shape(images: Tensor, decoder: ConvDecoder) -> None:
-    """Check that images have the size that a decoder makes.
-
-    Raises:
-        ValueError: If they have not.
-    """
-    wanted = (decoder.channels, decoder.image_size, decoder.image_size)
-    if tuple(images.shape[1:]) != wanted:
-        raise ValueError(
-            f"`channels={wanted[0]}` and `image_size={wanted[1]}` do not fit views of {tuple(images.shape[1:])}; give "
-            "those of the data (the command line does)."
-        )

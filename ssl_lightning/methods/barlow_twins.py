@@ -5,12 +5,13 @@ from typing import Any
 
 from lightly.loss import BarlowTwinsLoss
 from lightly.models.modules.heads import BarlowTwinsProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import above, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class BarlowTwins(SSLMethod):
@@ -41,12 +42,13 @@ class BarlowTwins(SSLMethod):
         projection_dim: int = 1024,
         **kwargs: Any,
     ) -> None:
+        above(0, redundancy=redundancy)
+        whole(1, projection_dim=projection_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        self.projector = BarlowTwinsProjectionHead(backbone.feature_dim, projection_dim, projection_dim)
+        self.projector = BarlowTwinsProjectionHead(self.backbone.feature_dim, projection_dim, projection_dim)
         self.criterion = BarlowTwinsLoss(redundancy, gather_distributed=True)
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Correlate each dimension with itself and with no other."""
         h = [self.backbone(view) for view in views]
         with full_precision(h[0]):

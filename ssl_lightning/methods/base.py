@@ -1,23 +1,27 @@
 """The base of every self-supervised method: views, optimizer, logging and checkpoints, so that a method is its loss."""
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NotRequired, TypedDict
+from types import FrameType
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ssl_lightning.backbones import Backbone, describe
-from ssl_lightning.catalogue import class_path
-from ssl_lightning.data.base import Batch
-from ssl_lightning.optim import OptimizerSpec, configure_optimizers, require_finite
-from ssl_lightning.seeding import base_seed, count_epoch, derive_generator, position
-from ssl_lightning.views import CleanView, clean_view
+from ssl_lightning.backbones import as_backbone
+from ssl_lightning.checkpoint import note, require_facts
+from ssl_lightning.data.base import Batch, clean_for, facts_of, require_batch
+from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, require_finite
+from ssl_lightning.engine.resume import count_epoch, position
+from ssl_lightning.engine.seeding import base_seed, derive_generator
+from ssl_lightning.transforms.base import as_views, clean_of, make_views, map_tensors
 
 
 class Step(TypedDict):
@@ -52,78 +56,149 @@ def statistics_kept(*modules: nn.Module) -> Iterator[None]:
             layer.momentum = momentum
 
 
+def channels_last(tensor: Tensor) -> Tensor:
+    """Return images in channels-last memory format, anything else as it is."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def constructor_frame(module: nn.Module) -> FrameType | None:
+    """Return the frame of the outermost constructor that builds a module: its arguments are what the caller gave.
+
+    Args:
+        module: Being built.
+    """
+    here = inspect.currentframe()
+    frame = here.f_back if here is not None else None
+    while frame is not None and (outer := frame.f_back) is not None:
+        if outer.f_code.co_name != "__init__" or outer.f_locals.get("self") is not module:
+            break
+        frame = outer
+    return frame
+
+
 class SSLMethod(L.LightningModule, ABC):
     """A self-supervised method: a subclass builds its heads and writes `compute_loss`.
 
-    Training batches go through `views` on the device, every other batch through `clean`. Needs no labels.
+    Training batches go through `views` on the device, every other batch through `clean`. Needs no labels. The arguments
+    of the constructor are its hyper-parameters, but for networks and transforms.
 
     Args:
-        backbone: The encoder to pretrain.
-        views: Module that turns uint8 images and a generator into a list of views.
-        optimizer: What to build.
-        clean: Evaluation transform; null for `CleanView` with the normalisation of `views`.
+        backbone: The encoder to pretrain: one of ours, or any network that returns a vector a sample.
+        views: Makes random views: one of ours, which turn a batch and a generator into a list of views, or any
+            function of one sample, as the transforms of torchvision are.
+        optimizer: What optimizer to build, and its schedule.
+        clean: Makes the input of evaluation; null for the one that `views` carry, else that of the data.
         channels_last: Keep images and convolutions in channels-last memory format; faster with bf16.
+
+    Raises:
+        ValueError: If the encoder returns no vector a sample, or the views cannot be called.
     """
+
+    view_count: ClassVar[int] = 2  # views of a sample that `compute_loss` looks at, at least
+    least_batch: int = 2  # samples of a process that a step makes sense with
 
     def __init__(
         self,
-        backbone: Backbone,
-        views: nn.Module,
+        backbone: nn.Module,
+        views: Any,
         optimizer: OptimizerSpec | None = None,
         clean: nn.Module | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.backbone = backbone.to(memory_format=torch.channels_last) if channels_last else backbone
-        self.views = views
-        self.clean = clean or clean_view(views)
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"], frame=constructor_frame(self))
+        self.backbone = as_backbone(backbone)
+        if channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
+        self.views = as_views(views, self.view_count)
+        self.clean: Any = clean or clean_of(self.views)  # none: that of the data, once they are known
         self.optimizer_spec = optimizer or OptimizerSpec()
         self.channels_last = channels_last
+        self.facts: dict[str, Any] = {}
         self._seed = 0
 
     @abstractmethod
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Compute the method's loss.
 
         Args:
-            views: As `self.views` made them, each `(N, C, H, W)`.
-            batch: The targets and indices.
+            views: As `self.views` made them of `batch.input`, each of N samples.
+            batch: The targets and indices, and the input as the data set holds it.
 
         Returns:
             The loss, and the first view's embedding if the method has it.
         """
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Encode clean, normalised images `(N, C, H, W)` to embeddings `(N, feature_dim)`."""
-        embedding: Tensor = self.backbone(images)
+    def embed(self, inputs: Any) -> Tensor:
+        """Encode clean input of N samples, as `prepare` makes it, to embeddings `(N, feature_dim)`."""
+        embedding: Tensor = self.backbone(inputs)
         return embedding
 
     forward = embed
 
     def setup(self, stage: str) -> None:
-        """Fix the seed that the views of every step derive from."""
+        """Take over the facts of the data, and fix the seed that the views of every step derive from."""
         self._seed = self.trainer.strategy.broadcast(base_seed())
+        self.facts = facts_of(self.trainer)
+        require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
+        if self.clean is None:
+            self.clean = clean_for(self.trainer)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Make the views, on the device; a function of seed, step and rank: a resumed run sees the same."""
-        if not self.training:
-            return batch._replace(input=self._format(self.clean(batch.input)))
-        generator = derive_generator(self._seed, "views", *position(self))
-        views = self.views(batch.input, generator)
-        return batch._replace(input=[self._format(view) for view in views])
+    def prepare(self, batch: Batch, random: bool = False) -> Any:
+        """Return what the backbone takes of a batch, on its device.
 
-    def _format(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+        Args:
+            batch: Its input as the data set holds it.
+            random: Make the list of random views, which are a function of seed, step and rank, so that a resumed run
+                sees the same; else the clean input.
+
+        Raises:
+            ValueError: If there are too few views, or nothing tells how to make clean input.
+        """
+        if random:
+            epoch, number, rank = position(self) if self._trainer else (0, 1, 0)
+            generator = derive_generator(self._seed, "views", epoch, number - 1, rank)
+            return [self._format(view) for view in make_views(self.views, batch.input, generator, self.view_count)]
+        if self.clean is None:
+            raise ValueError(
+                f"`{type(self).__name__}` does not know how to make clean input: its views carry no transform for "
+                "that, and there is no trainer with data; give `clean`, as `CleanView()` for images."
+            )
+        return self._format(self.clean(batch.input))
+
+    def _format(self, inputs: Any) -> Any:
+        return map_tensors(channels_last, inputs) if self.channels_last else inputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Step:
         """Compute and log the loss; stop where it is not finite."""
+        require_batch(batch)
         count_epoch(self.trainer)
-        step = self.compute_loss(batch.input, batch)
+        self._require_samples(len(batch.target))
+        step = self.compute_loss(self.prepare(batch, random=True), batch)
         require_finite(step["loss"], self, batch_idx)
         self.log("train/loss", step["loss"], prog_bar=True, sync_dist=True, batch_size=len(batch.target))
         if "embedding" in step:
             step["embedding"] = step["embedding"].detach()
         return step
+
+    def _require_samples(self, count: int) -> None:
+        if count < self.least_batch:
+            raise ValueError(
+                f"`batch_size={count}` is too small for `{type(self).__name__}`, which compares the samples of a "
+                f"batch, or normalises by them: give `--data.batch_size {self.least_batch}`, or better a hundred."
+            )
+
+    def tell_missing_labels(self, consequence: str) -> None:
+        """Warn where a fit that wants labels has none at all.
+
+        Args:
+            consequence: What the method does then.
+        """
+        targets = getattr(getattr(self.trainer.train_dataloader, "dataset", None), "targets", None)
+        if isinstance(targets, Tensor) and not bool((targets >= 0).any()):
+            rank_zero_warn(
+                f"`{type(self).__name__}` learns from labels, and no training sample has one: {consequence}."
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the step, then what the method does after each."""
@@ -147,8 +222,9 @@ class SSLMethod(L.LightningModule, ABC):
         return float(self.trainer.estimated_stepping_batches) if self._trainer else math.inf
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Embed clean images, and project them where there is a projector, for the callbacks that judge."""
-        embedding = self.embed(batch.input)
+        """Embed clean input, and project it where there is a projector, for the callbacks that judge."""
+        require_batch(batch)
+        embedding = self.embed(self.prepare(batch))
         projector = getattr(self, "projector", None)
         if projector is None:
             return {"embedding": embedding}
@@ -158,17 +234,14 @@ class SSLMethod(L.LightningModule, ABC):
     test_step = validation_step
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Embed clean images."""
-        return {"index": batch.index, "embedding": self.embed(batch.input)}
+        """Embed clean input."""
+        require_batch(batch)
+        return {"index": batch.index, "embedding": self.embed(self.prepare(batch))}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its schedule."""
         return configure_optimizers(self, self.optimizer_spec)  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what others need to use the backbone without the config: architecture, normalisation, method."""
-        checkpoint["backbone"] = describe(self.backbone)
-        checkpoint["method"] = type(self).__name__
-        checkpoint["class_path"] = class_path(type(self))
-        if isinstance(self.clean, CleanView):
-            checkpoint["clean"] = {"mean": self.clean.mean, "std": self.clean.std}
+        """Note what others need to use the backbone without the config."""
+        note(self, checkpoint)

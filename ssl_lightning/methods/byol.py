@@ -5,13 +5,14 @@ from typing import Any
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
 from ssl_lightning.methods.teacher import Teacher, momentum_at
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class BYOL(SSLMethod):
@@ -47,17 +48,16 @@ class BYOL(SSLMethod):
         hidden_dim: int = 1024,
         **kwargs: Any,
     ) -> None:
+        between(0, 1, momentum=momentum)
+        whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"`momentum={momentum}` must be from 0 to 1.")
         self.momentum = momentum
-        self.projector = BYOLProjectionHead(backbone.feature_dim, hidden_dim, projection_dim)
+        self.projector = BYOLProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.predictor = BYOLPredictionHead(projection_dim, hidden_dim, projection_dim)
         self.criterion = NegativeCosineSimilarity()
         self.teacher = Teacher(self.backbone, self.projector)
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Predict each view's target from the other view."""
         h = [self.backbone(view) for view in views]
         targets = [self.teacher(view) for view in views]

@@ -1,7 +1,7 @@
 """Predict the colours of a gray image."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,11 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.losses import gather_rows
+from ssl_lightning.engine.ranges import above, between, one_of, whole
+from ssl_lightning.functional.losses import gather_rows
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews, normalisation
-from ssl_lightning.views.colour import colour_bins, lab_to_rgb, rgb_to_lab, soft_bins
+from ssl_lightning.transforms.image import SimCLRViews, normalisation
+from ssl_lightning.transforms.image.colour import colour_bins, lab_to_rgb, rgb_to_lab, soft_bins
 
 
 class Colorization(SSLMethod):
@@ -44,6 +45,9 @@ class Colorization(SSLMethod):
         shares of the bins are those of ImageNet; here they are counted in the batches as they come.
     """
 
+    view_count: ClassVar[int] = 1
+    least_batch: int = 1
+
     def __init__(
         self,
         backbone: Backbone,
@@ -56,29 +60,29 @@ class Colorization(SSLMethod):
         temperature: float = 0.38,
         **kwargs: Any,
     ) -> None:
+        one_of(("bins", "regression"), predict=predict)
+        whole(5, 40, bin_size=bin_size)
+        whole(1, image_size=image_size, width=width)
+        between(0, 1, "(]", rebalance=rebalance)
+        above(0, temperature=temperature)
         views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.0, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if not 5 <= bin_size <= 40 or not 0 < rebalance <= 1 or temperature <= 0:
-            raise ValueError(
-                f"`bin_size={bin_size}` must be from 5 to 40, `rebalance={rebalance}` above 0 and at most 1, "
-                f"`temperature={temperature}` above 0."
-            )
         self.predict, self.rebalance, self.temperature = predict, rebalance, temperature
         self.bins: Tensor
         self.counts: Tensor
         self.register_buffer("bins", colour_bins(bin_size))
         self.register_buffer("counts", torch.zeros(len(self.bins), dtype=torch.float64))
-        if backbone.init_args.get("channels", 3) != 3:
+        channels = self.backbone.init_args.get("channels", 3)
+        if channels != 3:
             raise ValueError(
-                f"colorization needs colour images: `channels={backbone.init_args['channels']}` must be 3; for gray "
-                "images take another pretext task, such as Rotation or Inpainting."
+                f"colorization needs colour images: `channels={channels}` must be 3; for gray images take another "
+                "pretext task, such as Rotation or Inpainting."
             )
         self.side = max(2, image_size // 4)
         with torch.no_grad():  # the network itself is asked how many channels its map has
-            training = backbone.training
-            _, found = backbone.eval().with_map(torch.zeros(1, 3, image_size, image_size))
-            backbone.train(training)
+            training = self.backbone.training
+            _, found = self.backbone.eval().with_map(torch.zeros(1, 3, image_size, image_size))
+            self.backbone.train(training)
         outputs = len(self.bins) if predict == "bins" else 2
         self.decoder = nn.Sequential(
             nn.Conv2d(found.shape[1], width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),

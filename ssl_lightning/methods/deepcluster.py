@@ -1,7 +1,7 @@
 """Deep clustering."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, get_args
 
 import torch
 from sklearn.metrics import normalized_mutual_info_score
@@ -9,34 +9,37 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.clustering import Engine, kmeans
 from ssl_lightning.data.base import Batch
-from ssl_lightning.evaluation.inference import gather, sweep
+from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.processes import Rows, gather
+from ssl_lightning.engine.ranges import one_of, whole
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.functional.kmeans import Engine, kmeans
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.seeding import derive_generator
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.base import join
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class DeepCluster(SSLMethod):
     r"""Cluster the features, learn to predict the clusters, and again.
 
-    Before an epoch, the features of all training images, whitened by PCA and normalised, are clustered around the k
-    columns of C, each image in one cluster y (Eq. 2), and the network with a fresh classifier g learns them (Eq. 1):
+    Before an epoch, the features of all training samples, whitened by PCA and normalised, are clustered around the k
+    columns of C, each sample in one cluster y (Eq. 2), and the network with a fresh classifier g learns them (Eq. 1):
 
     .. math:: \min_C \frac1N \sum_n \min_{y_n} \lVert f(x_n) - C y_n \rVert^2, \qquad
         \min_{\theta, W} \frac1N \sum_n -\log softmax(g_W(f_\theta(x_n)))_{y_n}
 
-    Images are drawn evenly over the clusters, so that a large one does not swallow everything. Logs, for each
+    Samples are drawn evenly over the clusters, so that a large one does not swallow everything. Logs, for each
     clustering, the normalised mutual information with the one before (`train/nmi_previous`: how stable) and, where
     there are labels, with those (`train/nmi_labels`); neither is used in training.
 
     Args:
         backbone: The encoder to pretrain.
-        views: Random views of an image, all with its cluster's number; null for one of `SimCLRViews`.
+        views: Random views of a sample, all with its cluster's number; null for one of `SimCLRViews`.
         clusters: k; the paper found ten times the number of classes good.
         every_n_epochs: Epochs from one clustering to the next.
         pca_dim: Dimensions left of the features before clustering; at most theirs.
-        engine: Of k-means; see `ssl_lightning.clustering.kmeans`.
+        engine: Of k-means; see `ssl_lightning.functional.kmeans.kmeans`.
         kwargs: As for `SSLMethod`.
 
     Raises:
@@ -46,6 +49,9 @@ class DeepCluster(SSLMethod):
         M. Caron, P. Bojanowski, A. Joulin, M. Douze, Deep Clustering for Unsupervised Learning of Visual Features, ECCV
         2018, arXiv 1807.05520. The first clustering is of the untrained network's features, as there. No Sobel filter.
     """
+
+    view_count: ClassVar[int] = 1
+    least_batch: int = 1
 
     def __init__(
         self,
@@ -57,22 +63,19 @@ class DeepCluster(SSLMethod):
         engine: Engine = "auto",
         **kwargs: Any,
     ) -> None:
+        whole(2, clusters=clusters)
+        whole(1, every_n_epochs=every_n_epochs, pca_dim=pca_dim)
+        one_of(get_args(Engine), engine=engine)
         super().__init__(backbone, views or SimCLRViews(count=1), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if clusters < 2 or every_n_epochs < 1 or pca_dim < 1:
-            raise ValueError(
-                f"`clusters={clusters}` must be at least 2, `every_n_epochs={every_n_epochs}` and `pca_dim={pca_dim}` "
-                "at least 1."
-            )
         self.clusters, self.every_n_epochs, self.pca_dim, self.engine = clusters, every_n_epochs, pca_dim, engine
-        self.head = nn.Linear(backbone.feature_dim, clusters)
+        self.head = nn.Linear(self.backbone.feature_dim, clusters)
         self.assignments = torch.empty(0, dtype=torch.int64)  # of every training sample; -1: not in this fit
         self.clustered_at = -1  # epoch
         self._news: dict[str, float] = {}
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
-        """Classify each view by the cluster of its image."""
-        h = self.backbone(torch.cat(list(views)))
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
+        """Classify each view by the cluster of its sample."""
+        h = self.backbone(join(views))
         with full_precision(h):
             targets = self.assignments[batch.index.cpu()].to(h.device).repeat(len(views))
             loss = cross_entropy(self.head(h.float()), targets)
@@ -101,21 +104,22 @@ class DeepCluster(SSLMethod):
             self._data().draw_evenly_over(self.assignments)
 
     def _data(self) -> Any:
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         if data is None:
             raise ValueError(
-                "`DeepCluster` needs `trainer.fit(method, datamodule=...)`: it looks at all training images."
+                "`DeepCluster` looks at all training samples, and so needs a data module of `ssl_lightning.data`: "
+                "`trainer.fit(method, datamodule=FromDataset(dataset))`."
             )
         return data
 
     def _cluster(self, epoch: int) -> None:
-        """Cluster the features of all training images, on the first process, and start the classifier afresh."""
+        """Cluster the features of all training samples, on the first process, and start the classifier afresh."""
         data = self._data()
-        targets, indices = data.train_images.targets, data.train_indices
+        targets, indices = data.train_samples.targets, data.train_indices
         if self.clusters > len(indices):
-            raise ValueError(f"`clusters={self.clusters}` exceeds the {len(indices)} training images; lower it.")
-        loader = data.evaluation_loader(data.train_images, indices)
-        rows = gather(sweep(self.trainer, self, loader, lambda batch: {"features": self.embed(batch.input).float()}))
+            raise ValueError(f"`clusters={self.clusters}` exceeds the {len(indices)} training samples; lower it.")
+        loader = data.evaluation_loader(data.train_samples, indices)
+        rows = gather(sweep(self.trainer, self, loader, self._features))
         generator = derive_generator(self._seed, "clusters", epoch)
         found = None
         if self.trainer.is_global_zero:
@@ -133,6 +137,9 @@ class DeepCluster(SSLMethod):
             self._news["nmi_labels"] = nmi(targets[rows["index"]][known], found[known])
         self._reset_head(derive_generator(self._seed, "head", epoch))
         self.clustered_at = epoch
+
+    def _features(self, batch: Batch) -> Rows:
+        return {"features": self.embed(self.prepare(batch)).float()}
 
     def _reset_head(self, generator: torch.Generator) -> None:
         weight = torch.empty(self.head.weight.shape).normal_(0, 0.01, generator=generator)

@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from lightly.loss import DINOLoss
 from lightly.models.modules.heads import DINOProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import above, between, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
 from ssl_lightning.methods.teacher import Teacher, momentum_at
-from ssl_lightning.views import MultiCropViews
+from ssl_lightning.transforms.image import MultiCropViews
 
 
 class DINO(SSLMethod):
@@ -26,7 +27,7 @@ class DINO(SSLMethod):
     Centring alone would make all outputs even, sharpening alone would make them one-hot: together they do neither.
 
     Args:
-        backbone: The encoder to pretrain; must take images of the small crops' size.
+        backbone: The encoder to pretrain; must take input of the small crops' size.
         views: The first two are large crops; null for `MultiCropViews`.
         outputs: Dimensions of g; 65,536 on ImageNet.
         student_temperature: :math:`\tau_s`.
@@ -57,23 +58,21 @@ class DINO(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
+        whole(2, outputs=outputs)
+        whole(1, hidden_dim=hidden_dim)
+        above(0, student_temperature=student_temperature, teacher_temperature=teacher_temperature)
+        between(0, 1, temperature_warmup=temperature_warmup, momentum=momentum)
         super().__init__(backbone, views or MultiCropViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if min(student_temperature, teacher_temperature) <= 0 or not 0 <= momentum <= 1:
-            raise ValueError(
-                f"`student_temperature={student_temperature}` and `teacher_temperature={teacher_temperature}` must be "
-                f"above 0, `momentum={momentum}` from 0 to 1."
-            )
         self.momentum = momentum
         self.teacher_temperature, self.temperature_warmup = teacher_temperature, temperature_warmup
         with torch.no_grad():  # weight norm would leave a tensor of the graph behind, which cannot be copied
             self.projector = DINOProjectionHead(
-                backbone.feature_dim, hidden_dim, 256, outputs, batch_norm=True, freeze_last_layer=1
+                self.backbone.feature_dim, hidden_dim, 256, outputs, batch_norm=True, freeze_last_layer=1
             )
         self.criterion = DINOLoss(outputs, student_temp=student_temperature)
         self.teacher = Teacher(self.backbone, self.projector)
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Let every view predict the teacher's assignments of the first two."""
         h = [self.backbone(view) for view in views]
         targets = [self.teacher(view).float() for view in views[:2]]

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ssl_lightning.data.base import Batch
-from ssl_lightning.methods.adversary import (
+from ssl_lightning.methods.adversarial import (
     AdversarialMethod,
     discriminator_loss,
     frozen,
     generator_loss,
 )
-from ssl_lightning.methods.autoencoder import require_shape
 from ssl_lightning.methods.base import Step, full_precision, statistics_kept
 
 
@@ -38,7 +37,7 @@ class GAN(AdversarialMethod):
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Return the sum of both players' losses; each depends on its own parameters alone."""
         real = views[0]
-        require_shape(real, self.decoder)
+        self.decoder.require_shape(real)
         made = self._format(self.paint(self.draw(len(real), self.local_generator("noise"))))
         h = self.backbone(real)
         with statistics_kept(self.backbone):

@@ -1,7 +1,7 @@
 """Paint in what is missing of an image."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.data.base import Batch
-from ssl_lightning.decoders import ConvDecoder
-from ssl_lightning.methods.adversary import clip_apart, discriminator_loss, frozen, generator_loss
-from ssl_lightning.methods.autoencoder import require_shape
+from ssl_lightning.engine.ranges import between, one_of, whole
+from ssl_lightning.methods.adversarial import clip_apart, discriminator_loss, frozen, generator_loss
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
-from ssl_lightning.views.masks import block_masks, centre_masks
+from ssl_lightning.networks.decoders import ConvDecoder
+from ssl_lightning.transforms.image import SimCLRViews
+from ssl_lightning.transforms.image.masks import block_masks, centre_masks
 
 
 class Inpainting(SSLMethod):
@@ -47,6 +47,8 @@ class Inpainting(SSLMethod):
         the hole counts.
     """
 
+    view_count: ClassVar[int] = 1
+
     def __init__(
         self,
         backbone: Backbone,
@@ -60,17 +62,16 @@ class Inpainting(SSLMethod):
         width: int = 32,
         **kwargs: Any,
     ) -> None:
+        whole(1, channels=channels, latent_dim=latent_dim, width=width)
+        one_of(("centre", "random"), region=region)
+        between(0, 1, "()", share=share)
+        between(0, 1, "[)", adversarial=adversarial)
         views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.25, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if not 0 < share < 1 or not 0 <= adversarial < 1:
-            raise ValueError(
-                f"`share={share}` must lie between 0 and 1, and `adversarial={adversarial}` be from 0 to below 1."
-            )
         self.region, self.share, self.adversarial = region, share, adversarial
         if self.region == "centre" and round(share * image_size) >= image_size:
             raise ValueError(f"`share={share}` hides all of an image of {image_size} px; lower it.")
-        self.bottleneck = nn.Linear(backbone.feature_dim, latent_dim)
+        self.bottleneck = nn.Linear(self.backbone.feature_dim, latent_dim)
         self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
         self.discriminator: nn.Module | None = None
         if adversarial > 0:
@@ -86,7 +87,7 @@ class Inpainting(SSLMethod):
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Hide a part of the view, and paint it in."""
         view = views[0]
-        require_shape(view, self.decoder)
+        self.decoder.require_shape(view)
         masks = self.masks(view, self.local_generator("masks"))
         h = self.backbone(self._format(view.masked_fill(masks, 0.0)))  # 0 is the mean colour
         with full_precision(h):

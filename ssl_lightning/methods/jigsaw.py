@@ -9,9 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import whole
 from ssl_lightning.methods.base import Step, full_precision
 from ssl_lightning.methods.pretext import TileMethod
-from ssl_lightning.views.tiles import cut_tiles, distant_permutations, lay_tiles, normalise_tiles
+from ssl_lightning.transforms.image.tiles import cut_tiles, distant_permutations, lay_tiles, normalise_tiles
 
 
 class Jigsaw(TileMethod):
@@ -48,11 +49,12 @@ class Jigsaw(TileMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
+        whole(2, permutations=permutations)
+        whole(1, hidden_dim=hidden_dim)
         super().__init__(backbone, views, grid, gap, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
         self.orders: Tensor
         self.register_buffer("orders", distant_permutations(permutations, grid * grid))
-        size = grid * grid * backbone.feature_dim
+        size = grid * grid * self.backbone.feature_dim
         self.head = nn.Sequential(nn.Linear(size, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, permutations))
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:

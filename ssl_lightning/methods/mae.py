@@ -1,48 +1,20 @@
 """Masked autoencoder."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightly.models.modules import MAEDecoder, MaskedVisionTransformerTorchvision
 from lightly.models.utils import get_at_index, patchify, set_at_index, unpatchify
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer
 
 from ssl_lightning.backbones import Backbone
+from ssl_lightning.backbones.vit import require_size, transformer_of
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
-from ssl_lightning.views.masks import patch_masks
-
-
-def transformer_of(backbone: Backbone, method: str) -> VisionTransformer:
-    """Return the torchvision transformer within a backbone.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    net = getattr(backbone, "net", None)
-    if not isinstance(net, VisionTransformer):
-        raise ValueError(
-            f"`{method}` hides patches and needs a vision transformer, not `{type(backbone).__name__}`; give "
-            "`--model.backbone ViT`, or `Torchvision` with a name such as vit_b_16."
-        )
-    return net
-
-
-def require_size(images: Tensor, net: VisionTransformer) -> None:
-    """Check that images have the size that a transformer was built for.
-
-    Raises:
-        ValueError: If they have not.
-    """
-    wanted = (net.conv_proj.in_channels, net.image_size, net.image_size)
-    if tuple(images.shape[1:]) != wanted:
-        raise ValueError(
-            f"the backbone takes images of {wanted}, but views are {tuple(images.shape[1:])}; give it `channels` and "
-            "`image_size` of the data (the command line does)."
-        )
+from ssl_lightning.transforms.image import SimCLRViews
+from ssl_lightning.transforms.image.masks import patch_masks
 
 
 class MAE(SSLMethod):
@@ -71,6 +43,9 @@ class MAE(SSLMethod):
         encoder with masks and the decoder are lightly's.
     """
 
+    view_count: ClassVar[int] = 1
+    least_batch: int = 1
+
     def __init__(
         self,
         backbone: Backbone,
@@ -82,16 +57,16 @@ class MAE(SSLMethod):
         norm_pixels: bool = True,
         **kwargs: Any,
     ) -> None:
+        between(0, 1, "()", mask_ratio=mask_ratio)
+        whole(1, decoder_dim=decoder_dim, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
+        if decoder_dim % 4 or decoder_dim % decoder_heads:
+            raise ValueError(
+                f"`decoder_dim={decoder_dim}` must be a multiple of 4 and of `decoder_heads={decoder_heads}`."
+            )
         views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.0, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        net = transformer_of(backbone, "MAE")
+        net = transformer_of(self.backbone, "MAE")
         patch_masks(1, net.seq_length - 1, mask_ratio, torch.Generator())  # checks the share
-        if decoder_heads < 1 or decoder_dim < 1 or decoder_dim % 4 or decoder_dim % decoder_heads:
-            raise ValueError(
-                f"`decoder_dim={decoder_dim}` must be a multiple of 4 and of `decoder_heads={decoder_heads}`, both at "
-                "least 1."
-            )
         if norm_pixels and net.patch_size == 1:
             raise ValueError(
                 "`norm_pixels=true` leaves nothing to predict of patches of one pixel; give "
@@ -103,7 +78,7 @@ class MAE(SSLMethod):
             seq_length=net.seq_length,
             num_layers=decoder_depth,
             num_heads=decoder_heads,
-            embed_input_dim=backbone.feature_dim,
+            embed_input_dim=self.backbone.feature_dim,
             hidden_dim=decoder_dim,
             mlp_dim=4 * decoder_dim,
             out_dim=net.conv_proj.in_channels * net.patch_size**2,

@@ -6,15 +6,16 @@ from typing import Any, Literal
 import torch
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import MoCoProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.heads import lasting
-from ssl_lightning.losses import info_nce
+from ssl_lightning.engine.ranges import above, between, one_of, whole
+from ssl_lightning.functional.losses import info_nce
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
 from ssl_lightning.methods.teacher import Teacher, momentum_at
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.networks.heads import lasting
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class MoCo(SSLMethod):
@@ -62,13 +63,15 @@ class MoCo(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
+        one_of((2, 3), version=version)
+        above(0, temperature=temperature)
+        between(0, 1, momentum=momentum)
+        whole(1, queue_size=queue_size, projection_dim=projection_dim, hidden_dim=hidden_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if queue_size < 1 or not 0 <= momentum <= 1:
-            raise ValueError(f"`queue_size={queue_size}` must be at least 1, `momentum={momentum}` from 0 to 1.")
+        self.least_batch = 1 if version == 2 else 2  # a queue has negatives enough
         self.version, self.temperature, self.momentum = version, temperature, momentum
         layers, norm = (2, False) if version == 2 else (3, True)
-        self.projector = MoCoProjectionHead(backbone.feature_dim, hidden_dim, projection_dim, layers, norm)
+        self.projector = MoCoProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim, layers, norm)
         self.predictor: nn.Module = nn.Identity()
         if version == 3:
             self.predictor = MoCoProjectionHead(projection_dim, hidden_dim, projection_dim, 2, batch_norm=True)
@@ -77,7 +80,7 @@ class MoCo(SSLMethod):
             lasting(self.criterion.memory_bank)
         self.teacher = Teacher(self.backbone, self.projector)
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Let each view's query find the other view's key."""
         h = [self.backbone(view) for view in views]
         queries = [self.predictor(self.projector(rows)) for rows in h]

@@ -5,15 +5,16 @@ from typing import Any
 
 from lightly.models.modules import NNMemoryBankModule
 from lightly.models.modules.heads import NNCLRPredictionHead, NNCLRProjectionHead
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.heads import lasting
-from ssl_lightning.losses import info_nce
+from ssl_lightning.engine.ranges import above, whole
+from ssl_lightning.functional.losses import info_nce
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.networks.heads import lasting
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class NNCLR(SSLMethod):
@@ -52,16 +53,15 @@ class NNCLR(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
+        above(0, temperature=temperature)
+        whole(1, queue_size=queue_size, projection_dim=projection_dim, hidden_dim=hidden_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if queue_size < 1:
-            raise ValueError(f"`queue_size={queue_size}` must be at least 1.")
         self.temperature = temperature
-        self.projector = NNCLRProjectionHead(backbone.feature_dim, hidden_dim, projection_dim)
+        self.projector = NNCLRProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.predictor = NNCLRPredictionHead(projection_dim, 2 * hidden_dim, projection_dim)
         self.queue = lasting(NNMemoryBankModule((queue_size, projection_dim)))
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Let the neighbour of one view find the prediction of the other."""
         h = [self.backbone(view) for view in views]
         with full_precision(h[0]):

@@ -1,14 +1,15 @@
 """The base of the pretext tasks that look at tiles of an image."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
+from ssl_lightning.engine.ranges import whole
 from ssl_lightning.methods.base import SSLMethod, statistics_kept
-from ssl_lightning.views import SimCLRViews
-from ssl_lightning.views.tiles import cut_tiles, normalise_tiles
+from ssl_lightning.transforms.image import SimCLRViews
+from ssl_lightning.transforms.image.tiles import cut_tiles, normalise_tiles
 
 
 class TileMethod(SSLMethod):
@@ -28,9 +29,12 @@ class TileMethod(SSLMethod):
         ValueError: If tiles would be smaller than 3 pixels, when the first batch comes.
     """
 
+    view_count: ClassVar[int] = 1
+    least_batch: int = 1
+
     def __init__(self, backbone: Backbone, views: nn.Module | None, grid: int, gap: int, **kwargs: Any) -> None:
-        if grid < 2 or gap < 0:
-            raise ValueError(f"`grid={grid}` must be at least 2 and `gap={gap}` at least 0.")
+        whole(2, grid=grid)
+        whole(0, gap=gap)
         views = views or SimCLRViews(count=1, crop_scale=(0.8, 1.0), strength=0.25, grayscale=0.3)
         super().__init__(backbone, views, **kwargs)
         self.grid, self.gap = grid, gap

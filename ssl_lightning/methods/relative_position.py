@@ -9,9 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import whole
 from ssl_lightning.methods.base import Step, full_precision
 from ssl_lightning.methods.pretext import TileMethod
-from ssl_lightning.views.tiles import cut_tiles, lay_tiles, normalise_tiles
+from ssl_lightning.transforms.image.tiles import cut_tiles, lay_tiles, normalise_tiles
 
 CENTRE = 4  # of 3 x 3 tiles
 AROUND = [0, 1, 2, 3, 5, 6, 7, 8]
@@ -42,9 +43,11 @@ class RelativePosition(TileMethod):
     def __init__(
         self, backbone: Backbone, views: nn.Module | None = None, gap: int = 2, hidden_dim: int = 512, **kwargs: Any
     ) -> None:
+        whole(1, hidden_dim=hidden_dim)
         super().__init__(backbone, views, 3, gap, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        self.head = nn.Sequential(nn.Linear(2 * backbone.feature_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 8))
+        self.head = nn.Sequential(
+            nn.Linear(2 * self.backbone.feature_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 8)
+        )
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Pair the middle tile with each other, and classify where that is."""

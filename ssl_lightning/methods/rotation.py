@@ -1,7 +1,7 @@
 """Predict by how much an image was turned."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
-from ssl_lightning.views.tiles import turn
+from ssl_lightning.transforms.image import SimCLRViews
+from ssl_lightning.transforms.image.tiles import turn
 
 
 class Rotation(SSLMethod):
@@ -31,11 +31,13 @@ class Rotation(SSLMethod):
         2018, arXiv 1803.07728, Eq. 3. All four turns of an image are in one batch, as recommended there.
     """
 
+    view_count: ClassVar[int] = 1
+    least_batch: int = 1
+
     def __init__(self, backbone: Backbone, views: nn.Module | None = None, **kwargs: Any) -> None:
         views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.25, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        self.head = nn.Linear(backbone.feature_dim, 4)
+        self.head = nn.Linear(self.backbone.feature_dim, 4)
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Turn the view, and classify the turns."""

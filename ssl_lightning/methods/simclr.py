@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightly.loss import DCLLoss, NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import above, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.base import join
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class SimCLR(SSLMethod):
-    r"""Contrastive learning: two views of an image attract, those of different images repel.
+    r"""Contrastive learning: two views of a sample attract, those of different samples repel.
 
     With :math:`z` the normalised projections of the 2N views of a batch, a positive pair (i, j) has the loss (Eq. 1)
 
@@ -44,15 +45,16 @@ class SimCLR(SSLMethod):
         decoupled: bool = False,
         **kwargs: Any,
     ) -> None:
+        above(0, temperature=temperature)
+        whole(1, projection_dim=projection_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        self.projector = SimCLRProjectionHead(backbone.feature_dim, backbone.feature_dim, projection_dim)
+        self.projector = SimCLRProjectionHead(self.backbone.feature_dim, self.backbone.feature_dim, projection_dim)
         loss = DCLLoss if decoupled else NTXentLoss
         self.criterion = loss(temperature, gather_distributed=True)
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
-        """Pull the two views of each image together, push all others away."""
-        h = self.backbone(torch.cat(list(views)))  # (2 * N, dim)
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
+        """Pull the two views of each sample together, push all others away."""
+        h = self.backbone(join(views))  # (2 * N, dim)
         with full_precision(h):
             z0, z1 = self.projector(h.float()).chunk(2)
             loss = self.criterion(z0, z1)

@@ -1,7 +1,7 @@
 """Masked images with a plain linear decoder."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightly.models.modules import MaskedVisionTransformerTorchvision
@@ -9,11 +9,12 @@ from lightly.models.utils import patchify, unpatchify
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
+from ssl_lightning.backbones.vit import require_size, transformer_of
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import between
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.methods.mae import require_size, transformer_of
-from ssl_lightning.views import SimCLRViews
-from ssl_lightning.views.masks import patch_masks
+from ssl_lightning.transforms.image import SimCLRViews
+from ssl_lightning.transforms.image.masks import patch_masks
 
 
 class SimMIM(SSLMethod):
@@ -37,17 +38,20 @@ class SimMIM(SSLMethod):
         There patches of 32 px are hidden of 192 px images; here a patch is the transformer's.
     """
 
+    view_count: ClassVar[int] = 1
+    least_batch: int = 1
+
     def __init__(
         self, backbone: Backbone, views: nn.Module | None = None, mask_ratio: float = 0.6, **kwargs: Any
     ) -> None:
+        between(0, 1, "()", mask_ratio=mask_ratio)
         views = views or SimCLRViews(count=1, crop_scale=(0.67, 1.0), strength=0.0, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        net = transformer_of(backbone, "SimMIM")
+        net = transformer_of(self.backbone, "SimMIM")
         patch_masks(1, net.seq_length - 1, mask_ratio, torch.Generator())  # checks the share
         self.mask_ratio = mask_ratio
-        self.mask_token = nn.Parameter(torch.randn(1, 1, backbone.feature_dim) * 0.02)
-        self.head = nn.Linear(backbone.feature_dim, net.conv_proj.in_channels * net.patch_size**2)
+        self.mask_token = nn.Parameter(torch.randn(1, 1, self.backbone.feature_dim) * 0.02)
+        self.head = nn.Linear(self.backbone.feature_dim, net.conv_proj.in_channels * net.patch_size**2)
 
     def reconstruct(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Predict all patches.

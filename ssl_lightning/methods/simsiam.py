@@ -5,12 +5,13 @@ from typing import Any
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class SimSiam(SSLMethod):
@@ -43,14 +44,14 @@ class SimSiam(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
+        whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
         self.stop_gradient = stop_gradient
-        self.projector = SimSiamProjectionHead(backbone.feature_dim, hidden_dim, projection_dim)
+        self.projector = SimSiamProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.predictor = SimSiamPredictionHead(projection_dim, max(1, hidden_dim // 4), projection_dim)
         self.criterion = NegativeCosineSimilarity()
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Predict each view's projection from the other's."""
         h = [self.backbone(view) for view in views]
         with full_precision(h[0]):

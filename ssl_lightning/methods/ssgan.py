@@ -9,15 +9,15 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.methods.adversary import (
+from ssl_lightning.engine.ranges import at_least
+from ssl_lightning.methods.adversarial import (
     AdversarialMethod,
     discriminator_loss,
     frozen,
     generator_loss,
 )
-from ssl_lightning.methods.autoencoder import require_shape
 from ssl_lightning.methods.base import Step, full_precision, statistics_kept
-from ssl_lightning.views.tiles import turn
+from ssl_lightning.transforms.image.tiles import turn
 
 
 class SSGAN(AdversarialMethod):
@@ -48,17 +48,15 @@ class SSGAN(AdversarialMethod):
     def __init__(
         self, backbone: Backbone, views: nn.Module | None = None, alpha: float = 0.2, beta: float = 1.0, **kwargs: Any
     ) -> None:
+        at_least(0, alpha=alpha, beta=beta)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if alpha < 0 or beta < 0:
-            raise ValueError(f"`alpha={alpha}` and `beta={beta}` must be at least 0.")
         self.alpha, self.beta = alpha, beta
-        self.rotation_head = self.limited(nn.Linear(backbone.feature_dim, 4), kwargs.get("spectral", True))
+        self.rotation_head = self.limited(nn.Linear(self.backbone.feature_dim, 4), kwargs.get("spectral", True))
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Return the sum of both players' losses; each depends on its own parameters alone."""
         real = views[0]
-        require_shape(real, self.decoder)
+        self.decoder.require_shape(real)
         made = self._format(self.paint(self.draw(len(real), self.local_generator("noise"))))
         part = max(1, len(real) // 4)
         turns = torch.arange(1, 4).repeat_interleave(part)

@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightly.models.modules.heads import SimCLRProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.losses import gather_rows, supervised_contrastive
+from ssl_lightning.engine.ranges import above, whole
+from ssl_lightning.functional.losses import gather_rows, same_class, supervised_contrastive
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.base import join
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class SupCon(SSLMethod):
-    r"""Contrastive learning with labels: all views of all images of one class attract.
+    r"""Contrastive learning with labels: all views of all samples of one class attract.
 
     With P(i) the other views of the class of i among the 2N of a batch, the loss of the normalised projections z is
     (Eq. 2)
@@ -23,7 +24,7 @@ class SupCon(SSLMethod):
     .. math:: L = \sum_i \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{\exp(z_i \cdot z_p / \tau)}{\sum_{a \ne i}
         \exp(z_i \cdot z_a / \tau)}
 
-    An image without a label has its own other view as its only positive, so that without any label this is SimCLR.
+    A sample without a label has its own other view as its only positive, so that without any label this is SimCLR.
 
     Args:
         backbone: The encoder to pretrain.
@@ -45,33 +46,21 @@ class SupCon(SSLMethod):
         projection_dim: int = 128,
         **kwargs: Any,
     ) -> None:
+        above(0, temperature=temperature)
+        whole(1, projection_dim=projection_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        self.projector = SimCLRProjectionHead(backbone.feature_dim, backbone.feature_dim, projection_dim)
+        self.projector = SimCLRProjectionHead(self.backbone.feature_dim, self.backbone.feature_dim, projection_dim)
         self.temperature = temperature
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def on_train_start(self) -> None:
+        """Say so where there are no labels."""
+        self.tell_missing_labels("every sample has its own views as its only positives, as in SimCLR")
+
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Pull the views of a class together, push all others away."""
-        h = self.backbone(torch.cat(list(views)))  # (2 * N, dim)
+        h = self.backbone(join(views))  # (2 * N, dim)
         with full_precision(h):
             z = gather_rows(self.projector(h.float()))
             same = same_class(gather_rows(batch.target.repeat(len(views))), gather_rows(batch.index.repeat(len(views))))
             loss = supervised_contrastive(z, same, self.temperature)
         return {"loss": loss, "embedding": h[: len(batch.target)]}
-
-
-def same_class(targets: Tensor, index: Tensor) -> Tensor:
-    """Tell which rows show the same image, or are labelled with the same class.
-
-    Args:
-        targets: `(M,)`; -1 where unlabelled.
-        index: Of the images `(M,)`.
-
-    Returns:
-        Boolean `(M, M)`.
-
-    Example:
-        >>> same_class(torch.tensor([-1, -1, 2, 2]), torch.tensor([0, 1, 2, 3])).int().tolist()
-        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
-    """
-    return (index[:, None] == index) | ((targets[:, None] == targets) & (targets >= 0))

@@ -13,9 +13,10 @@ from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.heads import lasting, without_bias
+from ssl_lightning.engine.ranges import above, between, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import MultiCropViews
+from ssl_lightning.networks.heads import lasting, without_bias
+from ssl_lightning.transforms.image import MultiCropViews
 
 
 class SwAV(SSLMethod):
@@ -27,7 +28,7 @@ class SwAV(SSLMethod):
     .. math:: \ell(z_s, q) = -\sum_k q_k \log p_k, \qquad p = softmax(z_s^\top C / \tau)
 
     Args:
-        backbone: The encoder to pretrain; must take images of the small crops' size.
+        backbone: The encoder to pretrain; must take input of the small crops' size.
         views: The first two are large crops; null for `MultiCropViews`.
         prototypes: Columns of C.
         temperature: :math:`\tau`.
@@ -62,21 +63,20 @@ class SwAV(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
+        whole(2, prototypes=prototypes)
+        above(0, temperature=temperature, epsilon=epsilon)
+        whole(0, queue_size=queue_size)
+        between(0, 1, queue_start=queue_start)
+        whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
         super().__init__(backbone, views or MultiCropViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if prototypes < 2 or queue_size < 0 or not 0 <= queue_start <= 1:
-            raise ValueError(
-                f"`prototypes={prototypes}` must be at least 2, `queue_size={queue_size}` at least 0, "
-                f"`queue_start={queue_start}` a fraction from 0 to 1."
-            )
         self.queue_start = queue_start
-        self.projector = SwaVProjectionHead(backbone.feature_dim, hidden_dim, projection_dim)
+        self.projector = SwaVProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.prototypes = without_bias(SwaVPrototypes(projection_dim, prototypes))
         self.criterion = SwaVLoss(temperature, sinkhorn_epsilon=epsilon, sinkhorn_gather_distributed=True)
         count = 2 if queue_size else 0
         self.queues = nn.ModuleList(lasting(MemoryBankModule((queue_size, projection_dim))) for _ in range(count))
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Predict the codes of the first two views from all others."""
         self.prototypes.normalize()  # type: ignore[operator]
         h = [self.backbone(view) for view in views]

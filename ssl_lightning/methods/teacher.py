@@ -2,11 +2,12 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
-from torch import Tensor, nn
+from torch import nn
 
 
 class Teacher(nn.Module):
@@ -36,7 +37,7 @@ class Teacher(nn.Module):
         self.nets = nn.ModuleList(copy.deepcopy(student) for student in students).requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Any) -> Any:
         """Apply the copies."""
         for net in self.nets:
             inputs = net(inputs)

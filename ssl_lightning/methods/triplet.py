@@ -1,19 +1,28 @@
 """Deep metric learning with triplets."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.clustering import kmeans
 from ssl_lightning.data.base import Batch
-from ssl_lightning.losses import Negatives, gather_rows, mine_triplets, squared_distances
+from ssl_lightning.engine.ranges import above, one_of, whole
+from ssl_lightning.functional.kmeans import kmeans
+from ssl_lightning.functional.losses import (
+    Negatives,
+    gather_rows,
+    mine_triplets,
+    same_class,
+    squared_distances,
+)
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.methods.supcon import same_class
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.base import join
+from ssl_lightning.transforms.image import SimCLRViews
+
+Positives = Literal["augmentation", "labels", "neighbours", "clusters"]
 
 
 class Triplet(SSLMethod):
@@ -25,12 +34,12 @@ class Triplet(SSLMethod):
 
     averaged over the anchors. Every view of the batch is an anchor once. What is a positive:
 
-    - `augmentation`: another view of the anchor's image; no labels needed.
-    - `labels`: a view of an image of the same class; an unlabelled anchor has its own views.
-    - `neighbours`: a view of one of the `neighbours` images whose embeddings in the batch are nearest to the anchor's.
-    - `clusters`: a view of an image in the same cluster, of k-means with `clusters` clusters on the batch's embeddings.
+    - `augmentation`: another view of the anchor's sample; no labels needed.
+    - `labels`: a view of a sample of the same class; an unlabelled anchor has its own views.
+    - `neighbours`: a view of one of the `neighbours` samples whose embeddings in the batch are nearest to the anchor's.
+    - `clusters`: a view of a sample in the same cluster, of k-means with `clusters` clusters on the batch's embeddings.
 
-    The positives of the last two are drawn among those and the anchor's other views. An anchor's own image, class,
+    The positives of the last two are drawn among those and the anchor's other views. An anchor's own sample, class,
     neighbours or cluster have no negatives.
 
     Args:
@@ -40,7 +49,7 @@ class Triplet(SSLMethod):
         positives: See above.
         negatives: `random`; `hard`, the nearest; or `semi-hard`, the nearest that is farther than the positive, and
             where there is none the farthest.
-        neighbours: Images, for `positives="neighbours"`.
+        neighbours: Samples, for `positives="neighbours"`.
         clusters: For `positives="clusters"`.
         projection_dim: Size of f, by one hidden layer; 0 for the backbone's embedding itself.
         kwargs: As for `SSLMethod`.
@@ -58,32 +67,37 @@ class Triplet(SSLMethod):
         backbone: Backbone,
         views: nn.Module | None = None,
         margin: float = 0.2,
-        positives: Literal["augmentation", "labels", "neighbours", "clusters"] = "augmentation",
+        positives: Positives = "augmentation",
         negatives: Negatives = "semi-hard",
         neighbours: int = 1,
         clusters: int = 10,
         projection_dim: int = 128,
         **kwargs: Any,
     ) -> None:
+        above(0, margin=margin)
+        one_of(get_args(Positives), positives=positives)
+        one_of(get_args(Negatives), negatives=negatives)
+        whole(1, neighbours=neighbours)
+        whole(2, clusters=clusters)
+        whole(0, projection_dim=projection_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if margin <= 0 or neighbours < 1 or clusters < 2 or projection_dim < 0:
-            raise ValueError(
-                f"`margin={margin}` must be above 0, `neighbours={neighbours}` at least 1, `clusters={clusters}` at "
-                f"least 2, `projection_dim={projection_dim}` at least 0."
-            )
         self.margin, self.positives, self.negatives = margin, positives, negatives
         self.neighbours, self.clusters = neighbours, clusters
-        dim = backbone.feature_dim
+        dim = self.backbone.feature_dim
         self.projector: nn.Module = nn.Identity()
         if projection_dim:
             self.projector = nn.Sequential(
                 nn.Linear(dim, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU(), nn.Linear(dim, projection_dim)
             )
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def on_train_start(self) -> None:
+        """Say so where labels are wanted and there are none."""
+        if self.positives == "labels":
+            self.tell_missing_labels("every sample has its own views as its only positives, as with `augmentation`")
+
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Mine a triplet for each view of the batch, and pull it into order."""
-        h = self.backbone(torch.cat(list(views)))  # (views * N, dim)
+        h = self.backbone(join(views))  # (views * N, dim)
         with full_precision(h):
             f = gather_rows(normalize(self.projector(h.float()), dim=1))
             index, targets = (gather_rows(rows.repeat(len(views))) for rows in (batch.index, batch.target))

@@ -2,39 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
-from ssl_lightning.decoders import ConvDecoder
-from ssl_lightning.methods.autoencoder import require_shape
+from ssl_lightning.engine.ranges import above, at_least, whole
+from ssl_lightning.functional.losses import gaussian_divergence
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
-
-
-def gaussian_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    r"""Divergence of a diagonal Gaussian from the standard one, :math:`KL(N(\mu, \sigma^2) \| N(0, 1))`, in nats.
-
-    .. math:: \tfrac12 \sum_j (\mu_j^2 + \sigma_j^2 - \log \sigma_j^2 - 1)
-
-    Args:
-        mean: `(N, d)`.
-        log_variance: `(N, d)`.
-
-    Returns:
-        `(N,)`.
-
-    Reference:
-        D. Kingma, M. Welling, Auto-Encoding Variational Bayes, ICLR 2014, arXiv 1312.6114, appendix B.
-
-    Example:
-        >>> gaussian_divergence(torch.tensor([[0.0, 2.0]]), torch.zeros(1, 2))
-        tensor([2.])
-    """
-    return 0.5 * (mean.pow(2) + log_variance.exp() - log_variance - 1).sum(dim=1)
+from ssl_lightning.networks.decoders import ConvDecoder
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class VAE(SSLMethod):
@@ -67,6 +46,8 @@ class VAE(SSLMethod):
         own batch norm hides their scale, which would come near the prior's in tens of epochs only.
     """
 
+    view_count: ClassVar[int] = 1
+
     def __init__(
         self,
         backbone: Backbone,
@@ -79,16 +60,13 @@ class VAE(SSLMethod):
         deviation: float = 0.5,
         **kwargs: Any,
     ) -> None:
+        whole(1, channels=channels, latent_dim=latent_dim, width=width)
+        at_least(0, beta=beta)
+        above(0, deviation=deviation)
         views = views or SimCLRViews(count=1, crop_scale=(1.0, 1.0), flip=0.0, strength=0.0, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        if latent_dim < 1 or beta < 0 or deviation <= 0:
-            raise ValueError(
-                f"`latent_dim={latent_dim}` must be at least 1, `beta={beta}` at least 0, and "
-                f"`deviation={deviation}` above 0."
-            )
         self.beta, self.deviation, self.latent_dim = beta, deviation, latent_dim
-        self.bottleneck = nn.Linear(backbone.feature_dim, 2 * latent_dim)
+        self.bottleneck = nn.Linear(self.backbone.feature_dim, 2 * latent_dim)
         self.scale = nn.BatchNorm1d(latent_dim)
         self.decoder = ConvDecoder(latent_dim, channels, image_size, width)
 
@@ -105,7 +83,7 @@ class VAE(SSLMethod):
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Return the negative bound a pixel value."""
         view = views[0]
-        require_shape(view, self.decoder)
+        self.decoder.require_shape(view)
         h = self.backbone(view)
         with full_precision(h):
             mean, log_variance = self.encode(h.float())

@@ -5,12 +5,13 @@ from typing import Any
 
 from lightly.loss import VICRegLoss
 from lightly.models.modules.heads import VICRegProjectionHead
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
+from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.methods.base import SSLMethod, Step, full_precision
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class VICReg(SSLMethod):
@@ -46,12 +47,13 @@ class VICReg(SSLMethod):
         projection_dim: int = 1024,
         **kwargs: Any,
     ) -> None:
+        at_least(0, invariance=invariance, variance=variance, covariance=covariance)
+        whole(1, projection_dim=projection_dim)
         super().__init__(backbone, views or SimCLRViews(), **kwargs)
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        self.projector = VICRegProjectionHead(backbone.feature_dim, projection_dim, projection_dim)
+        self.projector = VICRegProjectionHead(self.backbone.feature_dim, projection_dim, projection_dim)
         self.criterion = VICRegLoss(invariance, variance, covariance, gather_distributed=True)
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Weigh the three terms."""
         h = [self.backbone(view) for view in views]
         with full_precision(h[0]):

@@ -10,10 +10,10 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ssl_lightning.active import BALD, PoolCases, PoolDataModule
 from ssl_lightning.active.cases import advice, sort_cases
-from ssl_lightning.active.scoring import mutual_information
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
+from ssl_lightning.functional.scoring import mutual_information
+from ssl_lightning.supervised.classifier import Classifier
 
 
 def test_every_sample_is_of_one_case_by_the_two_terms() -> None:
@@ -53,7 +53,7 @@ def test_a_fit_sorts_its_pool(trainer: Any, tmp_path: Path, capsys: pytest.Captu
     assert "round 0: high disagreement" in capsys.readouterr().out
     with (tmp_path / "cases.csv").open() as file:
         table = list(csv.DictReader(file))
-    asked = {query.index for query in pool.queries if query.round == 0}
+    asked = set(pool.asked(0))
     assert {int(row["index"]) for row in table} == set(pool.unlabelled.tolist()) | asked
     for name, share in cases.shares.items():
         assert share == pytest.approx(sum(row["case"] == name.replace("_", " ") for row in table) / len(table))
@@ -61,8 +61,8 @@ def test_a_fit_sorts_its_pool(trainer: Any, tmp_path: Path, capsys: pytest.Captu
     # the masks are those of the strategy
     model.eval()
     indices = [int(row["index"]) for row in table]
-    images = model.clean(pool.data.train_images.__getitems__(indices).input)  # type: ignore[union-attr]
-    from ssl_lightning.seeding import derive_seed
+    images = model.clean(pool.data.train_samples.__getitems__(indices).input)  # type: ignore[union-attr]
+    from ssl_lightning.engine.seeding import derive_seed
 
     seed = derive_seed(derive_seed(pool.seed, "acquisition", 0), "masks")
     with torch.no_grad():

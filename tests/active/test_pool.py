@@ -5,7 +5,7 @@ import torch
 
 from ssl_lightning.active import PoolDataModule
 from ssl_lightning.data import Digits
-from ssl_lightning.labelling import GroundTruth, LabelStore, Oracle
+from ssl_lightning.labelling import GroundTruth, LabelStore, Oracle, Query
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_training_batches_hold_given_labels_only(pool: PoolDataModule) -> None:
     labelled = set(pool.labelled.tolist())
     for batch in batches:
         assert set(batch.index.tolist()) <= labelled
-        assert torch.equal(batch.target, pool.data.train_images.targets[batch.index])  # type: ignore[union-attr]
+        assert torch.equal(batch.target, pool.data.train_samples.targets[batch.index])  # type: ignore[union-attr]
 
 
 def test_the_pool_shows_no_label(pool: PoolDataModule) -> None:
@@ -50,7 +50,7 @@ def test_the_next_round_sees_the_new_labels(pool: PoolDataModule) -> None:
 def test_balanced_start() -> None:
     pool = PoolDataModule(Digits(), initial=30, balanced=True, seed=4)
     pool.setup("fit")
-    targets = pool.data.train_images.targets[pool.labelled]  # type: ignore[union-attr]
+    targets = pool.data.train_samples.targets[pool.labelled]  # type: ignore[union-attr]
     assert targets.bincount(minlength=10).tolist() == [3] * 10
 
 
@@ -76,11 +76,11 @@ def test_a_store_goes_on() -> None:
 class Answers(Oracle):
     """Gives what it was told to."""
 
-    def __init__(self, answer: int | None) -> None:
+    def __init__(self, answer: str | None) -> None:
         self.given = answer
 
-    def answer(self, indices: Any, data: Any) -> list[int | None]:
-        return [self.given for _ in indices]
+    def answer(self, keys: Any, data: Any) -> list[str | None]:
+        return [self.given for _ in keys]
 
 
 def test_pending_answers_wait(pool: PoolDataModule) -> None:
@@ -90,10 +90,10 @@ def test_pending_answers_wait(pool: PoolDataModule) -> None:
     pool.round = 1
     assert pool.pending.tolist() == asked
     assert len(pool.labelled) == 25
-    pool.store.answer(asked[1], 4, "me")
+    pool.store.answer(pool.keys[asked[1]], "4", "me")
     pool.synchronise()
     assert pool.labelled.tolist()[-1] == asked[1]
-    assert pool.pool_images.labels[asked[1]] == 4
+    assert pool.samples.labels[asked[1]] == 4
 
 
 def test_no_label_at_all_is_said() -> None:
@@ -104,9 +104,9 @@ def test_no_label_at_all_is_said() -> None:
 
 
 def test_label_out_of_range_is_refused_and_nothing_changes(pool: PoolDataModule) -> None:
-    pool.oracle = Answers(10)
+    pool.oracle = Answers("10")
     before = pool.store.queries()
-    with pytest.raises(ValueError, match=r"`Answers` answered 10 for sample \d+; a label must be from 0 to 9"):
+    with pytest.raises(ValueError, match=r"`Answers` answered `10` for `\d+`; a label must be one of 0, 1, .*, 9"):
         pool.acquire("Test", 0, pool.unlabelled[:2].tolist())
     assert pool.store.queries() == before
 
@@ -119,15 +119,18 @@ def test_known_samples_are_refused(pool: PoolDataModule) -> None:
         pool.acquire("Test", 0, pool.unlabelled[:1].tolist() * 2)
 
 
-def test_a_store_of_other_data_is_refused() -> None:
+def test_a_store_of_other_data_is_told_and_labels_nothing() -> None:
     store = LabelStore()
-    from ssl_lightning.labelling import Query
-
-    store.add_round(-1, "initial", 0, [Query(5000, 1)], "me")
-    with pytest.raises(
-        ValueError, match=r"gives sample 5000 the label 1, but the data have 1132|1258 training samples"
-    ):
-        PoolDataModule(Digits(), store=store).setup("fit")
+    store.add_round(-1, "initial", 0, [Query("5000", "1"), Query("3", "cat")], "me")
+    pool = PoolDataModule(Digits(val_size=0), store=store)
+    with pytest.warns(UserWarning) as told:
+        pool.setup("fit")
+    text = " ".join(str(warning.message) for warning in told)
+    assert "1 samples (`5000`)" in text
+    assert "no longer there" in text
+    assert "name classes that the data do not have: `cat`" in text
+    assert len(pool.labelled) == 0
+    assert len(store.queries()) == 2
 
 
 @pytest.mark.parametrize(
@@ -151,18 +154,23 @@ def test_noisy_oracle() -> None:
     data = Digits(val_size=0)
     data.setup("fit")
     indices = list(range(1000))
-    truth = data.train_images.targets[:1000]  # type: ignore[union-attr]
+    truth = data.train_samples.targets[:1000]  # type: ignore[union-attr]
     oracle = GroundTruth(noise=0.3, seed=1)
-    answers = torch.tensor(oracle.answer(indices, data))
+    keys = [data.train_samples.keys[place] for place in indices]  # type: ignore[union-attr]
+
+    def answer(oracle: GroundTruth, keys: list[str]) -> list[int]:
+        return [data.class_names.index(str(name)) for name in oracle.answer(keys, data)]
+
+    answers = torch.tensor(answer(oracle, keys))
     assert 0.25 < (answers != truth).float().mean() < 0.35
-    assert oracle.answer(indices[::-1], data)[::-1] == answers.tolist()  # a matter of the sample, not of the order
-    assert GroundTruth().answer(indices, data) == truth.tolist()
-    assert (torch.tensor(GroundTruth(noise=1).answer(indices, data)) != truth).all()
+    assert answer(oracle, keys[::-1])[::-1] == answers.tolist()  # a matter of the sample, not of the order
+    assert answer(GroundTruth(), keys) == truth.tolist()
+    assert (torch.tensor(answer(GroundTruth(noise=1), keys)) != truth).all()
 
 
 def test_ground_truth_of_unlabelled_data() -> None:
     data = Digits()
     data.setup("fit")
-    data.train_images.targets[4] = -1  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="ground-truth oracle has no label for sample 4"):
-        GroundTruth().answer([3, 4], data)
+    data.train_samples.targets[4] = -1  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=f"ground-truth oracle has no label for `{data.train_samples.keys[4]}`"):  # type: ignore[union-attr]
+        GroundTruth().answer([data.train_samples.keys[place] for place in (3, 4)], data)  # type: ignore[union-attr]

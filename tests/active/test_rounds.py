@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import CSVLogger
 
 from ssl_lightning.active import BALD, AcquisitionStrategy, Entropy, run_rounds
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
 from ssl_lightning.labelling import LabelStore
+from ssl_lightning.supervised.classifier import Classifier
 
 RUN = [
     "--data", "Digits", "--data.batch_size", "64", "--model", "Classifier", "--model.backbone", "ConvNet",
@@ -85,7 +85,7 @@ def test_pictures_are_the_queried_images(run: Any) -> None:
     data = Digits()
     data.setup("fit")
     indices = [int(row[2]) for row in picks(folder) if row[0] == "0"]
-    expected = torch.cat(list(data.train_images.__getitems__(indices).input), dim=2)  # type: ignore[union-attr]
+    expected = torch.cat(list(data.train_samples.__getitems__(indices).input), dim=2)  # type: ignore[union-attr]
     assert torch.equal(torch.from_numpy(np.array(Image.open(folder / "queries" / "round_000.png"))), expected[0])
 
 

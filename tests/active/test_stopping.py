@@ -20,8 +20,8 @@ from ssl_lightning.active import (
 )
 from ssl_lightning.active.stopping import kappa
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
+from ssl_lightning.supervised.classifier import Classifier
 
 
 def rounds(*accuracies: float, **more: Any) -> list[dict[str, Any]]:

@@ -8,8 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from support import ROOT
-from test_distributed import spawn
+from support import ROOT, spawn
 
 from ssl_lightning.active import (
     BADGE,
@@ -23,12 +22,12 @@ from ssl_lightning.active import (
     Random,
     Stream,
 )
-from ssl_lightning.active.adversarial import VAAL, VAEAndDiscriminator
-from ssl_lightning.active.scoring import entropy, mutual_information
+from ssl_lightning.active.vaal import VAAL, VAEAndDiscriminator
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
+from ssl_lightning.functional.scoring import entropy, mutual_information
 from ssl_lightning.labelling import Query
+from ssl_lightning.supervised.classifier import Classifier
 
 DRAWS = {Random, KMedoids, PowerBALD, BADGE, Stream}  # among equals, too
 LARGE: dict[Any, dict[str, Any]] = {BatchBALD: {"configurations": 100}}  # what makes a query of the whole pool feasible
@@ -73,14 +72,14 @@ def test_docstring_has_a_reference_and_a_config(kind: type[AcquisitionStrategy])
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_asks_for_exactly_the_query_and_nothing_known(kind: type[AcquisitionStrategy], fitted: Any) -> None:
     _, _, pool = fitted(kind(query_size=7))
-    initial = [query.index for query in pool.queries if query.round == -1]
-    asked = [query.index for query in pool.queries if query.round == 0]
+    initial = pool.asked(-1)
+    asked = pool.asked(0)
     assert len(initial) == 30
     assert len(set(asked)) == len(asked) == 7
     assert not set(asked) & set(initial)
     assert not set(asked) & set(pool.data.val_indices.tolist())
-    truth = pool.data.train_images.targets
-    assert all(query.label == truth[query.index] for query in pool.queries)
+    truth, names = pool.data.train_samples.targets, pool.data.class_names
+    assert all(q.label == names[truth[place]] for q, place in zip(pool.queries, pool.places, strict=True))
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
@@ -108,7 +107,7 @@ def test_a_pass_that_drops_what_cannot_be_chosen_gives_the_same_picks(
     fit, model, pool = fitted(strategy)
     strategy.batch_size = 10
     whole = strategy.query(fit, model, pool)[0]
-    monkeypatch.setattr("ssl_lightning.evaluation.inference.KEEP", 40)
+    monkeypatch.setattr("ssl_lightning.engine.passes.KEEP", 40)
     seen = []
     local = strategy.local
     monkeypatch.setattr(strategy, "local", lambda rows: seen.append(len(rows["index"])) or local(rows))
@@ -156,16 +155,16 @@ def test_the_whole_pool_and_one_more(kind: type[AcquisitionStrategy], fitted: An
 def test_identical_samples_of_one_class(kind: type[AcquisitionStrategy], trainer: Any) -> None:
     data = Digits(batch_size=32, val_size=0)
     data.setup("fit")
-    data.train_images.images[:] = data.train_images.images[:1].clone()  # type: ignore[union-attr, attr-defined]
-    data.train_images.targets[:] = 3  # type: ignore[union-attr]
+    data.train_samples.inputs[:] = data.train_samples.inputs[:1].clone()  # type: ignore[union-attr, attr-defined]
+    data.train_samples.targets[:] = 3  # type: ignore[union-attr]
     pool = PoolDataModule(data, initial=5, steps_per_epoch=3)
     trainer(max_epochs=1, callbacks=[kind(query_size=4)]).fit(
         Classifier(10, ConvNet(width=4), dropout=0.5), datamodule=pool
     )
-    asked = [query.index for query in pool.queries if query.round == 0]
+    asked = pool.asked(0)
     assert len(set(asked)) == 4
     if kind not in DRAWS:  # all scores are equal: ties go by index
-        unlabelled = sorted(set(range(len(data.train_indices))) - {query.index for query in pool.queries[:5]})
+        unlabelled = sorted(set(range(len(data.train_indices))) - set(pool.asked(-1)))
         assert asked == unlabelled[:4]
 
 
@@ -202,13 +201,13 @@ def test_picks_are_those_of_brute_force(kind: type[AcquisitionStrategy], fitted:
     fit, model, pool = fitted(strategy)
     picks, scores = strategy.query(fit, model, pool)
     unlabelled = pool.unlabelled
-    images = model.clean(pool.data.train_images.__getitems__(unlabelled.tolist()).input)
+    images = model.clean(pool.data.train_samples.__getitems__(unlabelled.tolist()).input)
     model.eval()
     with torch.no_grad():
         if kind is Entropy:
             expected = entropy(model(images).log_softmax(-1))
         else:
-            from ssl_lightning.seeding import derive_seed
+            from ssl_lightning.engine.seeding import derive_seed
 
             seed = derive_seed(strategy._seed(pool), "masks")
             expected = mutual_information(model.sample_logits(images, 20, seed).log_softmax(-1))
@@ -222,7 +221,8 @@ def test_picks_are_those_of_brute_force(kind: type[AcquisitionStrategy], fitted:
 def test_random_is_even(fitted: Any) -> None:
     """Every sample is about equally likely, over many seeds."""
     fit, model, pool = fitted(Random(query_size=10))
-    pool.queries = [Query(index, 0) for index in pool.data.train_indices[40:].tolist()]  # 40 are left
+    pool.places = pool.data.train_indices[40:].tolist()  # 40 are left
+    pool.queries = [Query(pool.keys[place], "0") for place in pool.places]
     counts = torch.zeros(40)
     for seed in range(400):
         pool.seed = seed

@@ -13,9 +13,9 @@ from active.test_rounds import Die, picks
 from ssl_lightning.active import PoolDataModule, run_rounds
 from ssl_lightning.active.stream import Decision, Stream, Threshold, decide, watch
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Digits
-from ssl_lightning.seeding import derive_generator
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.supervised.classifier import Classifier
 
 CONFIDENCES = torch.rand(600, generator=torch.Generator().manual_seed(0)).tolist()
 

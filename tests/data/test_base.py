@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_lightning.data import Batch, Digits, ImageData, TensorImages
+from ssl_lightning.data import Batch, Digits, ImageData, TensorSamples
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler
 
 
@@ -12,16 +12,17 @@ class Toy(ImageData):
     """A hundred images whose pixels are their index."""
 
     num_classes, channels, image_size = 3, 1, 8
+    fixed = True
 
     def __init__(self, targets: torch.Tensor | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.targets = torch.arange(100) % 3 if targets is None else targets
         self.calls = 0
 
-    def load(self, split: str) -> TensorImages:
+    def load(self, split: str) -> TensorSamples:
         self.calls += 1
         images = torch.arange(len(self.targets), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-        return TensorImages(images, self.targets)
+        return TensorSamples(images, self.targets)
 
 
 def test_digits_are_scikit_learns() -> None:
@@ -30,11 +31,11 @@ def test_digits_are_scikit_learns() -> None:
     data = Digits()
     data.setup()
     raw = load_digits()
-    assert data.train_images is not None
-    assert data.test_images is not None
-    assert len(data.train_images) + len(data.test_images) == len(raw.images)
-    assert int(data.train_images.__getitems__([0]).input.max()) <= 255
-    total = sum(int(part.images.long().sum()) for part in (data.train_images, data.test_images))  # type: ignore[attr-defined]
+    assert data.train_samples is not None
+    assert data.test_samples is not None
+    assert len(data.train_samples) + len(data.test_samples) == len(raw.images)
+    assert int(data.train_samples.__getitems__([0]).input.max()) <= 255
+    total = sum(int(part.inputs.long().sum()) for part in (data.train_samples, data.test_samples))  # type: ignore[attr-defined]
     assert total == int((raw.images * 255 / 16).round().sum())
 
 
@@ -79,14 +80,14 @@ def test_a_batch_is_one_indexing_call() -> None:
     data = Toy(batch_size=16, val_size=0)
     data.setup("fit")
     asked: list[int] = []
-    inner = data.train_images.__getitems__  # type: ignore[union-attr]
+    inner = data.train_samples.__getitems__  # type: ignore[union-attr]
 
-    class Counting(TensorImages):
+    class Counting(TensorSamples):
         def __getitems__(self, indices: list[int]) -> Batch:
             asked.append(len(indices))
             return inner(indices)
 
-    batches = list(data.training_loader(Counting(data.train_images.images, data.targets), data.train_indices))  # type: ignore[union-attr]
+    batches = list(data.training_loader(Counting(data.train_samples.inputs, data.targets), data.train_indices))  # type: ignore[union-attr]
     assert asked == [16] * 6
     for batch in batches:
         assert (batch.input[:, 0, 0, 0] == batch.index).all()
@@ -97,14 +98,16 @@ def test_a_batch_is_one_indexing_call() -> None:
 def test_share_is_exact_for_any_number_of_processes(world: int) -> None:
     indices = torch.randperm(11)
     shares = [list(ShareSampler(indices, rank, world)) for rank in range(world)]
-    assert sorted(sum(shares, [])) == list(range(11))
+    assert sorted(place for share in shares for place in share) == list(range(11))
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_global_batches_do_not_depend_on_processes(world: int) -> None:
     indices, batch = torch.arange(100, 142), 12 // world
     alone = list(TrainSampler(indices, 12, 7, seed=5))
-    shares = [torch.tensor(list(TrainSampler(indices, batch, 7, 5, rank, world))).view(7, batch) for rank in range(world)]
+    shares = [
+        torch.tensor(list(TrainSampler(indices, batch, 7, 5, rank, world))).view(7, batch) for rank in range(world)
+    ]
     assert torch.equal(torch.cat(shares, dim=1).flatten(), torch.tensor(alone))
 
 
@@ -135,7 +138,7 @@ def test_loader_works_with_workers() -> None:
     data = Toy(num_workers=1, val_size=0, batch_size=50)
     data.setup("fit")
     assert sorted(torch.cat([b.index for b in data.train_dataloader()]).tolist()) == list(range(100))
-    assert pickle.loads(pickle.dumps(data.train_images)).targets.equal(data.targets)
+    assert pickle.loads(pickle.dumps(data.train_samples)).targets.equal(data.targets)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,9 @@ def test_bad_numbers_are_named(options: dict[str, Any], message: str) -> None:
         Toy(**options)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"limit": 200}, "`limit=200` exceeds the 100"), ({"val_size": 100}, "leaves no training")])
+@pytest.mark.parametrize(
+    ("options", "message"), [({"limit": 200}, "`limit=200` exceeds the 100"), ({"val_size": 100}, "leaves no training")]
+)
 def test_splits_beyond_the_data_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Toy(**options).setup("fit")

@@ -35,7 +35,7 @@ def test_layouts_become_one_uint8_tensor(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torchvision.datasets, name, Fake)
     data = kind(val_size=0)
     data.setup()
-    batch = data.train_images.__getitems__([1, 3])
+    batch = data.train_samples.__getitems__([1, 3])
     assert torch.equal(batch.input, torch.from_numpy(np.stack([image] * 2)))
     assert batch.target.tolist() == [1, -1 if name == "STL10" else 3]
 
@@ -49,8 +49,8 @@ def test_missing_set_is_named(name: str, tmp_path: Path) -> None:
 def test_real_mnist(mnist_root: Path) -> None:
     data = sets.MNIST(root=str(mnist_root))
     data.setup()
-    assert data.train_images is not None
-    assert data.test_images is not None
-    assert (len(data.train_images), len(data.test_images)) == (60_000, 10_000)
-    assert data.train_images.targets[:5].tolist() == [5, 0, 4, 1, 9]  # the well-known first digits
+    assert data.train_samples is not None
+    assert data.test_samples is not None
+    assert (len(data.train_samples), len(data.test_samples)) == (60_000, 10_000)
+    assert data.train_samples.targets[:5].tolist() == [5, 0, 4, 1, 9]  # the well-known first digits
     assert len(data.val_indices) == 6_000

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
-from support import equal_weights
-from test_distributed import spawn
+from support import equal_weights, spawn
 
 from ssl_lightning.backbones import Backbone, ConvNet
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import KNN, CollapseMonitor, OnlineLinearProbe, effective_rank, knn_accuracy, spread
 from ssl_lightning.evaluation.collapse import diagnose
 from ssl_lightning.methods import SimCLR, SimSiam, VICReg
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.1), (5, 0.1), (20, 0.5), (500, 0.1)])
@@ -93,10 +92,10 @@ def test_knn_callback_is_the_function_on_clean_embeddings(trainer: Any) -> None:
     logged = validation.validate(model, datamodule=data, verbose=False)[0]["val/knn_accuracy"]
     model.eval()
     with torch.no_grad():
-        assert data.train_images is not None
+        assert data.train_samples is not None
         parts = []
         for indices in (data.val_indices, data.train_indices):
-            batch = data.train_images.__getitems__(indices.tolist())
+            batch = data.train_samples.__getitems__(indices.tolist())
             parts += [model.embed(model.clean(batch.input)), batch.target]
     assert logged == pytest.approx(knn_accuracy(*parts, 10, 7, 0.2), abs=1e-6)
 
@@ -159,7 +158,7 @@ def test_no_warning_for_a_healthy_encoder(trainer: Any) -> None:
 def test_knn_without_labels_says_so(trainer: Any) -> None:
     data = Digits()
     data.setup("fit")
-    data.train_images.targets.fill_(-1)  # type: ignore[union-attr]
+    data.train_samples.targets.fill_(-1)  # type: ignore[union-attr]
     with pytest.warns(UserWarning, match="KNN has no labels to judge by"):
         trainer(callbacks=[KNN()]).validate(SimCLR(ConvNet(width=4)), datamodule=data, verbose=False)
 
@@ -240,8 +239,8 @@ def judged_apart(rank: int, world: int) -> Any:
     L.seed_everything(0, verbose=False)
     data, model = Digits(batch_size=32), SimCLR(ConvNet(width=4))
     data.setup("fit")
-    assert data.train_images is not None
-    data.train_images.targets[data.val_indices[1::2]] = -1  # every second sample is the second process's
+    assert data.train_samples is not None
+    data.train_samples.targets[data.val_indices[1::2]] = -1  # every second sample is the second process's
     callbacks = [KNN(), OnlineLinearProbe(), CollapseMonitor()]
     validation = L.Trainer(
         accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", callbacks=callbacks, logger=False,
@@ -253,7 +252,7 @@ def judged_apart(rank: int, world: int) -> Any:
     alone: dict[str, float] = {}
     model.log = lambda name, value, **_: alone.update({name: float(value)})  # type: ignore[assignment,misc]
     model.log_dict = lambda found: alone.update(found)  # type: ignore[assignment,misc]
-    batch = data.train_images.__getitems__(data.val_indices[:40].tolist())
+    batch = data.train_samples.__getitems__(data.val_indices[:40].tolist())
     outputs = {"embedding": torch.randn(40, 16, generator=torch.Generator().manual_seed(0))}
     for callback in callbacks:
         if rank == 0:

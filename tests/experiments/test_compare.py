@@ -19,8 +19,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from ssl_lightning.experiments import compare as module
-from ssl_lightning.experiments.compare import CompareConfig, compare, main, read_config
+from ssl_lightning.commands.compare import CompareConfig, compare, main, read_config
+import ssl_lightning.commands.compare as module
 from ssl_lightning.experiments.grid import Outcome, Task, run_grid
 from ssl_lightning.experiments.runs import Comparison, read_run, run_folder
 from ssl_lightning.experiments.tables import conclusions, table_rows, write_tables
@@ -29,7 +29,7 @@ WriteRun = Any
 QUIET = Console(quiet=True)
 
 FAKE = '''
-"""Stands in for ssl_lightning.cli: writes the run folder of the contract, or fails as told."""
+"""Stands in for ssl_lightning.commands.train: writes the run folder of the contract, or fails as told."""
 import os, subprocess, sys, time
 from pathlib import Path
 

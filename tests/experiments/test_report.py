@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ssl_lightning.experiments.report import main, write_report
+from ssl_lightning.commands.report import main
+from ssl_lightning.experiments.report import write_report
 from ssl_lightning.experiments.runs import Comparison, read_comparison, read_run, run_folder
 
 WriteRun = Any

@@ -133,7 +133,7 @@ def test_comparison_keeps_what_is_there_and_says_what_is_not(tmp_path: Path, mak
 
 def test_help_does_not_wait_for_torch() -> None:
     code = (
-        "import sys, ssl_lightning.experiments.compare as compare, ssl_lightning.experiments.report as report\n"
+        "import sys, ssl_lightning.commands.compare as compare, ssl_lightning.experiments.report as report\n"
         "print([m for m in ('torch', 'lightning', 'scipy', 'sklearn', 'wandb') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,13 +11,13 @@ from ssl_lightning.labelling import INITIAL, LabelStore, Query
 @pytest.fixture
 def store(tmp_path: Path) -> LabelStore:
     store = LabelStore(f"sqlite:///{tmp_path / 'deep' / 'labels.sqlite'}")
-    store.add_round(INITIAL, "initial", 5, [Query(7, 3), Query(2, 1)], "me")
+    store.add_round(INITIAL, "initial", 5, [Query("7", "3"), Query("2", "1")], "me")
     return store
 
 
 def test_round_trip_keeps_order_and_scores(store: LabelStore) -> None:
-    store.add_round(0, "Entropy", 9, [Query(5, 0, 0.7), Query(1, None, 0.5)], "me")
-    expected = [Query(7, 3, None, -1, 0), Query(2, 1, None, -1, 1), Query(5, 0, 0.7, 0, 0), Query(1, None, 0.5, 0, 1)]
+    store.add_round(0, "Entropy", 9, [Query("5", "0", 0.7), Query("1", None, 0.5)], "me")
+    expected = [Query("7", "3", None, -1, 0), Query("2", "1", None, -1, 1), Query("5", "0", 0.7, 0, 0), Query("1", None, 0.5, 0, 1)]
     assert store.queries() == expected
     assert LabelStore(store.url).queries() == expected
 
@@ -25,7 +25,7 @@ def test_round_trip_keeps_order_and_scores(store: LabelStore) -> None:
 def test_a_sample_is_asked_once_and_a_refused_round_leaves_nothing(store: LabelStore) -> None:
     before = store.queries()
     with pytest.raises(ValueError, match=r"cannot be written: .*UNIQUE.*What was committed before is safe"):
-        store.add_round(0, "Entropy", 0, [Query(100, 1), Query(7, 3)], "me")
+        store.add_round(0, "Entropy", 0, [Query("100", "1"), Query("7", "3")], "me")
     assert store.queries() == before
     assert list(store.rounds()) == [INITIAL]
 
@@ -39,14 +39,14 @@ def test_full_disk_loses_nothing(store: LabelStore) -> None:
 
     sqlalchemy.event.listen(store._engine, "connect", no_room)
     store._engine.dispose()
-    many = [Query(index, 1) for index in range(1000, 9000)]
+    many = [Query(str(index), "1") for index in range(1000, 9000)]
     with pytest.raises(ValueError, match=r"cannot be written: database or disk is full.*give the same command again"):
         store.add_round(0, "Entropy", 0, many, "me")
     assert LabelStore(store.url).queries() == before
 
 
 def test_metrics_of_a_round_that_asked_and_of_one_that_did_not(store: LabelStore) -> None:
-    store.add_round(0, "Entropy", 0, [Query(5, 0)], "me", {"place": 3})
+    store.add_round(0, "Entropy", 0, [Query("5", "0")], "me", {"place": 3})
     store.add_metrics(0, {"accuracy": 0.5})
     store.add_metrics(1, {"accuracy": 0.6})
     assert {number: tuple(record) for number, record in store.rounds().items()} == {
@@ -54,21 +54,24 @@ def test_metrics_of_a_round_that_asked_and_of_one_that_did_not(store: LabelStore
         0: ("Entropy", {"accuracy": 0.5}, {"place": 3}),
         1: ("", {"accuracy": 0.6}, None),
     }
-    store.add_round(1, "Entropy", 0, [Query(6, 0)], "me")  # the run was prolonged
+    store.add_round(1, "Entropy", 0, [Query("6", "0")], "me")  # the run was prolonged
     assert tuple(store.rounds()[1]) == ("Entropy", {"accuracy": 0.6}, None)
 
 
 def test_answers(store: LabelStore) -> None:
-    store.add_round(0, "Entropy", 0, [Query(5, None)], None)
-    store.answer(5, 8, "me")
-    assert store.queries()[-1].label == 8
-    with pytest.raises(ValueError, match="`index=99` was never asked for"):
-        store.answer(99, 1, "me")
+    store.add_round(0, "Entropy", 0, [Query("5", None)], None)
+    store.answer("5", "8", "me")
+    assert store.queries()[-1].label == "8"
+    with pytest.raises(ValueError, match="`key=99` was never asked for"):
+        store.answer("99", "1", "me")
 
 
 def test_settings_must_not_change(store: LabelStore) -> None:
+    store.require_settings({"strategy": "BALD"})  # nothing is settled before a model is trained
+    store.pin({"strategy": "Entropy", "query_size": 10, "model": {"class_path": "A", "init_args": {"width": 3}}})
     store.require_settings({"strategy": "Entropy", "query_size": 10})
-    store.require_settings({"strategy": "Entropy", "query_size": 10})
+    with pytest.raises(ValueError, match=r"`model.init_args.width=4` differs from `model.init_args.width=3` of the run"):
+        store.require_settings({"model": {"class_path": "A", "init_args": {"width": 4}}})
     with pytest.raises(
         ValueError, match=r"`strategy=BALD` differs from `strategy=Entropy` of the run .* another `folder`"
     ):

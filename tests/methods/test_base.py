@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from support import ROOT, ColourDigits, LargeDigits, equal_weights
 
 from ssl_lightning.backbones import ConvNet, ViT
-from ssl_lightning.classifier import Classifier
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import (
     BYOL,
     DINO,
@@ -28,8 +28,8 @@ from ssl_lightning.methods import (
     SSLMethod,
     SwAV,
 )
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 def concrete(base: type[SSLMethod]) -> list[type[SSLMethod]]:
@@ -197,7 +197,7 @@ def test_model_checkpoint_and_last_resume(trainer: Any, tmp_path: Path) -> None:
 def test_needs_no_labels(kind: type[SSLMethod], trainer: Any) -> None:
     data = digits_for(kind, batch_size=64)
     data.setup("fit")
-    data.train_images.targets.fill_(-1)  # type: ignore[union-attr]
+    data.train_samples.targets.fill_(-1)  # type: ignore[union-attr]
     fit = trainer(max_steps=2)
     fit.fit(make(kind), datamodule=data)
     assert math.isfinite(fit.callback_metrics["train/loss"])

@@ -15,9 +15,9 @@ from support import ROOT
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import DeepCluster, SimCLR
 from ssl_lightning.methods.deepcluster import nmi, whiten
-from ssl_lightning.optim import OptimizerSpec
 
 
 def test_whitening_is_scikit_learns() -> None:

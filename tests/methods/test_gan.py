@@ -11,11 +11,11 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from ssl_lightning.__main__ import main
 from ssl_lightning.backbones import ConvNet, plain
-from ssl_lightning.classifier import load_backbone
+from ssl_lightning.checkpoint import load_backbone
+from ssl_lightning.commands.sample import draw, load_method
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import GAN, SSGAN, VAE, Inpainting, SimCLR
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.sample import draw, load_method
 
 BATCH = Batch(torch.zeros(0), torch.zeros(8), torch.zeros(8))
 

@@ -13,8 +13,9 @@ from torch.distributions import Normal, kl_divergence
 
 from ssl_lightning.backbones import ConvNet, ViT
 from ssl_lightning.data import Batch, Digits
-from ssl_lightning.decoders import ConvDecoder
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import Pictures
+from ssl_lightning.functional.losses import gaussian_divergence
 from ssl_lightning.methods import (
     GAN,
     MAE,
@@ -29,8 +30,7 @@ from ssl_lightning.methods import (
     SimCLR,
     SimMIM,
 )
-from ssl_lightning.methods.vae import gaussian_divergence
-from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.networks.decoders import ConvDecoder
 
 BATCH = Batch(torch.zeros(0), torch.zeros(5), torch.zeros(5))
 
@@ -82,7 +82,7 @@ def test_latents_of_the_data_fill_the_prior_so_that_draws_look_like_images(train
     torch.manual_seed(0)
     model = VAE(ConvNet(width=16), image_size=8, latent_dim=8, optimizer=OptimizerSpec("adamw", lr=3e-3))
     trainer(max_epochs=5).fit(model, datamodule=data)
-    images = model.clean(data.train_images.__getitems__(data.train_indices.tolist()).input)  # type: ignore[union-attr]
+    images = model.clean(data.train_samples.__getitems__(data.train_indices.tolist()).input)  # type: ignore[union-attr]
     model.eval()
     with torch.no_grad():
         mean, log_variance = model.encode(model.embed(images))
@@ -99,8 +99,8 @@ def test_reconstructions_are_nearer_than_the_mean_image(kind: Any, trainer: Any)
     options = {"deviation": 0.2} if kind is VAE else {}
     model = kind(ConvNet(width=16), image_size=8, optimizer=OptimizerSpec("adamw", lr=5e-3), **options)
     trainer(max_epochs=12).fit(model, datamodule=data)
-    images = model.clean(data.train_images.__getitems__(data.val_indices.tolist()).input)  # type: ignore[union-attr]
-    others = model.clean(data.train_images.__getitems__(data.train_indices.tolist()).input)  # type: ignore[union-attr]
+    images = model.clean(data.train_samples.__getitems__(data.val_indices.tolist()).input)  # type: ignore[union-attr]
+    others = model.clean(data.train_samples.__getitems__(data.train_indices.tolist()).input)  # type: ignore[union-attr]
     model.eval()
     with torch.no_grad():
         found = model.pictures(images, torch.Generator().manual_seed(0))

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ssl_lightning.backbones import ConvNet, ResNet, Timm, Torchvision, ViT
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import OnlineLinearProbe
 from ssl_lightning.methods import MAE, Colorization, Inpainting, SimMIM
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import SimCLRViews
-from ssl_lightning.views.colour import colour_bins, lab_to_rgb, rgb_to_lab, soft_bins
-from ssl_lightning.views.masks import block_masks, centre_masks, patch_masks
+from ssl_lightning.transforms.image import SimCLRViews
+from ssl_lightning.transforms.image.colour import colour_bins, lab_to_rgb, rgb_to_lab, soft_bins
+from ssl_lightning.transforms.image.masks import block_masks, centre_masks, patch_masks
 
 BATCH = Batch(torch.zeros(0), torch.zeros(5), torch.zeros(5))
 
@@ -233,7 +233,7 @@ def test_colours_are_learnt_where_they_can_be(trainer: Any) -> None:
             ConvNet(3, width=16), image_size=8, predict=predict, width=16, optimizer=OptimizerSpec("adamw", lr=1e-2)
         )  # type: ignore[arg-type]
         trainer(max_epochs=12).fit(model, datamodule=data)
-        images = model.clean(data.train_images.__getitems__(data.val_indices.tolist()).input)  # type: ignore[union-attr]
+        images = model.clean(data.train_samples.__getitems__(data.val_indices.tolist()).input)  # type: ignore[union-attr]
         with torch.no_grad():
             gray, lab = model.eval().split(images)
             colours = model.colours(model.decoder(model.backbone.with_map(gray)[1]))
@@ -250,8 +250,8 @@ def test_hidden_parts_are_nearer_than_the_mean_image(kind: Any, epochs: int, tra
     torch.manual_seed(0)
     model = kind(backbone, as_is, optimizer=OptimizerSpec("adamw", lr=5e-3, warmup=0.1), **options)
     trainer(max_epochs=epochs).fit(model, datamodule=data)
-    images = model.clean(data.train_images.__getitems__(data.val_indices.tolist()).input)  # type: ignore[union-attr]
-    others = model.clean(data.train_images.__getitems__(data.train_indices.tolist()).input)  # type: ignore[union-attr]
+    images = model.clean(data.train_samples.__getitems__(data.val_indices.tolist()).input)  # type: ignore[union-attr]
+    others = model.clean(data.train_samples.__getitems__(data.train_indices.tolist()).input)  # type: ignore[union-attr]
     with torch.no_grad():
         found = model.eval().pictures(images, torch.Generator().manual_seed(0))
     hidden = found["seen"] != images

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.catalogue import entries
+from ssl_lightning.commands.catalogue import entries
 from ssl_lightning.data import Batch
 from ssl_lightning.methods import (
     BYOL,

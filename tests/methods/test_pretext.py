@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone, ConvNet, StridedNet, ViT
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import (
     GAN,
     MAE,
@@ -26,8 +27,7 @@ from ssl_lightning.methods import (
     SimMIM,
 )
 from ssl_lightning.methods.base import statistics_kept
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views.tiles import cut_tiles, normalise_tiles
+from ssl_lightning.transforms.image.tiles import cut_tiles, normalise_tiles
 
 BATCH = Batch(torch.zeros(0), torch.zeros(6), torch.zeros(6))
 

@@ -5,9 +5,9 @@ import torch
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import SimCLR
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import CleanView, SimCLRViews
+from ssl_lightning.transforms.image import CleanView, SimCLRViews
 
 
 def naive_nt_xent(z0: torch.Tensor, z1: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -75,6 +75,6 @@ def test_evaluation_sees_clean_images(trainer: Any) -> None:
     data = Digits(batch_size=64)
     model = SimCLR(ConvNet(width=4))
     outputs = trainer().predict(model, datamodule=data)
-    assert data.test_images is not None
-    images = CleanView()(data.test_images.__getitems__(outputs[0]["index"].tolist()).input)
+    assert data.test_samples is not None
+    images = CleanView()(data.test_samples.__getitems__(outputs[0]["index"].tolist()).input)
     torch.testing.assert_close(outputs[0]["embedding"], model.eval().backbone(images))

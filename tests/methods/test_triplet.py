@@ -6,10 +6,10 @@ import torch
 
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.data import Batch, Digits
+from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import KNN
 from ssl_lightning.methods import Triplet
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.views import SimCLRViews
+from ssl_lightning.transforms.image import SimCLRViews
 
 
 class Given(Backbone):

@@ -1,0 +1,150 @@
+"""What a run writes into its folder: tables and pictures from the store, replaced as a whole, by the samples' keys."""
+
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from PIL import Image
+
+from ssl_lightning.active.pool import PoolDataModule
+from ssl_lightning.engine.csv_files import write_csv
+from ssl_lightning.engine.naming import class_path
+from ssl_lightning.engine.processes import first_process
+from ssl_lightning.labelling import INITIAL, LabelStore
+
+SHOWN = 64  # samples of a query that are shown at most
+CELL = 64  # px: side of a picture in a strip, unless all are smaller
+
+
+def finished_rows(store: LabelStore) -> list[dict[str, Any]]:
+    """Return the metrics of the finished rounds, as in `rounds.csv`."""
+    return [record.metrics for record in store.rounds().values() if record.metrics is not None]
+
+
+class Record:
+    """Writes what people and reports read of a run. The truth is the label store; all of this can be made again.
+
+    Args:
+        folder: Of the run.
+        pool: Whose store and samples.
+    """
+
+    def __init__(self, folder: Path, pool: PoolDataModule) -> None:
+        self.folder, self.pool = folder, pool
+
+    def describe(self, strategy: Any) -> None:
+        """Write what reports read of a run, unless the command line has written all of its config."""
+        path = self.folder / "config.yaml"
+        if path.exists():
+            return
+        config = {
+            "seed_everything": self.pool.seed,
+            "strategy": {"class_path": class_path(type(strategy)), "init_args": {"query_size": strategy.query_size}},
+            "data": {"class_path": class_path(type(self.pool.data)), "init_args": {}},
+            "model": {"init_args": {}},
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(config))
+
+    def compare_samples(self) -> None:
+        """Say which samples have come, gone or changed their part since the last call, and note those of now."""
+        data, path = self.pool.data, self.folder / "samples.json"
+        assert data.train_samples is not None
+        val = set(data.val_indices.tolist())
+        now = {key: "validation" if place in val else "training" for place, key in enumerate(data.train_samples.keys)}
+        if data.test_samples is not None:
+            now |= dict.fromkeys(data.test_samples.keys, "test")
+        before: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else now
+        changes = {
+            "added": [key for key in now if key not in before],
+            "removed": [key for key in before if key not in now],
+            "moved to another part": [key for key in now if before.get(key, now[key]) != now[key]],
+        }
+        for what, keys in changes.items():
+            if keys:
+                names = ", ".join(f"`{key}`" for key in keys[:5]) + " ..." * (len(keys) > 5)
+                rank_zero_warn(f"{len(keys)} samples were {what} since the run's last call: {names}.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(now, ensure_ascii=True), encoding="utf-8")
+        part.replace(path)
+
+    def write(self, number: int) -> None:
+        """Write tables, and what was asked for in a round.
+
+        Args:
+            number: Of the round.
+        """
+        self.write_tables()
+        for which in (INITIAL, number):
+            self.show(which)
+
+    def write_tables(self) -> None:
+        """Write `rounds.csv` and `queries.csv` from the store."""
+        rows = finished_rows(self.pool.store)
+        if rows:
+            write_csv(self.folder / "rounds.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
+        there = set(self.pool.keys)
+        lines = [
+            {
+                "round": query.round, "position": query.position, "key": query.key,
+                "path": (self.pool.data.path_of(query.key) or "") if query.key in there else "",
+                "class_name": query.label or "", "score": "" if query.score is None else query.score,
+            }
+            for query in self.pool.store.queries()
+        ]  # fmt: skip
+        write_csv(self.folder / "queries.csv", ["round", "position", "key", "path", "class_name", "score"], lines)
+
+    def show(self, number: int) -> None:
+        """Write what a person sees of a round's query, in the order of choice: a strip of pictures, or a list of texts.
+
+        Args:
+            number: Of the round; -1 for the initial labels.
+        """
+        there = set(self.pool.keys)
+        keys = [query.key for query in self.pool.queries if query.round == number and query.key in there][:SHOWN]
+        path = self.folder / "queries" / ("initial" if number == INITIAL else f"round_{number:03d}")
+        if not keys or path.with_suffix(".png").exists() or path.with_suffix(".json").exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shown = [self.pool.data.show(key) for key in keys]
+        if all(item.kind == "image" for item in shown):
+            _strip([item.content for item in shown if isinstance(item.content, bytes)]).save(path.with_suffix(".png"))
+            return
+        texts = [
+            {"key": key, "kind": item.kind, "text": item.content if isinstance(item.content, str) else ""}
+            for key, item in zip(keys, shown, strict=True)
+        ]
+        path.with_suffix(".json").write_text(json.dumps(texts, ensure_ascii=True), encoding="utf-8")
+
+
+def _strip(pictures: list[bytes]) -> Image.Image:
+    """Put pictures side by side in square cells."""
+    opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
+    side = min(CELL, max(max(picture.size) for picture in opened))
+    strip = Image.new("RGB", (side * len(opened), side), "white")
+    for place, picture in enumerate(opened):
+        picture.thumbnail((side, side))
+        strip.paste(picture, (place * side + (side - picture.width) // 2, (side - picture.height) // 2))
+    return strip
+
+
+def log_round(loggers: Iterable[Logger], row: dict[str, Any], step: int) -> None:
+    """Log a round's metrics as `active/...`, on W&B against the number of labels.
+
+    Args:
+        loggers: Of the run.
+        row: As in `rounds.csv`.
+        step: Steps over all rounds.
+    """
+    metrics = {f"active/{key}": value for key, value in row.items()}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and first_process():
+            logger.experiment.define_metric("active/*", step_metric="active/labelled")
+        logger.log_metrics(metrics, step=step)
+        logger.save()

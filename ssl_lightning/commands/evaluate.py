@@ -1,0 +1,172 @@
+"""The command `evaluate`: how good a finished encoder is, on any data set, in one table that grows."""
+
+import datetime
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import yaml
+
+from ssl_lightning.backbones import Backbone, describe
+from ssl_lightning.checkpoint import describe_briefly
+from ssl_lightning.commands.train import Parser, load_plugins, quieten, say
+from ssl_lightning.data import DataModule
+from ssl_lightning.data.base import FACTS
+from ssl_lightning.engine.naming import meant
+from ssl_lightning.evaluation.judge import Judge, load_subject
+from ssl_lightning.evaluation.knn import require_temperature
+from ssl_lightning.experiments.results import PROTOCOLS, markdown, read, write
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names or ("",):
+        if name not in PROTOCOLS:
+            raise ValueError(
+                f"`protocols`: there is no `{name}`{meant(name, PROTOCOLS)}; there are {', '.join(PROTOCOLS)}."
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise ValueError(f"`fractions={text}` must be numbers above 0 and up to 1, with commas: 0.01,0.1,1.0.")
+    return tuple(dict.fromkeys(shares))
+
+
+def _check(settings: Any, path: Path) -> None:
+    # before hours of work, not after
+    for name, least in (("k", 1), ("steps", 1), ("lidar_images", 2), ("views", 2), ("seed", 0)):
+        if settings[name] < least:
+            raise ValueError(f"`{name}={settings[name]}` must be at least {least}.")
+    if settings.seed >= 2**32:
+        raise ValueError(f"`seed={settings.seed}` must be below 2^32.")
+    if not 0 < settings.lr < math.inf:
+        raise ValueError(f"`lr={settings.lr}` must be a number above 0; 1e-3 is the default.")
+    require_temperature(settings.temperature)
+    if path.suffix != ".csv" or path.is_dir():  # results.md is written beside it
+        raise ValueError(f"`results={path}` must be a file that ends in .csv, such as runs/evaluate/results.csv.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"`results={path}`: its folder cannot be made ({error}); give a file elsewhere.") from error
+    read(path)
+
+
+def parser() -> Parser:
+    """Return the command's options."""
+    options = Parser(
+        "ssl-lightning evaluate", allow_abbrev=False, description="Judge encoders on the test part of a data set."
+    )
+    options.add_argument("checkpoints", nargs="+", type=str, help="files, or `untrained` or `pixels` for baselines")
+    options.add_subclass_arguments(DataModule, "data", required=True, help="what to judge on")
+    options.add_subclass_arguments(Backbone, "backbone", required=False, help="of `untrained`")
+    options.add_argument(
+        "--trust",
+        action="store_true",
+        help="build classes that a checkpoint names and that are neither ours nor a plug-in's",
+    )
+    options.add_argument("--protocols", type=str, default=",".join(PROTOCOLS), help="any of " + ", ".join(PROTOCOLS))
+    options.add_argument("--fractions", type=str, default="0.01,0.1,1.0", help="of the labels, for linear and finetune")
+    options.add_argument("--k", type=int, default=200, help="neighbours of kNN")
+    options.add_argument("--temperature", type=float, default=0.1, help="of their weights")
+    options.add_argument("--steps", type=int, default=1000, help="of fine-tuning")
+    options.add_argument("--lr", type=float, default=1e-3, help="of fine-tuning (AdamW, cosine)")
+    options.add_argument("--lidar_images", type=int, default=500, help="samples that LiDAR looks at")
+    options.add_argument("--views", type=int, default=20, help="views of each")
+    options.add_argument("--seed", type=int, default=0, help="of label subsets and fine-tuning")
+    options.add_argument("--accelerator", type=str, default="auto")
+    options.add_argument("--precision", type=str, default="32-true", help="such as bf16-mixed")
+    options.add_argument("--results", type=str, default="runs/evaluate/results.csv", help="the table, which grows")
+    for fact in FACTS:
+        options.link_arguments(f"data.{fact}", f"backbone.init_args.{fact}", apply_on="instantiate")
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    """Judge, and write the table.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ValueError: For a mistake in the options, the checkpoints or the data.
+    """
+    quieten()
+    load_plugins()
+    options = parser()
+    settings = options.parse_args(arguments)
+    protocols, fractions = _names(settings.protocols), _shares(settings.fractions)
+    path = Path(settings.results)
+    _check(settings, path)
+    L.seed_everything(settings.seed, verbose=False)
+    described = describe_settings(options, settings)
+    built = options.instantiate_classes(settings)
+    settings.protocols, settings.fractions = protocols, fractions
+    data: DataModule = built.data
+    data.setup("fit")
+    data.setup("test")
+    subjects = [load_subject(name, built.get("backbone"), data, settings.trust) for name in settings.checkpoints]
+    for subject in subjects:
+        judge = Judge(subject, data, settings)
+        for protocol in settings.protocols:
+            _run(judge, protocol, path, described)
+    if path.exists():
+        say(f"{markdown(read(path))}table: {path}, {path.with_suffix('.md')}")
+    return 0
+
+
+def describe_settings(options: Parser, settings: Any) -> dict[str, Any]:
+    """Return what a result depends on beside the checkpoint: the data with all their options, and the protocols'.
+
+    Args:
+        options: Of the command.
+        settings: As parsed.
+
+    Returns:
+        JSON values, under the names of the protocols, and under `data`; the data's paths are absolute.
+    """
+    given = json.loads(json.dumps(yaml.safe_load(options.dump(settings, skip_none=False, skip_link_targets=False))))
+    data = given["data"]
+    arguments = data.get("init_args") or {}
+    for name in ("root", "path", "table", "test_path", "test_table"):
+        if isinstance(arguments.get(name), str):
+            arguments[name] = str(Path(arguments[name]).resolve())
+    for name in ("batch_size", "num_workers", "resident", "memory_gib", "download"):  # speed alone
+        arguments.pop(name, None)
+    own = {"knn": ("k", "temperature"), "linear": (), "finetune": ("steps", "lr"), "rank": ("lidar_images", "views")}
+    return {"data": data, **{name: {key: given[key] for key in (*keys, "precision")} for name, keys in own.items()}}
+
+
+def describe_data(data: DataModule) -> str:
+    """Name a data set in a few words."""
+    where = getattr(data, "root", None) if type(data).__name__ == "ImageFolder" else getattr(data, "path", None)
+    root = f" {Path(where).name}" if where is not None else ""
+    return f"{type(data).__name__}{root}" + (f", {data.limit} samples" if data.limit else "")
+
+
+def _run(judge: Judge, protocol: str, path: Path, described: dict[str, Any]) -> None:
+    subject, begun = judge.subject, time.monotonic()
+    found: Callable[[], Iterator[tuple[float, str, float, int]]] = getattr(judge, protocol)
+    settings = json.dumps({"data": described["data"], protocol: described[protocol]}, sort_keys=True)
+    for fraction, metric, value, labels in found():
+        row = {
+            "checkpoint": subject.name, "data": describe_data(judge.data), "settings": settings, "protocol": protocol,
+            "fraction": f"{fraction:g}", "metric": metric, "seed": str(judge.settings.seed), "method": subject.method,
+            "backbone": describe_briefly(describe(subject.backbone)) if subject.backbone is not None else "",
+            "labels": str(labels), "value": f"{value:.6g}", "seconds": f"{time.monotonic() - begun:.1f}",
+            "date": datetime.date.today().isoformat(),
+        }  # fmt: skip
+        write(path, [row])
+        begun = time.monotonic()

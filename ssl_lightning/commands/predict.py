@@ -1,0 +1,297 @@
+"""The command `predict`: a class for every file of a folder, or an embedding, from a checkpoint alone."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from rich.progress import track
+from torch import Tensor
+
+from ssl_lightning.checkpoint import Checkpoint, run_folder, tell_unknown_clean
+from ssl_lightning.commands.train import Parser, load_plugins, quieten, say
+from ssl_lightning.data.base import Batch, DataModule, Samples
+from ssl_lightning.data.files import find_images
+from ssl_lightning.data.images import LazyImages
+from ssl_lightning.data.vectors import Vectors
+from ssl_lightning.engine.csv_files import write_csv
+from ssl_lightning.engine.naming import known_class
+from ssl_lightning.engine.passes import make_fabric
+from ssl_lightning.supervised import Classifier
+from ssl_lightning.transforms.base import map_tensors
+from ssl_lightning.transforms.image import CleanView
+
+
+class Part(NamedTuple):
+    """Some samples to predict.
+
+    Attributes:
+        name: Of the part of a data set; empty where there are none.
+        samples: To be predicted.
+        paths: Of their files; empty strings where they are no files.
+    """
+
+    name: str
+    samples: Samples
+    paths: Sequence[str]
+
+
+class Predictor(NamedTuple):
+    """A model from a checkpoint, and what it makes of clean inputs.
+
+    Attributes:
+        model: In evaluation mode: a classifier, or an encoder.
+        clean: From samples to its input; null where the checkpoint does not say.
+        class_names: In the order of the outputs; empty for an encoder.
+        opened: The checkpoint.
+    """
+
+    model: Any
+    clean: Any
+    class_names: tuple[str, ...]
+    opened: Checkpoint
+
+
+def load_predictor(path: str, trust: bool = False) -> Predictor:
+    """Build a classifier, or a method's encoder, from its checkpoint.
+
+    Args:
+        path: Of the file.
+        trust: Build classes that it names and that are neither ours nor of a plug-in.
+
+    Raises:
+        ValueError: If it is no checkpoint of ours.
+    """
+    opened = Checkpoint.open(path, trust=trust)
+    if opened.head is None:
+        return Predictor(opened.backbone.eval(), opened.clean, (), opened)
+    kind: Any = known_class(opened.method_path, Classifier, trust)
+    model = kind.load_from_checkpoint(path, backbone=opened.backbone, clean=opened.clean, map_location="cpu")
+    names = opened.class_names or tuple(str(number) for number in range(model.num_classes))
+    return Predictor(model.eval(), opened.clean, names, opened)
+
+
+def open_source(source: str, predictor: Predictor) -> Part:
+    """Find what is to be predicted, by what the checkpoint was trained on.
+
+    Args:
+        source: A folder of images, with or without sub-folders, or one image; for vectors a `.npy` file.
+        predictor: From the checkpoint.
+
+    Raises:
+        ValueError: If there is no such thing, or the checkpoint takes another kind of input.
+    """
+    facts, path = predictor.opened.facts, Path(source)
+    if not path.exists():
+        raise ValueError(f"`source={source}` does not exist ({path.resolve()}); give a folder, or a file.")
+    if "feature_dim" in facts:
+        data = Vectors(source, test_size=0.0, val_size=0)
+        if data.feature_dim != facts["feature_dim"]:
+            raise ValueError(
+                f"`source={source}` has rows of {data.feature_dim} numbers, and the checkpoint takes "
+                f"{facts['feature_dim']}; give embeddings of the same model."
+            )
+        return Part("", data.load("train"), [""] * len(data.load("train")))
+    if "channels" not in facts or "image_size" not in facts:
+        raise ValueError(
+            f"`{predictor.opened.path}` was trained on data that are no images "
+            f"({', '.join(facts) or 'of unknown kind'}); "
+            "name the data by `--data CLASS` and its options instead of `source`."
+        )
+    files = [(str(path), path)] if path.is_file() else [(file.key, file.path) for file in find_images(path).files]
+    keys, paths = [key for key, _ in files], [found for _, found in files]
+    targets = torch.full((len(files),), -1)
+    return Part("", LazyImages(paths, targets, keys, facts["channels"], facts["image_size"]), [str(p) for p in paths])
+
+
+def parts_of(data: DataModule) -> list[Part]:
+    """Return all samples of a data module, part by part."""
+    data.setup("fit")
+    data.setup("test")
+    found = []
+    for name, samples in (("train", data.train_samples), ("test", data.test_samples)):
+        if samples is not None and len(samples):
+            found.append(Part(name, samples, [data.path_of(key) or "" for key in samples.keys]))
+    return found
+
+
+def batches(part: Part, size: int) -> Iterator[tuple[list[int], Batch]]:
+    """Yield the samples that can be read, in order, and say which cannot."""
+    bad: list[str] = []
+    for start in range(0, len(part.samples), size):
+        places = list(range(start, min(start + size, len(part.samples))))
+        try:
+            yield places, part.samples.__getitems__(places)
+        except ValueError:
+            good = []
+            for place in places:
+                try:
+                    part.samples.__getitems__([place])
+                    good.append(place)
+                except ValueError as error:
+                    bad.append(str(error))
+            if good:
+                yield good, part.samples.__getitems__(good)
+    if bad:
+        rank_zero_warn(f"left out {len(bad)} of {len(part.samples)} samples: {bad[0]}{' ...' * (len(bad) > 1)}")
+
+
+def run(predictor: Predictor, part: Part, size: int, fabric: L.Fabric) -> tuple[list[int], Tensor]:
+    """Predict samples.
+
+    Args:
+        predictor: From the checkpoint.
+        part: The samples.
+        size: Samples a step.
+        fabric: Says the device and precision.
+
+    Returns:
+        Places of the samples that could be read, and of each its class probabilities `(n, classes)`, or its embedding
+        `(n, dim)`, float32.
+
+    Raises:
+        ValueError: If none could be read.
+    """
+    model = predictor.model.to(fabric.device)
+    clean = predictor.clean
+    if clean is None:
+        clean = CleanView() if isinstance(part.samples, LazyImages) else torch.nn.Identity()
+        tell_unknown_clean(predictor.opened, clean)
+    done: list[int] = []
+    rows: list[Tensor] = []
+    total = -(-len(part.samples) // size)
+    with torch.inference_mode(), fabric.autocast():
+        steps = track(batches(part, size), "predict", total, transient=True, disable=not sys.stderr.isatty())
+        for places, batch in steps:
+            output = model(clean(map_tensors(lambda tensor: tensor.to(fabric.device), batch.input))).float()
+            rows.append((output.softmax(dim=1) if predictor.class_names else output).cpu())
+            done += places
+    if not done:
+        raise ValueError("none of the samples can be read; see the warning above for the first reason.")
+    return done, torch.cat(rows)
+
+
+def write_classes(path: Path, keys: Sequence[str], paths: Sequence[str], parts: Sequence[str], rows: Tensor,
+                  class_names: Sequence[str], everything: bool = False) -> None:  # fmt: skip
+    """Write a line a sample: path and key, the most probable class and its probability.
+
+    Args:
+        path: Of the CSV file.
+        keys: Of the samples, `n` of them.
+        paths: Of their files, or empty strings.
+        parts: They belong to, or empty strings.
+        rows: Class probabilities `(n, classes)`.
+        class_names: Of the columns.
+        everything: Write a column with the probability of each class, too.
+    """
+    best, numbers = rows.max(dim=1)
+    columns = ["path", "key"] if any(paths) else ["key"]
+    columns += ["part"] if any(parts) else []
+    columns += ["class", "probability"] + ([f"probability of {name}" for name in class_names] if everything else [])
+    lines = []
+    for place, (key, number) in enumerate(zip(keys, numbers.tolist(), strict=True)):
+        line: dict[str, Any] = {
+            "path": paths[place], "key": key, "part": parts[place], "class": class_names[number],
+            "probability": f"{float(best[place]):.6f}",
+        }  # fmt: skip
+        if everything:
+            line |= {f"probability of {n}": f"{p:.6f}" for n, p in zip(class_names, rows[place].tolist(), strict=True)}
+        lines.append({column: line[column] for column in columns})
+    write_csv(path, columns, lines)
+
+
+def write_embeddings(path: Path, keys: Sequence[str], classes: Sequence[str], rows: Tensor) -> None:
+    """Write embeddings as `.npy` and the keys and classes beside them as `.csv`: what the data module `Vectors` reads.
+
+    Args:
+        path: Of the `.npy` file.
+        keys: Of the samples.
+        classes: Their labels' names, empty where unknown.
+        rows: `(n, dim)`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".part")
+    with scratch.open("wb") as file:
+        np.save(file, rows.numpy())
+    scratch.replace(path)
+    lines = [{"key": key, "class": name} for key, name in zip(keys, classes, strict=True)]
+    write_csv(path.with_suffix(".csv"), ["key", "class"], lines)
+
+
+def parser() -> Parser:
+    """Return the command's options."""
+    options = Parser(
+        "ssl-lightning predict",
+        allow_abbrev=False,
+        description="Write a class and its probability for every file, or an embedding, from a checkpoint alone.",
+    )
+    options.add_argument("checkpoint", type=str, help="that `ssl-lightning fit` or `active` saved")
+    options.add_argument("source", type=str, nargs="?", help="folder of images, an image, or a .npy file of vectors")
+    options.add_subclass_arguments(DataModule, "data", required=False, help="data to predict, instead of `source`")
+    options.add_argument("--output", type=str | None, default=None, help="file; null: in the run's folder")
+    options.add_argument("--all", action="store_true", help="write the probability of every class")
+    options.add_argument("--batch_size", type=int, default=256, help="samples a step")
+    options.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu, or what there is")
+    options.add_argument("--precision", type=str, default="32-true", help="such as bf16-mixed")
+    options.add_argument(
+        "--trust", action="store_true", help="build classes that it names and that are neither ours nor a plug-in's"
+    )
+    return options
+
+
+def main(arguments: list[str]) -> int:
+    """Predict, and write.
+
+    Args:
+        arguments: Of the command line; without a checkpoint in the first place they are Lightning's `predict`.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ValueError: For a mistake in the options, the checkpoint or the data.
+    """
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        from ssl_lightning.commands import train
+
+        return train.main(["predict", *arguments])
+    quieten()
+    load_plugins()
+    options = parser()
+    settings = options.parse_args(arguments)
+    if settings.batch_size < 1:
+        raise ValueError(f"`batch_size={settings.batch_size}` must be at least 1.")
+    if (settings.source is None) == (settings.get("data") is None):
+        raise ValueError(
+            "give either a `source` (folder of images, image, .npy file), or `--data CLASS`, and not both."
+        )
+    predictor = load_predictor(settings.checkpoint, settings.trust)
+    if settings.source is not None:
+        parts = [open_source(settings.source, predictor)]
+        names: Sequence[str] = ()
+    else:
+        data: DataModule = options.instantiate_classes(settings).data
+        parts, names = parts_of(data), data.class_names
+    fabric = make_fabric(settings.accelerator, settings.precision)
+    keys, paths, labels, which, rows = [], [], [], [], []
+    for part in parts:
+        done, found = run(predictor, part, settings.batch_size, fabric)
+        rows.append(found)
+        keys += [part.samples.keys[place] for place in done]
+        paths += [part.paths[place] for place in done]
+        which += [part.name] * len(done)
+        targets = part.samples.targets[done].tolist()
+        labels += [names[target] if target >= 0 else "" for target in targets]
+    if predictor.class_names:
+        path = Path(settings.output or run_folder(settings.checkpoint) / "predictions.csv")
+        write_classes(path, keys, paths, which, torch.cat(rows), predictor.class_names, settings.all)
+    else:
+        path = Path(settings.output or run_folder(settings.checkpoint) / "embeddings.npy")
+        write_embeddings(path, keys, labels, torch.cat(rows))
+        say(f"keys and classes beside them: {path.with_suffix('.csv')}; `--data Vectors` reads both")
+    say(f"wrote {len(keys)} rows to {path}")
+    return 0

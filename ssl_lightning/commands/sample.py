@@ -1,0 +1,110 @@
+"""The command `sample`: new images from a generative method's checkpoint."""
+
+import argparse
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ssl_lightning.checkpoint import Checkpoint, run_folder
+from ssl_lightning.engine.naming import known_class
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
+from ssl_lightning.methods import SSLMethod
+
+
+def load_method(path: str, trust: bool = False) -> SSLMethod:
+    """Build a method as it was saved, with its weights.
+
+    Args:
+        path: Of a checkpoint.
+        trust: Build classes that it names and that are neither ours nor of a plug-in.
+
+    Returns:
+        The method, in evaluation mode, on the CPU; its views are the default ones.
+
+    Raises:
+        ValueError: If it is no checkpoint of a method, or its class cannot be built again.
+    """
+    opened = Checkpoint.open(path, trust=trust)
+    kind: Any = known_class(opened.method_path, SSLMethod, trust)
+    takes: set[str] = set()
+    for parent in kind.__mro__:  # a method passes on what it does not name
+        if issubclass(parent, SSLMethod):
+            takes |= set(inspect.signature(parent.__init__).parameters)
+    given = {key: value for key, value in opened.hyper_parameters.items() if key in takes - {"self", "optimizer"}}
+    try:
+        method: Any = kind(opened.backbone, **{**given, "clean": opened.clean})
+        method.load_state_dict(opened.state_dict)
+    except Exception as error:  # whatever a stranger's constructor raises
+        raise ValueError(
+            f"`checkpoint={path}` cannot be built again as a {opened.method} ({type(error).__name__}: "
+            f"{str(error)[:300]}); give one of a method that can be imported, as `ssl-lightning fit` saves it."
+        ) from error
+    return method.eval()  # type: ignore[no-any-return]
+
+
+@torch.inference_mode()
+def draw(method: Any, count: int, seed: int) -> Tensor:
+    """Draw images, 256 at a time.
+
+    Args:
+        method: With `sample(count, generator)`, as `GAN`, `SSGAN` and `VAE` have it.
+        count: How many.
+        seed: Of the noise.
+
+    Returns:
+        uint8, `(count, C, S, S)`.
+    """
+    generator = derive_generator(seed, "sample")
+    parts = [method.sample(min(256, count - done), generator) for done in range(0, count, 256)]
+    return to_pixels(torch.cat(parts), method)
+
+
+def main(arguments: list[str]) -> int:
+    """Draw, and write.
+
+    Args:
+        arguments: Of the command line.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ValueError: For a mistake in the options, or a checkpoint that makes no images.
+    """
+    parser = argparse.ArgumentParser(
+        "ssl-lightning sample", allow_abbrev=False, description="Write new images, drawn from a generative method."
+    )
+    parser.add_argument("checkpoint", help="of a GAN, SSGAN or VAE that `ssl-lightning fit` saved")
+    parser.add_argument("--count", type=int, default=64, help="how many images")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--folder", default=None, help="for the images; default: `samples` in the run's folder")
+    parser.add_argument(
+        "--trust", action="store_true", help="build classes that it names and that are neither ours nor a plug-in's"
+    )
+    options = parser.parse_args(arguments)
+    if options.count < 1:
+        raise ValueError(f"`count={options.count}` must be at least 1.")
+    method: Any = load_method(options.checkpoint, options.trust)
+    if not hasattr(method, "sample"):
+        raise ValueError(
+            f"`checkpoint={options.checkpoint}`: `{type(method).__name__}` makes no new images; give one "
+            "of a GAN, SSGAN or VAE, or of a method of your own with `sample(count, generator)`."
+        )
+    folder = Path(options.folder) if options.folder else run_folder(options.checkpoint) / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = draw(method, options.count, options.seed)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(folder / f"{number:05d}.png")
+    side = min(16, max(1, round(options.count**0.5)))
+    rows = [part for part in torch.split(pixels[: side * side], side) if len(part) == side]
+    grid = sheet_of({str(number): row for number, row in enumerate(rows)})
+    Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy()).save(folder / "grid.png")
+    print(
+        f"wrote {options.count} images to {folder}, and the first {len(rows) * side} side by side to {folder}/grid.png"
+    )
+    return 0

@@ -1,0 +1,348 @@
+"""The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`; bare class names."""
+
+import csv
+import logging
+import os
+import sys
+import warnings
+from collections import Counter
+from importlib.metadata import entry_points
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_module  # type: ignore[attr-defined]
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_warn
+
+# imported, their classes can be named bare
+from ssl_lightning import active, backbones, data, evaluation, labelling, methods, supervised  # noqa: F401
+from ssl_lightning.commands.active import active as active_run
+from ssl_lightning.commands.mistakes import explain
+from ssl_lightning.engine.naming import PLUGINS, arguments
+from ssl_lightning.engine.processes import first_process
+
+FOLDER = "SSL_LIGHTNING_FOLDER"  # tells the processes of one distributed run their common folder
+
+
+class Parser(LightningArgumentParser):
+    """Says in a few lines what is wrong with an option, and what was perhaps meant."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Explain and exit with status 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        sys.stderr.write(f"{parser.prog.replace(' [options]', '')}: error: {explain(message, parser)}\n")
+        self.exit(2)
+
+
+class Trainer(L.Trainer):
+    """Lightning's trainer with the command `active`."""
+
+    active = staticmethod(active_run)
+
+
+class _Instantiator(_InstantiatorFn):
+    """Lightning's, which notes what was linked among the hyper-parameters, but only what the class has a place for."""
+
+    def __call__(self, class_type: Any, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+        self.cli._dump_config()
+
+        def has_place(key: str) -> bool:
+            *parents, leaf = key.split(".")
+            node: Any = self.cli.config_dump
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            if parents == ["model", "init_args"]:
+                return leaf in arguments(class_type)
+            return isinstance(node, dict)  # the nested object may be null
+
+        links = {key: value for key, value in applied_instantiation_links.items() if has_place(key)}
+        return super().__call__(class_type, *args, applied_instantiation_links=links, **kwargs)
+
+
+class CLI(LightningCLI):
+    """Adds to Lightning's: `active`, links from the data, a folder a run, `--wandb`."""
+
+    folder: Path
+
+    def __init__(self) -> None:
+        super().__init__(
+            trainer_class=Trainer,
+            parser_class=Parser,
+            save_config_callback=None,  # we save it in the run's folder
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            trainer_defaults={"log_every_n_steps": 10},  # small data have few steps
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Name the commands, and the arguments that are not options."""
+        return {
+            **LightningCLI.subcommands(),
+            "active": {"make_model", "make_trainer", "data", "folder", "settings"},
+        }
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Accept no abbreviated options: a typo could be one."""
+        return super().init_parser(allow_abbrev=False, **{"prog": "ssl-lightning", **kwargs})
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link from the data what would be typed twice; add the run's folder and W&B."""
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        for name in ("channels", "image_size"):
+            for place in ("model.init_args", "model.init_args.backbone.init_args"):
+                parser.link_arguments(f"data.{name}", f"{place}.{name}", apply_on="instantiate")
+        parser.add_argument(
+            "--folder",
+            type=str | None,
+            default=None,
+            help="Folder of the run: config, metrics, checkpoints. Null: runs/active for `active`, else numbered.",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=Literal["off", "online", "offline"],
+            default="off",
+            help="Log to Weights & Biases, too; `offline` needs neither key nor network.",
+        )
+
+    def _add_instantiators(self) -> None:
+        for key, kind in (("model", L.LightningModule), ("data", L.LightningDataModule)):
+            self.parser.add_instantiator(_Instantiator(self, key), kind, subclasses=True)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config as it was given: Lightning would silently replace it by that of the checkpoint."""
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the run's folder."""
+        command = str(self.subcommand)
+        given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
+        if given is None and not first_process():
+            given = os.environ[FOLDER]
+        if given is None:
+            number = 1
+            while (Path("runs") / f"{command}-{number:03d}").exists():
+                number += 1
+            given = f"runs/{command}-{number:03d}"
+        os.environ[FOLDER] = given
+        self.folder = Path(given)
+        last = self.folder / "checkpoints" / "last.ckpt"
+        if command == "fit" and last.exists() and not self._get(self.config, "ckpt_path") and first_process():
+            raise ValueError(
+                f"`folder={given}` holds a run already; add `--ckpt_path {last}` to go on with it, or give another "
+                "folder."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Give the trainer the run's loggers, folder and checkpoints, where the config gives it none."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = list(config.callbacks or []) if isinstance(config.callbacks, list | None) else [config.callbacks]
+        callbacks += kwargs.pop("callbacks", [])
+        _require_single(callbacks)
+        saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+        if self.subcommand == "fit" and not saves and config.enable_checkpointing is not False:
+            # not `save_last`: with `save_top_k=0` Lightning saves nothing before the fit ends
+            folder = self.folder / "checkpoints"
+            callbacks.append(ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False))
+        kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
+        kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
+        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+
+    def _loggers(self) -> list[Logger]:
+        loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
+        mode = self._get(self.config, "wandb")
+        if mode != "off":
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # W&B writes in a process of its own, which outlives a change of the working directory
+            folder = self.folder.absolute()
+            logger = WandbLogger(project="ssl-lightning", name=folder.name, save_dir=folder, mode=mode)
+            require_wandb(logger)
+            loggers.append(logger)
+        return loggers
+
+    def _save_config(self) -> None:
+        if not first_process():
+            return
+        parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "config.yaml").write_text(parser.dump(config, skip_none=False))
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._dump_config()
+                logger.log_hyperparams({"config": self.config_dump})
+
+    def before_fit(self) -> None:
+        """Save the config, and say what will be lost of a class that lives nowhere."""
+        self._save_config()
+        if type(self.model).__module__ == "__main__":
+            rank_zero_warn("the model's class is defined in __main__: its checkpoint cannot be opened without it.")
+        say(f"folder: {self.folder}")
+
+    before_validate = before_test = _save_config
+
+    def before_predict(self) -> None:
+        """Save the config."""
+        self._save_config()
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write predictions as `predictions.csv`, embeddings as `embeddings.pt`, into the run's folder."""
+        kwargs["return_predictions"] = True
+        batches = self.trainer.predict(**kwargs)
+        if not batches or not isinstance(batches[0], dict):
+            raise ValueError(
+                f"`{type(self.model).__name__}` predicts nothing that could be written; use `trainer.predict` in "
+                "Python."
+            )
+        joined = {key: torch.cat([batch[key] for batch in batches]).cpu() for key in batches[0]}
+        rank = f"_rank{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
+        if "embedding" in joined:
+            path = self.folder / f"embeddings{rank}.pt"
+            torch.save(joined, path)
+        else:
+            path = self.folder / f"predictions{rank}.csv"
+            with path.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(joined)
+                writer.writerows(zip(*(column.tolist() for column in joined.values()), strict=True))
+        say(f"wrote {len(joined['index'])} rows to {path}")
+
+    def active(self, **kwargs: Any) -> None:
+        """Run the rounds, each with a model, callbacks and trainer made afresh from the config."""
+        del kwargs["model"]
+        fresh: dict[str, Any] = {}
+        loggers = self.trainer.loggers
+
+        def make_model() -> L.LightningModule:
+            self._save_config()  # not before the settings were found to be those of the folder's run
+            self.config_init = self.parser.instantiate_classes(self.config)
+            model: L.LightningModule = self._get(self.config_init, "model")
+            return model
+
+        def make_trainer(callbacks: list[Callback]) -> L.Trainer:
+            return self.instantiate_trainer(callbacks=callbacks, logger=loggers, enable_model_summary=False, **fresh)
+
+        if self._get(self.config_init, "trainer").enable_checkpointing is None:
+            fresh["enable_checkpointing"] = False  # the round loop saves the model itself
+        self._dump_config()
+        dump = self.config_dump
+        settings = {key: dump[key] for key in ("model", "data", "strategy", "oracle", "steps_per_epoch") if key in dump}
+        for key in ("max_epochs", "max_steps", "precision"):
+            settings[f"trainer.{key}"] = dump["trainer"].get(key)
+        active_run(
+            make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs
+        )
+        say(f"done: {self.folder / 'rounds.csv'}")
+
+
+def _require_single(callbacks: list[Callback]) -> None:
+    """Refuse a callback twice whose state could not be told apart in a checkpoint, as Lightning does by a traceback."""
+    stateful = [callback for callback in callbacks if type(callback).state_dict is not Callback.state_dict]
+    key, times = max(Counter(callback.state_key for callback in stateful).items(), key=itemgetter(1), default=("", 0))
+    if times > 1:
+        raise ValueError(
+            f"`--trainer.callbacks` names `{key.partition('{')[0]}` {times} times, one perhaps in a config file; give "
+            "it once."
+        )
+
+
+def require_wandb(logger: WandbLogger) -> None:
+    """Start a W&B run now, before hours of training, and say what is missing if it does not start.
+
+    Args:
+        logger: To be started.
+
+    Raises:
+        ValueError: If there is no key or no network.
+    """
+    import wandb
+
+    if not first_process():
+        return
+    try:
+        _ = logger.experiment
+    except (wandb.errors.Error, OSError) as error:
+        raise ValueError(
+            f"W&B does not start: {str(error).splitlines()[0]} Log in once by `wandb login` where there is a network, "
+            "or add `--wandb offline` and `wandb sync` the run's folder later."
+        ) from error
+
+
+def quieten() -> None:
+    """Leave out what Lightning tells everybody at every start, and what does not apply to our loaders."""
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    rank_zero_module.log.setLevel(logging.WARNING)  # whichever of the lightning packages was imported last
+    for text in (
+        ".*does not have many workers.*",
+        ".*your dataloader is not resumable.*",  # the data module is
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*overridden `on_after_batch_transfer`.*",  # the module's hook is the one that is meant
+        ".*smaller than the logging interval.*",
+        ".*Total length of `list` across ranks is zero.*",  # no validation part
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", text)
+
+
+def say(text: str) -> None:
+    """Print, in the first process only."""
+    if first_process():
+        print(text, flush=True)
+
+
+def load_plugins() -> None:
+    """Import what installed packages offer under the entry point group of plug-ins, so that bare names find it."""
+    for plugin in entry_points(group=PLUGINS):
+        try:
+            plugin.load()
+        except Exception as error:  # a stranger's import can fail in any way, and must not break ours
+            rank_zero_warn(f"plug-in `{plugin.name}` ({plugin.value}) cannot be imported: {error}")
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the commands that train.
+
+    Args:
+        argv: The command and its options.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ValueError: For a mistake in the options or the data.
+    """
+    quieten()
+    load_plugins()
+    before = sys.argv
+    sys.argv = [before[0], *argv]  # LightningCLI reads it, and so do the processes of a distributed run
+    if os.getcwd() not in sys.path:  # a stranger's module beside the command
+        sys.path.insert(0, os.getcwd())
+    try:
+        CLI()
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
+            raise KeyboardInterrupt from None
+        raise
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    except FileNotFoundError as error:
+        if "heckpoint" not in str(error) and ".ckpt" not in str(error):
+            raise
+        raise ValueError(f"`ckpt_path`: {error}; give the path of a checkpoint that `fit` saved.") from error
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        first = " ".join(str(error).split("\n\t")[1:2])
+        raise ValueError(
+            f"`ckpt_path` holds another architecture: {first} Give the model and data of its run, by "
+            "`-c FOLDER/config.yaml`."
+        ) from error
+    finally:
+        sys.argv = before
+    return 0

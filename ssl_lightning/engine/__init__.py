@@ -1,0 +1,1 @@
+"""What runs everything else: passes over data, processes, seeds, resuming, optimizers, names of classes."""

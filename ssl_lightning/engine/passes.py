@@ -1,0 +1,84 @@
+"""One pass of a module over data outside Lightning's loops: on its device, leaving no trace, over all processes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+
+from ssl_lightning.engine.processes import Rows, joined
+
+KEEP = 16_384  # rows that are kept without asking whether they are needed
+
+
+@contextmanager
+def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
+    """Put a module on the trainer's device in evaluation and inference mode, and leave it as it was.
+
+    After fit, Lightning has moved the module to the CPU; weights, batch-norm statistics, modes and the device are
+    the same afterwards.
+
+    Args:
+        trainer: That fits or fitted the module.
+        module: To be used.
+    """
+    modes = [(child, child.training) for child in module.modules()]
+    device = module.device
+    try:
+        module.to(trainer.strategy.root_device)
+        module.eval()
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            yield
+    finally:
+        for child, training in modes:
+            child.training = training
+        module.to(device)
+
+
+def sweep(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    batches: Iterable[Any],
+    function: Callable[[Any], Rows],
+    reduce: Callable[[Rows], Rows] | None = None,
+) -> Rows:
+    """Apply a function to every batch of this process's share and join the rows.
+
+    Args:
+        trainer: That fits or fitted the module.
+        module: Its transfer hooks make the evaluation transform.
+        batches: From a loader.
+        function: Batch on the device -> named tensors, one row a sample.
+        reduce: Of the rows so far, those to keep; called now and then, so that memory holds about twice what it keeps.
+
+    Returns:
+        Named tensors on the CPU, with `index`, `(share, ...)`.
+    """
+    parts: list[Rows] = []
+    kept = held = 0  # rows: after the last reduction, now
+    with evaluating(trainer, module):
+        for batch in batches:
+            on_device = trainer.strategy.batch_to_device(batch, trainer.strategy.root_device)
+            rows = function(on_device)
+            parts.append({"index": batch.index, **{key: value.cpu() for key, value in rows.items()}})
+            held += len(batch.index)
+            if reduce is not None and held >= max(KEEP, 2 * kept):
+                parts = [reduce(joined(parts))]
+                kept = held = len(parts[0]["index"])
+    return joined(parts)
+
+
+def make_fabric(accelerator: str, precision: Any) -> L.Fabric:
+    """Return what knows the device and the precision.
+
+    Raises:
+        ValueError: If they cannot be had here.
+    """
+    try:
+        return L.Fabric(accelerator=accelerator, devices=1, precision=precision)
+    except Exception as error:  # Lightning raises many kinds for what is missing or misspelt
+        raise ValueError(
+            f"`accelerator={accelerator}` with `precision={precision}` cannot be had here: {error} Leave both out for "
+            "what there is."
+        ) from error

@@ -1,0 +1,25 @@
+"""Where a fit is, the same whether it was resumed or not."""
+
+import lightning as L
+
+
+def count_epoch(trainer: L.Trainer) -> None:
+    """Count the running epoch as begun, where Lightning did not.
+
+    Resumed from a checkpoint of an epoch's last batch, it skips the count of the next epoch; a checkpoint saved in that
+    epoch then looks like one of its end, and resuming from it would train too many steps.
+
+    Args:
+        trainer: In a training step.
+    """
+    progress = trainer.fit_loop.epoch_progress
+    for name in ("ready", "started"):
+        missing = progress.current.processed + 1 - getattr(progress.current, name)  # type: ignore[attr-defined]
+        if missing > 0:
+            for counts in (progress.current, progress.total):
+                setattr(counts, name, getattr(counts, name) + missing)
+
+
+def position(module: L.LightningModule) -> tuple[int, int, int]:
+    """Return where in a fit a module is: epoch, batch and rank, the same whether the run was resumed or not."""
+    return module.current_epoch, module.trainer.fit_loop.epoch_loop.batch_progress.current.ready, module.global_rank

@@ -1,0 +1,107 @@
+"""Accuracy of a linear classifier on a frozen embedding."""
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ssl_lightning.engine.ranges import whole
+from ssl_lightning.engine.seeding import derive_generator
+
+DECAYS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+TOLERANCE = 1e-5  # largest entry of the gradient at the end
+MAX_STEPS = 10_000
+
+
+def linear_probe(
+    train: Tensor,
+    targets: Tensor,
+    test: Tensor,
+    test_targets: Tensor,
+    num_classes: int,
+    seed: int = 0,
+    decays: tuple[float, ...] = DECAYS,
+) -> float:
+    r"""Fit multinomial logistic regression on embeddings and judge it on others.
+
+    .. math:: \min_{W, b} \frac1N \sum_i -\log softmax(W x_i + b)_{y_i} + \frac{\lambda}{2} \lVert W \rVert^2
+
+    Embeddings are standardised by the training mean and deviation. :math:`\lambda` is the one that is best on a fifth
+    of the training samples when fitted on the rest; where a fifth is less than ten samples, the middle one.
+
+    Args:
+        train: `(N, d)`.
+        targets: Classes `(N,)`.
+        test: `(M, d)`.
+        test_targets: `(M,)`.
+        num_classes: Number of classes.
+        seed: Of the split that chooses :math:`\lambda`.
+        decays: Values of :math:`\lambda` to choose from.
+
+    Returns:
+        The fraction of test samples that are right.
+
+    Raises:
+        ValueError: If embeddings are not finite, or there are none.
+
+    Reference:
+        The protocol of A. Radford et al., CLIP, 2021, arXiv 2103.00020, section 3.2: L-BFGS to convergence on features
+        without augmentation.
+
+    Example:
+        >>> rows = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]])
+        >>> linear_probe(rows, torch.tensor([0, 0, 1, 1]), rows, torch.tensor([0, 0, 1, 1]), num_classes=2)
+        1.0
+    """
+    whole(2, num_classes=num_classes)
+    for name, found in (("train", train), ("test", test)):
+        if not len(found) or not found.isfinite().all():
+            what = "NaN or infinity: the embedding has diverged" if len(found) else "no embedding"
+            raise ValueError(f"`{name}` holds {what}; a probe cannot learn from that.")
+    train, test = (found.to("cpu" if found.device.type == "mps" else found.device).double() for found in (train, test))
+    targets, test_targets = targets.to(train.device), test_targets.to(train.device)
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
+    rows, others = (train - mean) / std, (test - mean) / std
+    best = decays[len(decays) // 2]
+    held = len(rows) // 5
+    if held >= 10:
+        order = torch.randperm(len(rows), generator=derive_generator(seed, "probe"))
+        out, kept = order[:held], order[held:]
+        scores = [
+            _accuracy(_fit(rows[kept], targets[kept], num_classes, decay), rows[out], targets[out]) for decay in decays
+        ]
+        best = decays[scores.index(max(scores))]
+    return _accuracy(_fit(rows, targets, num_classes, best), others, test_targets)
+
+
+def _fit(rows: Tensor, targets: Tensor, num_classes: int, decay: float) -> tuple[Tensor, Tensor]:
+    weight = rows.new_zeros(num_classes, rows.shape[1], requires_grad=True)
+    bias = rows.new_zeros(num_classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=MAX_STEPS, tolerance_grad=TOLERANCE, tolerance_change=0.0, history_size=20,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(rows @ weight.T + bias, targets) + decay / 2 * weight.pow(2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        closure()
+    assert weight.grad is not None
+    assert bias.grad is not None
+    left = max(float(weight.grad.abs().max()), float(bias.grad.abs().max()))
+    if left > TOLERANCE:
+        rank_zero_warn(
+            f"the linear probe (decay {decay:g}) has not converged after {MAX_STEPS} steps: the largest gradient is "
+            f"{left:.1e}, wanted is {TOLERANCE:g}; its accuracy may be a little off."
+        )
+    return weight.detach(), bias.detach()
+
+
+def _accuracy(model: tuple[Tensor, Tensor], rows: Tensor, targets: Tensor) -> float:
+    weight, bias = model
+    return float(((rows @ weight.T + bias).argmax(dim=1) == targets).float().mean())

@@ -1,0 +1,1 @@
+"""Parts that methods put on a backbone: heads and decoders."""

@@ -1,0 +1,347 @@
+"""The supervised module: from scratch, as a linear probe, or fine-tuned from a pretrained checkpoint."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from ssl_lightning.backbones import as_backbone
+from ssl_lightning.checkpoint import Checkpoint, match_classes, note, require_facts
+from ssl_lightning.data.base import Batch, clean_for, facts_of, require_batch
+from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, require_finite
+from ssl_lightning.engine.resume import count_epoch, position
+from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
+from ssl_lightning.supervised.mc_dropout import dropout_layers, mc_dropout, require_dropout
+from ssl_lightning.transforms.base import Clean, as_views, clean_of, describe_clean, map_tensors
+
+
+class Classifier(L.LightningModule):
+    """A linear classifier on a backbone, trained with labels.
+
+    From scratch without `checkpoint`; with it, fine-tuned, or with `freeze` a linear probe. It keeps the names of the
+    classes it learnt, and compares those of other data by name.
+
+    Args:
+        num_classes: Number of classes; linked from the data on the command line.
+        backbone: The encoder, any module from samples to vectors; null for the one of `checkpoint`.
+        checkpoint: Of a pretraining (or of another classifier), whose backbone weights and clean transform are taken.
+        freeze: Train the head alone; the backbone stays in evaluation mode.
+        dropout: Probability of dropping a value of the embedding before the head; MC dropout draws there.
+        views: One random view for training batches; null for none.
+        optimizer: The optimizer to build, and its schedule.
+        label_smoothing: Share of the target that is spread evenly over all classes in the cross-entropy.
+        channels_last: Keep inputs and convolutions in channels-last memory format; faster with bf16.
+        clean: Transform that makes the input of evaluation; null for that of the checkpoint, of `views`, or of the
+        data.
+
+    Raises:
+        ValueError: If there is neither backbone nor checkpoint, or they do not fit each other.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True  # a part may be smaller than the number of processes
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: nn.Module | None = None,
+        checkpoint: str | None = None,
+        freeze: bool = False,
+        dropout: float = 0.0,
+        views: Any = None,
+        optimizer: OptimizerSpec | None = None,
+        label_smoothing: float = 0.0,
+        channels_last: bool = False,
+        clean: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        if num_classes < 2:
+            raise ValueError(
+                f"`num_classes={num_classes}` must be at least 2 to classify; a folder without class folders has "
+                "no classes."
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout={dropout}` must be a probability from 0 to below 1.")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing={label_smoothing}` must be a fraction from 0 to below 1.")
+        if freeze and checkpoint is None:
+            raise ValueError(
+                "`freeze=true` without `checkpoint` would probe random weights; give a pretrained checkpoint."
+            )
+        if backbone is None and checkpoint is None:
+            raise ValueError(
+                "`backbone` and `checkpoint` are both missing; give a backbone (such as ConvNet), a checkpoint, or "
+                "both."
+            )
+        given = None if backbone is None else as_backbone(backbone)
+        opened = None if checkpoint is None else Checkpoint.open(checkpoint, given, clean)
+        self.backbone: Any = given if opened is None else opened.backbone
+        if channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
+        self.views = None if views is None else as_views(views, 1)
+        self.clean = clean or (opened.clean if opened is not None else None) or clean_of(self.views)
+        self._normalise_views()
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
+        self.frozen, self.label_smoothing, self.channels_last = freeze, label_smoothing, channels_last
+        self.optimizer_spec = optimizer or OptimizerSpec()
+        self.facts: dict[str, Any] = {}
+        self._numbers: Tensor | None = None  # of the data's classes among the model's; null where they are the same
+        self._seed = 0
+        if freeze:
+            self.backbone.requires_grad_(False).eval()
+        self._count_classes(num_classes)
+
+    def _count_classes(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        for part in ("train", "val", "test"):
+            self.add_module(f"{part}_loss", MeanMetric())
+            self.add_module(f"{part}_accuracy", MulticlassAccuracy(num_classes, average="micro", ignore_index=-1))
+
+    def _normalise_views(self) -> None:
+        """Let the random views end as the clean transform does."""
+        own = clean_of(self.views)
+        if self.views is None or own is None or own is self.clean or not isinstance(self.clean, Clean):
+            return
+        if describe_clean(own) not in (describe_clean(self.clean), describe_clean(type(own)())):
+            rank_zero_warn(
+                f"`views` normalise by {own.init_args}, the encoder was trained with {self.clean.init_args}: that is "
+                "taken for both."
+            )
+        for module in self.views.modules():
+            for name, child in module.named_children():
+                if child is not self.clean and isinstance(child, Clean):
+                    setattr(module, name, self.clean)
+
+    def heads(self) -> list[nn.Linear]:
+        """Return the last layers, whose outputs are the classes."""
+        return [self.head[1]]  # type: ignore[list-item]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def embed(self, inputs: Any) -> Tensor:
+        """Encode clean inputs to embeddings `(N, feature_dim)`."""
+        embedding: Tensor = self.backbone(inputs)
+        return embedding
+
+    def forward(self, inputs: Any) -> Tensor:
+        """Return logits `(N, num_classes)` of clean inputs, as `prepare` makes them."""
+        logits: Tensor = self.head(self.embed(inputs))
+        return logits
+
+    def member_logits(self, inputs: Any) -> Tensor:
+        """Return the logits of all that are trained together, `(members, N, num_classes)`; here of one."""
+        return self(inputs)[None]  # type: ignore[no-any-return]
+
+    def sample_logits(self, inputs: Any, members: int | None, seed: int) -> Tensor:
+        """Draw logits by MC dropout; what comes before the first dropout is run once.
+
+        Args:
+            inputs: Clean inputs of N samples.
+            members: Number of dropout masks; null for 20.
+            seed: Of the masks, which depend on nothing else.
+
+        Returns:
+            `(members, N, num_classes)`.
+
+        Raises:
+            ValueError: If the model has no dropout to draw from.
+
+        Reference:
+            Y. Gal, Z. Ghahramani, Dropout as a Bayesian Approximation, ICML 2016, arXiv 1506.02142.
+        """
+        members = 20 if members is None else members
+        if any(layer.p > 0 for layer in dropout_layers(self.backbone)):
+            hidden = self.backbone.trunk(inputs)
+            return mc_dropout(self, hidden, members, seed, lambda hidden: self.head(self.backbone.rest(hidden)))
+        return mc_dropout(self.head, self.embed(inputs), members, seed)
+
+    def require_samples(self, members: int | None) -> None:
+        """Check that there is something to draw from.
+
+        Args:
+            members: As for `sample_logits`.
+
+        Raises:
+            ValueError: If the model has no dropout.
+        """
+        require_dropout(self)
+
+    def prepare(self, batch: Batch, random: bool = False) -> Any:
+        """Return what the backbone takes of a batch.
+
+        Args:
+            batch: On the device, its input as the data set holds it.
+            random: A random view, a function of seed, step and rank, where the classifier has views; else clean input.
+        """
+        if random and self.views is not None:
+            epoch, number, rank = position(self) if self._trainer else (0, 1, 0)
+            inputs = self.views(batch.input, derive_generator(self._seed, "views", epoch, number - 1, rank))
+            inputs = inputs[0] if isinstance(inputs, list) else inputs
+        else:
+            if self.clean is None:
+                self.clean = clean_for(self._trainer)
+            inputs = self.clean(batch.input)
+        return map_tensors(self._format, inputs) if self.channels_last else inputs
+
+    def _format(self, tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def setup(self, stage: str) -> None:
+        """Take over the facts of the data, and fix the seed that every step's randomness derives from."""
+        self._seed = self.trainer.strategy.broadcast(base_seed())
+        if self.clean is None:
+            self.clean = clean_for(self.trainer)
+        found = facts_of(self.trainer)
+        require_facts(self.backbone, found, f"the backbone `{type(self.backbone).__name__}`")
+        classes = found.get("num_classes", self.num_classes)
+        if stage == "fit" and classes != self.num_classes:
+            raise ValueError(
+                f"`num_classes={self.num_classes}` of the classifier is not the data's {classes}; labels would be out "
+                "of "
+                "range. Leave it out on the command line, or pass `num_classes=data.num_classes`."
+            )
+        if not self.facts or stage == "fit":
+            self.facts = found
+
+    def _match(self) -> None:
+        """Compare the classes of the data with those learnt, by name."""
+        theirs = facts_of(self.trainer).get("class_names")
+        mine: Sequence[str] = self.facts.get("class_names") or ()
+        self._numbers = None
+        if theirs is not None and mine and tuple(theirs) != tuple(mine):
+            self._numbers = match_classes(mine, theirs, "the checkpoint")
+
+    def on_fit_start(self) -> None:
+        """Refuse to go on with data of other classes."""
+        theirs, mine = facts_of(self.trainer).get("class_names"), self.facts.get("class_names")
+        if theirs is not None and mine and tuple(theirs) != tuple(mine):
+            raise ValueError(
+                f"the checkpoint has learnt the classes {', '.join(mine)}, and the data have {', '.join(theirs)}, in "
+                "this order; give the data of its run, or begin a new run."
+            )
+
+    def on_validation_start(self) -> None:
+        """Match the classes."""
+        self._match()
+
+    def on_test_start(self) -> None:
+        """Match the classes."""
+        self._match()
+
+    def _targets(self, batch: Batch) -> Tensor:
+        if self._numbers is None:
+            return batch.target
+        numbers = self._numbers.to(batch.target.device)
+        return torch.where(batch.target >= 0, numbers[batch.target.clamp(min=0)], batch.target)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Compute and log cross-entropy and accuracy; unlabelled samples do not count."""
+        require_batch(batch)
+        count_epoch(self.trainer)
+        # dropout draws from the global generator: seeded by the step, a resumed run draws the same
+        torch.manual_seed(derive_seed(self._seed, "dropout", *position(self)))
+        loss = self._evaluate(self.prepare(batch, random=True), batch.target, "train")
+        require_finite(loss, self, batch_idx)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log cross-entropy and accuracy."""
+        self._evaluate(self.prepare(batch), self._targets(batch), "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log cross-entropy and accuracy."""
+        self._evaluate(self.prepare(batch), self._targets(batch), "test")
+
+    def _evaluate(self, inputs: Any, targets: Tensor, part: str) -> Tensor:
+        members = self.member_logits(inputs) if part == "train" else self(inputs)[None]
+        known = int((targets >= 0).sum())
+        smoothing = self.label_smoothing if part == "train" else 0.0
+        totals = [
+            cross_entropy(logits, targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+            for logits in members
+        ]
+        loss = torch.stack(totals).sum() / max(1, known)  # a sum: each member learns as it would alone
+        logits = average(members)
+        mean, accuracy = getattr(self, f"{part}_loss"), getattr(self, f"{part}_accuracy")
+        mean.update(loss.detach() / len(members), weight=known)
+        accuracy.update(logits.detach(), targets)
+        if part == "train":
+            self._log("train")
+        return loss
+
+    def _log(self, part: str) -> None:
+        numbers = {f"{part}/{name}": getattr(self, f"{part}_{name}") for name in ("loss", "accuracy")}
+        self.log_dict(numbers, on_step=False, on_epoch=True, prog_bar=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log in every process, also in one that had no sample: all take part in the mean."""
+        self._log("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log in every process."""
+        self._log("test")
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Return index, predicted class and its probability."""
+        confidence, prediction = self(self.prepare(batch)).softmax(dim=1).max(dim=1)
+        return {"index": batch.index, "prediction": prediction, "confidence": confidence}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer and its schedule."""
+        return configure_optimizers(self, self.optimizer_spec)  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what others need to open the checkpoint without the config."""
+        note(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over the checkpoint's classes, however many the data have."""
+        self.facts = dict(checkpoint.get("ssl_lightning", {}).get("facts", {})) or self.facts
+        classes = int(self.facts.get("num_classes", self.num_classes))
+        if classes != self.num_classes:
+            for layer in self.heads():
+                layer.weight = nn.Parameter(layer.weight.new_zeros(classes, layer.in_features))
+                layer.bias = nn.Parameter(layer.bias.new_zeros(classes))
+                layer.out_features = classes
+            self._count_classes(classes)
+            self.to(self.device)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Open a checkpoint with the encoder and the clean transform that it describes.
+
+        Args:
+            checkpoint_path: Path of the file.
+            args: As for Lightning.
+            kwargs: In place of what the checkpoint says, such as `backbone` where that is a stranger's.
+
+        Raises:
+            ValueError: If it is no checkpoint of ours.
+        """
+        opened = Checkpoint.open(
+            checkpoint_path, kwargs.get("backbone"), kwargs.get("clean"), argument="checkpoint_path"
+        )
+        kwargs = {"backbone": opened.backbone, "clean": opened.clean, "checkpoint": None, "freeze": False, **kwargs}
+        model: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        return model
+
+
+def average(members: Tensor) -> Tensor:
+    """Return the log of the mean probabilities of logits `(members, N, classes)`; those of one member as they are."""
+    if len(members) == 1:
+        return members[0]
+    return members.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(members))

@@ -1,0 +1,15 @@
+"""Batched augmentations: modules that make views of a batch on the batch's device, each sample by its own draw."""
+
+from ssl_lightning.transforms.image.clean import CleanView, normalisation
+from ssl_lightning.transforms.image.random_view import RandomView, SimCLRViews, ViewParameters
+from ssl_lightning.transforms.image.recipes import BYOLViews, MultiCropViews
+
+__all__ = [
+    "BYOLViews",
+    "CleanView",
+    "MultiCropViews",
+    "RandomView",
+    "SimCLRViews",
+    "ViewParameters",
+    "normalisation",
+]

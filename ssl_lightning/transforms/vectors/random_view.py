@@ -1,0 +1,48 @@
+"""Random views of vectors: numbers left out, and noise, by a draw of its own for every sample."""
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.engine.ranges import at_least, between, whole
+
+
+class VectorViews(nn.Module):
+    r"""Some views of each vector: every number is left out with a probability, and noise is added.
+
+    .. math:: v_j = m_j\, (x_j + \sigma\, s_j\, \epsilon_j), \qquad m_j \sim \mathrm{Bernoulli}(1 - p),\;
+        \epsilon_j \sim N(0, 1)
+
+    with :math:`s_j` the standard deviation of the j-th number over the batch.
+
+    Args:
+        count: Views of each sample.
+        drop: Probability p of leaving a number out, which then is 0.
+        noise: Standard deviation of the noise, in units of the numbers' own deviation.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Example:
+        >>> first, second = VectorViews(noise=0.0)(torch.ones(4, 8), torch.Generator().manual_seed(0))
+        >>> bool((first == second).all()), sorted(set(first.flatten().tolist()))
+        (False, [0.0, 1.0])
+    """
+
+    def __init__(self, count: int = 2, drop: float = 0.2, noise: float = 0.1) -> None:
+        super().__init__()
+        whole(1, count=count)
+        between(0, 1, "[)", drop=drop)
+        at_least(0, noise=noise)
+        self.count, self.drop, self.noise = count, drop, noise
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Return the views of vectors `(N, d)`, each float32 `(N, d)`."""
+        rows = inputs.float()
+        scale = rows.std(dim=0, correction=0) * self.noise
+        views = []
+        for _ in range(self.count):
+            kept = torch.rand(rows.shape, generator=generator) >= self.drop
+            noise = torch.randn(rows.shape, generator=generator)
+            views.append((rows + scale * noise.to(rows)) * kept.to(rows))
+        return views

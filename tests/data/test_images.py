@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssl_lightning.data import ImageFolder
+from ssl_lightning.data.images import LazyImages, decode
+
+
+def write(path: Path, value: int, size: tuple[int, int] = (16, 16)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), value, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes of ten images; the pixels tell class and number."""
+    for place, name in enumerate(["cat", "dog"]):
+        for number in range(10):
+            write(tmp_path / "pets" / name / f"{number}.png", 100 * place + number)
+    return tmp_path / "pets"
+
+
+def test_labelled_folder(folder: Path) -> None:
+    data = ImageFolder(str(folder), image_size=8, val_size=4)
+    data.setup()
+    assert (data.num_classes, data.class_names, data.channels, data.image_size) == (2, ("cat", "dog"), 3, 8)
+    seen = []
+    for part in (data.train_samples, data.test_samples):
+        assert part is not None
+        batch = part.__getitems__(list(range(len(part))))
+        assert batch.input.dtype == torch.uint8
+        values = batch.input[:, 0, 0, 0].long()
+        assert torch.equal(values // 100, batch.target)
+        seen += values.tolist()
+    assert sorted(seen) == [*range(10), *range(100, 110)]
+    assert len(data.test_samples) == 4  # type: ignore[arg-type]
+
+
+def test_unlabelled_folder(folder: Path) -> None:
+    data = ImageFolder(str(folder / "cat"), image_size=8, val_size=2)
+    data.setup("fit")
+    assert data.train_samples is not None
+    assert (data.train_samples.targets == -1).all()
+    assert (data.num_classes, len(data.train_indices)) == (1, 6)
+
+
+def test_train_and_test_folders(folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / "train")
+    write(tmp_path / "test" / "cat" / "a.png", 1)
+    write(tmp_path / "test" / "dog" / "b.png", 101)
+    data = ImageFolder(str(tmp_path), image_size=8)
+    data.setup()
+    assert (len(data.train_samples), len(data.test_samples)) == (20, 2)  # type: ignore[arg-type]
+
+
+def test_gray_and_scaling(tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    pixels = np.zeros((20, 60, 3), np.uint8)
+    pixels[:, 20:40] = 200  # the centre
+    Image.fromarray(pixels).save(path)
+    gray = decode(path, channels=1, size=10)
+    assert gray.shape == (1, 10, 10)
+    assert (gray[:, :, 1:-1] == 200).all()
+
+
+def test_lazy_images_are_those_in_memory(folder: Path) -> None:
+    kept, lazy = ImageFolder(str(folder), image_size=8), ImageFolder(str(folder), image_size=8, memory_gib=0)
+    for data in (kept, lazy):
+        data.setup("fit")
+    assert isinstance(lazy.train_samples, LazyImages)
+    one, other = (data.train_samples.__getitems__([3, 0, 5]) for data in (kept, lazy))  # type: ignore[union-attr]
+    assert torch.equal(one.input, other.input)
+    assert torch.equal(one.target, other.target)
+
+
+def test_corrupt_image_is_named(folder: Path) -> None:
+    (folder / "dog" / "3.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"3\.png` is no readable image .* `skip_corrupt=true`"):
+        ImageFolder(str(folder), image_size=8).setup()
+
+
+def test_truncated_image_is_corrupt(folder: Path) -> None:
+    path = folder / "dog" / "3.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ValueError, match=r"3\.jpg` is no readable image"):
+        ImageFolder(str(folder), image_size=8).setup()
+
+
+def test_corrupt_images_are_skipped_and_counted_by_option(folder: Path) -> None:
+    (folder / "dog" / "3.png").write_bytes(b"no image")
+    with pytest.warns(
+        UserWarning, match=r"skipped 1 unreadable of 1[0-9] images: .*3\.png|skipped 1 unreadable of 4 images"
+    ):
+        data = ImageFolder(str(folder), image_size=8, skip_corrupt=True)
+        data.setup()
+    assert len(data.train_samples) + len(data.test_samples) == 19  # type: ignore[arg-type]
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`root=.*nowhere` is no folder"):
+        ImageFolder(str(tmp_path / "nowhere"))
+
+
+def test_empty_class(folder: Path) -> None:
+    (folder / "bird").mkdir()
+    with pytest.raises(ValueError, match=r"class folder `.*bird` holds no image"):
+        ImageFolder(str(folder)).setup()
+
+
+def test_class_only_in_test(folder: Path, tmp_path: Path) -> None:
+    folder.rename(tmp_path / "train")
+    for name in ("cat", "dog", "bird"):
+        write(tmp_path / "test" / name / "a.png", 1)
+    with pytest.raises(ValueError, match=r"classes that the training part lacks: bird"):
+        ImageFolder(str(tmp_path)).setup()
+
+
+def test_folder_without_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds 0 images"):
+        ImageFolder(str(tmp_path)).setup()

@@ -1,0 +1,121 @@
+import builtins
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from sklearn.cluster import KMeans
+from sklearn.datasets import make_blobs
+
+from ssl_lightning.functional.kmeans import Engine, kmeans, nearest
+
+ENGINES = ["torch", "sklearn", pytest.param("faiss", id="faiss")]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def blobs() -> tuple[torch.Tensor, torch.Tensor]:
+    rows, labels = make_blobs(300, 8, centers=6, cluster_std=0.3, random_state=1)
+    return torch.from_numpy(rows).float(), torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_separate_blobs_are_found(engine: Engine, blobs: Any) -> None:
+    if engine == "faiss":
+        pytest.importorskip("faiss")
+    rows, labels = blobs
+    found = min((kmeans(rows, 6, generator(seed), engine=engine) for seed in range(5)), key=lambda c: c.inertia)
+    pairs = set(zip(found.assignments.tolist(), labels.tolist(), strict=True))
+    assert len(pairs) == 6
+    assert found.inertia == pytest.approx(
+        sum(float((rows[labels == c] - rows[labels == c].mean(0)).pow(2).sum()) for c in range(6)), rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_same_seed_same_clusters(engine: Engine, blobs: Any) -> None:
+    if engine == "faiss":
+        pytest.importorskip("faiss")
+    one, other = (kmeans(blobs[0], 10, generator(4), engine=engine) for _ in range(2))
+    assert torch.equal(one.assignments, other.assignments)
+    assert torch.equal(one.centroids, other.centroids)
+
+
+def test_inertia_is_near_the_optimum_on_a_tiny_set() -> None:
+    """Against all partitions of eight points into two."""
+    rows = torch.randn(8, 2, generator=generator(3))
+    best = torch.inf
+    for sides in itertools.product([0, 1], repeat=7):
+        side = torch.tensor([0, *sides])
+        if side.sum() > 0:
+            best = min(best, sum(float((rows[side == c] - rows[side == c].mean(0)).pow(2).sum()) for c in (0, 1)))
+    assert min(kmeans(rows, 2, generator(seed)).inertia for seed in range(10)) == pytest.approx(best, rel=1e-4)
+
+
+def test_as_good_as_scikit_learn() -> None:
+    rows = torch.randn(2000, 16, generator=generator(2))
+    ours = sum(kmeans(rows, 50, generator(s), iterations=50).inertia for s in range(5)) / 5
+    fits = [KMeans(50, n_init=1, max_iter=50, random_state=s).fit(rows.numpy()).inertia_ for s in range(5)]
+    assert ours < 1.02 * sum(fits) / 5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_cluster_stays_empty(seed: int) -> None:
+    """Nine tenths of the points are one point: k-means++ and Lloyd alone would leave clusters empty."""
+    rows = torch.cat([torch.zeros(90, 3), torch.randn(10, 3, generator=generator(9))])
+    found = kmeans(rows, 11, generator(seed))
+    assert len(found.assignments.unique()) == 11
+
+
+def test_identical_points_do_not_break_it() -> None:
+    found = kmeans(torch.ones(5, 2), 3, generator())
+    assert found.inertia == pytest.approx(0, abs=1e-4)
+    assert torch.isfinite(found.centroids).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_weight_is_so_many_copies(engine: Engine) -> None:
+    """The best of some starts, weighted, against the best with rows repeated."""
+    if engine == "faiss":
+        pytest.importorskip("faiss")
+    rows = torch.randn(30, 2, generator=generator(1))
+    weights = torch.randint(1, 6, (30,), generator=generator(2))
+    weighted = min(kmeans(rows, 3, generator(s), engine=engine, weights=weights.float()).inertia for s in range(40))
+    repeated = min(kmeans(rows.repeat_interleave(weights, 0), 3, generator(s), 100).inertia for s in range(20))
+    assert weighted == pytest.approx(repeated, rel=1e-3)
+
+
+def test_rows_without_weight_draw_no_centroid() -> None:
+    rows = torch.cat([torch.zeros(20, 2), torch.full((20, 2), 9.0)]) + torch.randn(40, 2, generator=generator(3))
+    weights = (torch.arange(40) < 20).float()
+    for seed in range(5):
+        assert (kmeans(rows, 2, generator(seed), weights=weights).centroids.norm(dim=1) < 4).all()
+
+
+def test_nearest_is_brute_force() -> None:
+    rows, centroids = torch.randn(50, 4), torch.randn(7, 4)
+    distances, positions = nearest(rows, centroids)
+    expected = torch.cdist(rows.double(), centroids.double()).pow(2).min(dim=1)
+    assert torch.equal(positions, expected.indices)
+    torch.testing.assert_close(distances.double(), expected.values, rtol=1e-4, atol=1e-5)
+
+
+def test_k_out_of_range_is_named() -> None:
+    with pytest.raises(ValueError, match=r"`k=6` clusters of 5 samples; give 1 to 5"):
+        kmeans(torch.randn(5, 2), 6, generator())
+
+
+def test_missing_faiss_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def absent(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(ValueError, match=r'pip install "ssl-lightning\[faiss\]"'):
+        kmeans(torch.randn(5, 2), 2, generator(), engine="faiss")

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+from scipy.stats import entropy as scipy_entropy
+from skactiveml.pool import average_kl_divergence, uncertainty_scores
+from skactiveml.pool import vote_entropy as their_vote_entropy
+
+from ssl_lightning.functional.scoring import (
+    entropy,
+    expected_predictive_information_gain,
+    least_confidence,
+    margin,
+    mutual_information,
+    ratio,
+    vote_entropy,
+)
+from ssl_lightning.functional.selection import top
+
+
+def probabilities(*shape: int) -> torch.Tensor:
+    return torch.distributions.Dirichlet(torch.full((shape[-1],), 0.5)).sample(shape[:-1])
+
+
+def test_entropy_is_scipys() -> None:
+    p = probabilities(50, 7)
+    torch.testing.assert_close(entropy(p.log()), torch.from_numpy(scipy_entropy(p.numpy(), axis=1)), check_dtype=False)
+
+
+def test_entropy_of_certainty_and_of_ignorance() -> None:
+    p = torch.tensor([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]])
+    assert entropy(p.log()).tolist() == [0.0, pytest.approx(math.log(3))]
+
+
+def test_mutual_information_by_enumeration() -> None:
+    """As the mean Kullback-Leibler divergence of the members from their mean, in float64."""
+    p = probabilities(6, 30, 4).double()
+    mean = p.mean(dim=0)
+    expected = (p * (p / mean).log()).sum(dim=-1).mean(dim=0)
+    torch.testing.assert_close(mutual_information(p.log()), expected)
+
+
+def test_mutual_information_survives_minus_infinity() -> None:
+    p = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
+    assert mutual_information(p.log()).item() == 0.0
+    p = torch.tensor([[[1.0, 0.0]], [[0.5, 0.5]]])
+    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) - 0.5 * math.log(2)
+    assert mutual_information(p.log()).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_mutual_information_bounds() -> None:
+    p = probabilities(3, 200, 10)
+    score = mutual_information(p.log())
+    assert (score >= 0).all()
+    assert (score <= math.log(3) + 1e-6).all()
+    assert (mutual_information(p[:1].expand(4, -1, -1).log()) < 1e-6).all()
+
+
+def test_top_is_a_sort() -> None:
+    scores, indices = torch.rand(100), torch.randperm(1000)[:100]
+    expected = sorted(range(100), key=lambda i: (-round(scores[i].item(), 6), indices[i].item()))[:10]
+    assert top(scores, indices, 10).tolist() == expected
+
+
+def test_ties_go_to_the_smaller_index_and_permutation_permutes() -> None:
+    scores, indices = torch.tensor([1.0, 2.0, 2.0, 2.0, 0.0]), torch.tensor([4, 9, 3, 7, 1])
+    assert indices[top(scores, indices, 2)].tolist() == [3, 7]
+    order = torch.randperm(5)
+    assert indices[order][top(scores[order], indices[order], 2)].tolist() == [3, 7]
+
+
+def test_the_last_bits_do_not_decide() -> None:
+    scores = torch.tensor([0.5, 0.5 + 1e-8, 0.4], dtype=torch.float64)
+    assert top(scores, torch.tensor([0, 1, 2]), 2).tolist() == [0, 1]
+
+
+def test_mistakes() -> None:
+    with pytest.raises(ValueError, match="`count=3` exceeds the 2 samples"):
+        top(torch.rand(2), torch.arange(2), 3)
+    with pytest.raises(ValueError, match="the score of sample 8 is NaN"):
+        top(torch.tensor([0.1, math.nan]), torch.tensor([3, 8]), 1)
+
+
+def test_scores_are_scikit_activemls() -> None:
+    """Least confidence, margin and entropy of one model; vote entropy and BALD of a committee."""
+    p = probabilities(60, 5).double()
+    numbers = p.numpy()
+    pairs = (("least_confident", least_confidence, 0.0), ("margin_sampling", margin, 1.0), ("entropy", entropy, 0.0))
+    for name, score, offset in pairs:
+        theirs = torch.from_numpy(uncertainty_scores(numbers, method=name))
+        torch.testing.assert_close(score(p.log()) + offset, theirs)  # their margin is counted from 1
+    members = probabilities(7, 60, 5).double()
+    votes = members.argmax(dim=2).T.numpy()
+    theirs = torch.from_numpy(their_vote_entropy(votes, range(5)))
+    torch.testing.assert_close(vote_entropy(members.log()), theirs, check_dtype=False)
+    theirs = torch.from_numpy(average_kl_divergence(members.numpy()))
+    torch.testing.assert_close(mutual_information(members.log()), theirs)
+
+
+def test_ratio_is_that_of_the_two_best() -> None:
+    p = probabilities(40, 6).double()
+    best = p.sort(dim=1, descending=True).values
+    torch.testing.assert_close(ratio(p.log()), best[:, 1] / best[:, 0])
+    torch.testing.assert_close(ratio(p.log() + 5), ratio(p.log()))  # of logits, too
+
+
+def test_epig_by_enumeration() -> None:
+    """As the mean Kullback-Leibler divergence of the joint of two labels from the product of its margins."""
+    pool, targets = probabilities(5, 6, 3).double(), probabilities(4, 6, 3).double()
+    expected = torch.zeros(5, dtype=torch.float64)
+    for i in range(5):
+        for j in range(4):
+            joint = sum(pool[i, k][:, None] * targets[j, k] for k in range(6)) / 6
+            alone = pool[i].mean(dim=0)[:, None] * targets[j].mean(dim=0)
+            expected[i] += (joint * (joint / alone).log()).sum() / 4  # type: ignore[union-attr]
+    found = expected_predictive_information_gain(pool, targets)
+    torch.testing.assert_close(found, expected, check_dtype=False, atol=1e-7, rtol=1e-5)
+    assert (found <= mutual_information(pool.transpose(0, 1).log()) + 1e-6).all()
