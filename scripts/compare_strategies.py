@@ -5,11 +5,11 @@ Needs data/MNIST. Writes runs/compare-strategies/, of which docs/strategies/comp
 `ssl-lightning report runs/compare-strategies` makes a page.
 
 The encoder is that of configs/experiment/mnist_pretrain.yaml (SimCLR without labels, trained here if it is not there).
-It stays frozen, so images are encoded once: a sample is its embedding, standardised over the pool, with 8 bits a value.
-The pool is 10,000 training images, the test part all 10,000 test images. Every strategy begins with the same 10 random
-labels of a seed, asks for 10 a round, and trains a fresh linear head with dropout of 0.5 each round. VAAL, whose
-autoencoder wants pixels, gets the images of the same pool, and the same embeddings through the frozen encoder; its
-networks are a quarter as wide as by default, to end within the hour.
+It stays frozen, so images are encoded once: a sample is its embedding, standardised over the pool, as the data module
+`Vectors` reads it. The pool is 10,000 training images, the test part all 10,000 test images. Every strategy begins with
+the same 10 random labels of a seed, asks for 10 a round, and trains a fresh linear head with dropout of 0.5 each round.
+VAAL, whose autoencoder wants pixels, gets the images of the same pool, and the same embeddings through the frozen
+encoder; its networks are a quarter as wide as by default, to end within the hour.
 """
 
 import argparse
@@ -23,13 +23,14 @@ from torch import Tensor
 
 from ssl_lightning.__main__ import main as command
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.checkpoint import load_backbone
+from ssl_lightning.checkpoint import Checkpoint
 from ssl_lightning.commands.catalogue import entries
 from ssl_lightning.commands.compare import CompareConfig, compare
-from ssl_lightning.data import MNIST, ImageData, TensorSamples
+from ssl_lightning.commands.predict import write_embeddings
+from ssl_lightning.data import MNIST, Samples, TensorSamples
+from ssl_lightning.data.base import Split
 from ssl_lightning.experiments.aggregate import areas, curves_of, paired_difference, penalty_matrix
 from ssl_lightning.experiments.runs import Comparison
-from ssl_lightning.transforms.image import CleanView
 
 ROOT = Path(__file__).parent.parent
 OUT = Path("runs/compare-strategies")
@@ -40,45 +41,24 @@ POOL = 10_000
 class Images(MNIST):
     """The pool's images and all test images of MNIST."""
 
-    def load(self, split: str) -> Any:
+    def load(self, split: Split) -> Samples:
         """Take the first 10,000 training images: MNIST comes shuffled."""
-        whole = super().load(split)  # type: ignore[arg-type]
-        return whole if split == "test" else TensorSamples(whole.inputs[:POOL], whole.targets[:POOL])
-
-
-class Embeddings(ImageData):
-    """Embeddings of the same, `(N, 1, 1, dim)`, as if they were images one pixel high."""
-
-    def __init__(self, path: str, **options: Any) -> None:
-        super().__init__(**options)
-        self.path = path
-        self.num_classes, self.channels, self.image_size = 10, 1, 1
-
-    def load(self, split: str) -> TensorSamples:
-        """Read them."""
-        return TensorSamples(*torch.load(self.path, weights_only=True)[split])
-
-
-class Given(Backbone):
-    """Takes a sample for its embedding."""
-
-    def __init__(self, feature_dim: int) -> None:
-        super().__init__(feature_dim=feature_dim)
-        self.feature_dim = feature_dim
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Flatten `(N, 1, 1, dim)`."""
-        return images.flatten(1)
+        whole: Any = super().load(split)
+        return whole if split == "test" else TensorSamples(whole.inputs[:POOL], whole.targets[:POOL], whole.keys[:POOL])
 
 
 class Frozen(Backbone):
-    """The encoder, frozen, and what standardises its embeddings; what `Given` was given."""
+    """The encoder, frozen, and what standardises its embeddings; what `Vectors` were made by.
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path=path)
-        found = torch.load(path, weights_only=True)
-        self.encoder = load_backbone(str(found["checkpoint"]), None).requires_grad_(False)
-        self.mean, self.std = found["mean"], found["std"]
+    Args:
+        folder: That holds `scale.pt`.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder=folder)
+        scale = torch.load(Path(folder) / "scale.pt", weights_only=True)
+        self.encoder = Checkpoint.open(scale["checkpoint"]).backbone.requires_grad_(False)
+        self.mean, self.std = scale["mean"], scale["std"]
         self.feature_dim = self.encoder.feature_dim
 
     @torch.no_grad()
@@ -88,26 +68,25 @@ class Frozen(Backbone):
         return (self.encoder(images) - self.mean.to(images)) / self.std.to(images)
 
 
-def embed(path: Path) -> None:
-    """Encode all images, and keep them."""
-    encoder = load_backbone(str(CHECKPOINT), None).eval()
+def embed(folder: Path) -> None:
+    """Encode all images, and keep what `Vectors` reads."""
+    opened = Checkpoint.open(CHECKPOINT)
+    assert opened.clean is not None
+    encoder = opened.backbone.eval()
     data = Images(root=str(ROOT / "data"))
-    found: dict[str, Any] = {}
-    for split in ("train", "test"):
-        part = data.load(split)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, name in (("train", "pool"), ("test", "test")):
+        part: Any = data.load(split)  # type: ignore[arg-type]
         with torch.no_grad():
-            batches = torch.split(part.inputs, 500)
-            rows = torch.cat([encoder(CleanView()(batch)) for batch in batches])
+            rows = torch.cat([encoder(opened.clean(batch)) for batch in torch.split(part.inputs, 500)])
         if split == "train":
             mean, std = rows.mean(dim=0), rows.std(dim=0) + 1e-6
-            found.update(mean=mean, std=std, checkpoint=str(CHECKPOINT.resolve()))
-        levels = ((rows - mean) / std / 8 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)  # to 4 deviations
-        found[split] = (levels[:, None, None], part.targets)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(found, path)
+            torch.save({"mean": mean, "std": std, "checkpoint": str(CHECKPOINT.resolve())}, folder / "scale.pt")
+        classes = [data.class_names[target] for target in part.targets.tolist()]
+        write_embeddings(folder / f"{name}.npy", part.keys, classes, (rows - mean) / std)
 
 
-def config(seeds: int, jobs: int, path: Path) -> CompareConfig:
+def config(seeds: int, jobs: int, folder: Path) -> CompareConfig:
     """Say what to compare."""
     common = [
         "--data.batch_size", "64", "--data.val_size", "0", "--model.dropout", "0.5",
@@ -116,16 +95,15 @@ def config(seeds: int, jobs: int, path: Path) -> CompareConfig:
         "--trainer.max_epochs", "1",
         "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.logger", "false",
     ]  # fmt: skip
-    dim = torch.load(path, weights_only=True)["train"][0].shape[-1]
     given = [
-        "--data", "compare_strategies.Embeddings", "--data.path", str(path),
-        "--model", "Classifier", "--model.backbone", "compare_strategies.Given",
-        "--model.backbone.feature_dim", str(dim),
-        "--model.clean", "CleanView", "--model.clean.std", "0.125",
+        "--data", "Vectors", "--data.path", str(folder / "pool.npy"), "--data.table", str(folder / "pool.csv"),
+        "--data.test_path", str(folder / "test.npy"), "--data.test_table", str(folder / "test.csv"),
+        "--model", "Classifier", "--model.backbone", "Flat",
     ]  # fmt: skip
     images = [
         "--data", "compare_strategies.Images", "--data.root", str(ROOT / "data"),
-        "--model", "Classifier", "--model.backbone", "compare_strategies.Frozen", "--model.backbone.path", str(path),
+        "--model", "Classifier", "--model.backbone", "compare_strategies.Frozen",
+        "--model.backbone.folder", str(folder),
     ]  # fmt: skip
     names = [entry.name for entry in entries() if entry.kind == "strategies"]
     arms = {name: ("--strategy", name, *given, *common) for name in names if name != "VAAL"}
@@ -193,10 +171,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if not CHECKPOINT.exists() and command(["fit", "-c", str(ROOT / "configs/experiment/mnist_pretrain.yaml")]):
         sys.exit("the pretraining failed")
-    path = OUT.resolve() / "embeddings.pt"
-    if not path.exists():
-        embed(path)
-    comparison, failed = compare(config(arguments.seeds, arguments.jobs, path))
+    folder = OUT.resolve()
+    if not (folder / "test.csv").exists():
+        embed(folder)
+    comparison, failed = compare(config(arguments.seeds, arguments.jobs, folder))
     (OUT / "areas.md").write_text(conclude(comparison))
     sys.exit(1 if failed else 0)
 

@@ -103,7 +103,7 @@ class Checkpoint:
             raise ValueError(f"{where} is no checkpoint of ours ({type(error).__name__}: {error}).") from error
         mine = plain({key.removeprefix("backbone."): v for key, v in weights.items() if key.startswith("backbone.")})
         try:
-            found = cast(Backbone, backbone) if backbone is not None else build(description, trust)
+            found = cast(Backbone, backbone) if backbone is not None else build(description, trust, facts)
             view = clean if clean is not None else _clean(about.get("clean"), trust)
         except Exception as error:  # whatever a constructor makes of what the file says
             raise ValueError(f"{where}: {error}") from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ssl_lightning.engine.naming import class_path, known_class
+from ssl_lightning.engine.naming import arguments, class_path, known_class
 
 IMAGE_SIZES = (32, 28, 64, 224, 96, 8, 16, 48, 128, 256, 299)  # pixels tried, in this order
 
@@ -106,7 +106,10 @@ class AnyModule(Backbone):
         return again
 
     def _tried(self, example: Any) -> tuple[int, Any]:
-        """Return the size of the embedding, and the sample that it was found by."""
+        """Return the size of the embedding, and the sample that it was found by, if it does not say it itself."""
+        told = getattr(self.module, "feature_dim", None)
+        if isinstance(told, int) and example is None:
+            return told, None
         reasons = []
         for sample in _examples(self.module) if example is None else [example]:
             try:
@@ -205,13 +208,15 @@ def describe(backbone: Backbone) -> dict[str, Any]:
     return {"class_path": class_path(type(backbone)), "init_args": dict(backbone.init_args)}
 
 
-def build(description: dict[str, Any], trust: bool = False) -> Backbone:
+def build(description: dict[str, Any], trust: bool = False, facts: dict[str, Any] | None = None) -> Backbone:
     """Build the architecture that `describe` described, with fresh weights, and download none.
 
     Args:
         description: As `describe` returns it; from a file, it is data, and names nothing that is called unless it is a
             known encoder.
         trust: Import a class that is neither ours nor of a plug-in, and build any network that is named.
+        facts: Of the data; any other network than ours, of which nobody knows how it was built, gets those that its
+            constructor has arguments for.
 
     Returns:
         The backbone.
@@ -232,6 +237,8 @@ def build(description: dict[str, Any], trust: bool = False) -> Backbone:
             "it (`backbone=...` in Python), or, if you trust the file, add `--trust`."
         )
     kind: type[nn.Module] = known_class(path, nn.Module if stranger else Backbone, trust)
+    if stranger:
+        init_args = {name: (facts or {})[name] for name in arguments(kind) if name in (facts or {})}
     try:
         return as_backbone(kind(**init_args))
     except TypeError as error:

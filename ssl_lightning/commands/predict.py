@@ -70,7 +70,7 @@ def load_predictor(path: str, trust: bool = False) -> Predictor:
     if opened.head is None:
         return Predictor(opened.backbone.eval(), opened.clean, (), opened)
     kind: Any = known_class(opened.method_path, Classifier, trust)
-    model = kind.load_from_checkpoint(path, backbone=opened.backbone, clean=opened.clean, map_location="cpu")
+    model = kind.load_from_checkpoint(path, backbone=opened.backbone, clean=opened.clean)
     names = opened.class_names or tuple(str(number) for number in range(model.num_classes))
     return Predictor(model.eval(), opened.clean, names, opened)
 

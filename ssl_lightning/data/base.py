@@ -93,7 +93,7 @@ class TensorSamples(Dataset[Batch]):
         return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], torch.tensor(index))
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        index = torch.as_tensor(indices)
+        index = torch.as_tensor(indices, dtype=torch.int64)
         if isinstance(self.inputs, Tensor):
             return Batch(self.inputs[index], self.targets[index], index)
         return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], index)

@@ -1,14 +1,17 @@
 """Optimizers with weight decay where it belongs, and a learning rate that warms up and decays by the step."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightly.utils.lars import LARS
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+
+from ssl_lightning.engine.ranges import at_least, between, one_of
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,14 @@ class OptimizerSpec:
     """What optimizer to build, and how its learning rate moves over the steps of a fit.
 
     Args:
-        name: SGD with momentum, AdamW, or LARS (You et al. 2017, arXiv 1708.03888) for batches of thousands.
+        name: The optimizer: SGD with momentum, AdamW, or LARS (You et al. 2017, arXiv 1708.03888) for batches of
+            thousands.
         lr: Peak learning rate, of one step; no scaling by the batch size happens behind your back.
         weight_decay: Decay of weights; biases, norms and other parameters of one dimension have none.
-        momentum: Of SGD and LARS, and the first beta of AdamW (0.9 if left out).
+        momentum: Momentum of SGD and LARS, and the first beta of AdamW.
         warmup: Fraction of all steps over which the rate rises linearly from near 0 to `lr`.
-        schedule: `cosine` to 0 at the last step (Loshchilov and Hutter 2017, arXiv 1608.03983), or `constant`.
+        schedule: How the rate moves after that: `cosine` falls to 0, which it has after the last step and nearly at it
+            (Loshchilov and Hutter 2017, arXiv 1608.03983, Eq. 5), or `constant`.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -35,15 +40,70 @@ class OptimizerSpec:
     schedule: Literal["cosine", "constant"] = "cosine"
 
     def __post_init__(self) -> None:
-        for key, low, high in (
-            ("lr", 0, math.inf),
-            ("weight_decay", 0, math.inf),
-            ("momentum", 0, 1),
-            ("warmup", 0, 1),
-        ):
-            value = getattr(self, key)
-            if not low <= value <= high or value == math.inf:
-                raise ValueError(f"`optimizer.{key}={value}` is out of range; give a number from {low} to {high}.")
+        try:
+            one_of(("sgd", "adamw", "lars"), name=self.name)
+            one_of(("cosine", "constant"), schedule=self.schedule)
+            at_least(0, lr=self.lr, weight_decay=self.weight_decay)
+            between(0, 1, "[)", momentum=self.momentum)
+            between(0, 1, warmup=self.warmup)
+        except ValueError as error:
+            raise ValueError(str(error).replace("`", "`optimizer.", 1)) from None
+
+
+class LARS(torch.optim.Optimizer):
+    r"""SGD with momentum whose step of each layer has a size relative to the layer's weights.
+
+    .. math:: v \leftarrow m v + \eta \frac{\lVert w \rVert}{\lVert g \rVert + \beta \lVert w \rVert} (g + \beta w),
+        \qquad w \leftarrow w - \gamma v
+
+    A group with `adapt=False`, as of biases and norms, takes steps of plain SGD.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: The global rate, :math:`\gamma`.
+        momentum: Momentum, m.
+        weight_decay: Weight decay, :math:`\beta`, which may be 0.
+        trust: How far a layer moves in a step, relative to its weights: :math:`\eta`.
+        adapt: Whether the step has a size relative to the weights.
+
+    Reference:
+        Y. You, I. Gitman, B. Ginsburg, Large Batch Training of Convolutional Networks, 2017, arXiv 1708.03888, Eq. 6
+        and algorithm 1. There the rate is within the momentum, here outside, as in SGD of torch and in the code of
+        SimCLR and BYOL. lightly's takes steps of plain SGD where the weight decay is 0.
+    """
+
+    def __init__(
+        self, params: Any, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, trust: float = 0.001,
+        adapt: bool = True,
+    ) -> None:  # fmt: skip
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": adapt}
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                decay, move = group["weight_decay"], weight.grad
+                if decay:
+                    move = move.add(weight, alpha=decay)
+                if group["adapt"]:
+                    size, steepness = weight.norm(), weight.grad.norm()
+                    ratio = group["trust"] * size / (steepness + decay * size + 1e-8)
+                    move = move * torch.where(size > 0, ratio, 1.0)  # weights of 0 would stay there
+                if group["momentum"]:
+                    state = self.state[weight]
+                    if "momentum_buffer" not in state:
+                        state["momentum_buffer"] = torch.zeros_like(weight)
+                    move = state["momentum_buffer"].mul_(group["momentum"]).add_(move)
+                weight.add_(move, alpha=-group["lr"])
+        return loss
 
 
 torch.serialization.add_safe_globals([OptimizerSpec])  # checkpoints hold it among the hyper-parameters
@@ -58,12 +118,18 @@ def rate(step: int, total: float, spec: OptimizerSpec) -> float:
         spec: The schedule.
 
     Returns:
-        A number in [0, 1].
+        A number in [0, 1]; a cosine is 0 at `total`, after the last step, so that every step learns something.
+
+    Reference:
+        I. Loshchilov, F. Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017, arXiv 1608.03983, Eq.
+        5, whose :math:`T_{cur}` counts the steps taken.
 
     Example:
         >>> spec = OptimizerSpec(warmup=0.5)
-        >>> [round(rate(step, 8, spec), 2) for step in range(9)]
-        [0.25, 0.5, 0.75, 1.0, 1.0, 0.85, 0.5, 0.15, 0.0]
+        >>> [round(rate(step, 8, spec), 2) for step in range(8)]  # one for each step
+        [0.25, 0.5, 0.75, 1.0, 1.0, 0.85, 0.5, 0.15]
+        >>> rate(8, 8, spec)
+        0.0
     """
     if math.isinf(total):
         return 1.0
@@ -119,6 +185,7 @@ def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec, cycle: 
         case "adamw":
             optimizer = torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
         case "lars":
+            groups[1]["adapt"] = False
             optimizer = LARS(groups, lr=spec.lr, momentum=spec.momentum)
     total = module.trainer.estimated_stepping_batches
     length = total if cycle is None else cycle
@@ -141,8 +208,32 @@ def require_finite(loss: Tensor, module: L.LightningModule, batch_idx: int) -> N
         raise ValueError(
             f"the training loss of `{type(module).__name__}` is {loss.item()} at epoch {module.current_epoch}, batch "
             f"{batch_idx}, step {module.global_step}, rank {module.global_rank}; the weights are still those of the "
-            f"last "
-            "good step. Lower `optimizer.lr`, add `warmup`, clip gradients (`--trainer.gradient_clip_val 1`), or "
-            "look at "
-            "the images of that batch."
+            "last good step. Lower `optimizer.lr`, add `warmup`, clip gradients (`--trainer.gradient_clip_val 1`), or "
+            "look at the samples of that batch."
         )
+
+
+@contextmanager
+def enough_samples(count: int, least: int, module: L.LightningModule) -> Iterator[None]:
+    """Take a step with a batch, or say that it is too small.
+
+    Args:
+        count: Samples of the batch, in this process.
+        least: Those that a step makes sense with.
+        module: Being trained.
+
+    Raises:
+        ValueError: If there are fewer, or batch norm finds too few.
+    """
+    mistake = ValueError(
+        f"`batch_size={count}` is too small for `{type(module).__name__}`, which compares the samples of a batch, or "
+        f"normalises by them: give {max(least, 2)} or more in each process (`--data.batch_size`), better a hundred."
+    )
+    if count < least:
+        raise mistake
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" in str(error):  # torch's batch norm
+            raise mistake from error
+        raise

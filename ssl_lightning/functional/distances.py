@@ -50,17 +50,18 @@ def distances(rows: Tensor, others: Tensor) -> Tensor:
     rows, others = rows.float(), others.float()
     origin = middle(others)
     points, ends = rows - origin, others - origin
-    norms, lengths = points.pow(2).sum(dim=1), ends.pow(2).sum(dim=1)
-    share = close(rows.shape[1])
+    norms, lengths = (x.pow(2).sum(dim=1, keepdim=True) for x in (points, ends))
+    left = torch.cat([-2 * points, norms, torch.ones_like(norms)], dim=1)
+    right = torch.cat([ends, torch.ones_like(lengths), lengths], dim=1)  # whose product is the squared distances
+    limit = 3 * close(rows.shape[1]) * norms  # of both norms: so near to one another they are about the same
     found = rows.new_empty(len(rows), len(others))
     width = max(1, _BLOCK // max(1, len(others)))
     for start in range(0, len(rows), width):
         part = slice(start, start + width)
-        block = torch.addmm(lengths * (1 - share), points[part], ends.T, alpha=-2, out=found[part])
-        few, many = (block < (share - 1) * norms[part, None]).nonzero(as_tuple=True)  # here without the share
-        block.add_(lengths, alpha=share).add_(norms[part, None])
+        block = torch.mm(left[part], right.T, out=found[part])
+        few, many = (block < limit[part]).nonzero(as_tuple=True)
         block[few, many] = pairs(rows[part], others, few, many).float()
-        block.clamp_(min=0).sqrt_()
+        block.sqrt_()
     return found
 
 

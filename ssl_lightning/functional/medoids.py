@@ -102,7 +102,6 @@ class _Swaps:
         cost = np.subtract(self.second_distance, self.near_distance, dtype=np.float64)
         self.removal = np.bincount(self.near, cost, minlength=len(self.medoids))
         self.removal[self.medoids < 0] = np.inf
-        self.own = np.bincount(self.near, self.near_distance, minlength=len(self.medoids))
 
     def try_in(self, candidate: int) -> bool:
         """Swap a row in for the best medoid to take out, if that lowers the loss."""
@@ -116,8 +115,9 @@ class _Swaps:
         gain = gains[out] + lower.sum()
         if gain >= 0 or candidate in self.medoids:
             return False
-        # only the distances of rows that change are compared, and only those round
-        if gain >= -_ROUNDING * (self.own[out] + near.sum(where=lower < 0, dtype=np.float64)):
+        after = np.minimum(row, np.where(self.near == out, self.second_distance, self.near_distance))
+        before = self.near_distance.sum(where=after != self.near_distance, dtype=np.float64)
+        if gain >= -_ROUNDING * before:  # of those distances that change: the others are not compared
             return False
         self._swap(out, candidate, row)
         return True

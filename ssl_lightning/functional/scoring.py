@@ -63,6 +63,47 @@ def ratio(log_probabilities: Tensor) -> Tensor:
     return (best[..., 1] - best[..., 0]).exp()
 
 
+def informativeness(log_probabilities: Tensor) -> Tensor:
+    r"""How far the two best classes are from a certain answer, :math:`1 - (p_{(1)} - p_{(2)})`, for use as a weight.
+
+    Summed as :math:`2 p_{(2)} + p_{(3)} + \dots`, which keeps its digits where the model is all but certain.
+
+    Args:
+        log_probabilities: `(..., classes)`, normalised; entries may be -inf.
+
+    Returns:
+        `(...)`, from 0 (certain) to 1 (undecided between two).
+
+    Example:
+        >>> informativeness(torch.tensor([[0.75, 0.25], [1.0, 0.0]]).log())
+        tensor([0.5000, 0.0000])
+    """
+    ordered = log_probabilities.exp().sort(dim=-1, descending=True).values
+    return ordered[..., 1:].sum(dim=-1) + ordered[..., 1]
+
+
+def residuals(log_probabilities: Tensor) -> Tensor:
+    r"""Gradient by the logits, were the predicted class right, :math:`q = p - \mathrm{onehot}(\arg\max p)`.
+
+    The entry of the predicted class is minus the sum of the others: a difference from 1 would leave none of its digits
+    where the model is all but certain.
+
+    Args:
+        log_probabilities: `(n, classes)`, normalised; entries may be -inf.
+
+    Returns:
+        q, `(n, classes)`; each row sums up to 0.
+
+    Example:
+        >>> residuals(torch.tensor([[0.75, 0.25], [1.0, 0.0]]).log())
+        tensor([[-0.2500,  0.2500],
+                [ 0.0000,  0.0000]])
+    """
+    guessed = log_probabilities.argmax(dim=1, keepdim=True)
+    others = log_probabilities.exp().scatter(1, guessed, 0.0)
+    return others.scatter(1, guessed, 0 - others.sum(dim=1, keepdim=True))
+
+
 def entropy(log_probabilities: Tensor) -> Tensor:
     r"""Shannon entropy of predictions, :math:`H(y) = -\sum_c p_c \log p_c`.
 

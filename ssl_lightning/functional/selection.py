@@ -10,8 +10,8 @@ from ssl_lightning.functional.kmeans import kmeans, weighted_draw
 def top(scores: Tensor, indices: Tensor, count: int, decimals: int = 6) -> Tensor:
     """Choose the samples of largest score; ties by smaller index.
 
-    Scores are compared to a millionth (of a nat or a probability), since the last bits of a network's outputs depend
-    on the batch a sample was in, and must not decide.
+    Scores are compared to a millionth (of a nat or a probability), and those of 10 or more to six digits more of their
+    own, since the last bits of a network's outputs depend on the batch a sample was in, and must not decide.
 
     Args:
         scores: `(n,)`; larger is chosen first.
@@ -37,7 +37,9 @@ def top(scores: Tensor, indices: Tensor, count: int, decimals: int = 6) -> Tenso
             f"the score of sample {index} is NaN: the model's outputs are not finite; look at its training loss."
         )
     by_index = indices.argsort(stable=True)
-    rounded = torch.round(scores.double()[by_index], decimals=decimals)
+    ordered = scores.double()[by_index]
+    unit = 10 ** ordered.abs().clamp(min=1).log10().floor().nan_to_num(posinf=0.0)  # of each score, not of the largest
+    rounded = torch.round(ordered / unit, decimals=decimals) * unit
     return by_index[rounded.argsort(descending=True, stable=True)[:count]]
 
 
@@ -138,19 +140,20 @@ def badge(residuals: Tensor, embeddings: Tensor, count: int, generator: torch.Ge
     units = (residuals.double() / sizes.masked_fill(sizes == 0, 1)[:, None]).float()
     lengths = sizes.square() * embeddings.pow(2).sum(dim=1)
     limit = close(embeddings.shape[1])
-    distances = torch.full_like(lengths, torch.inf)
+    squares = torch.full_like(lengths, torch.inf)
     chosen = [int((lengths >= lengths.max() * (1 - TIE)).nonzero()[0])]
     for draw in torch.rand(count - 1, generator=generator, dtype=torch.float64).tolist():
         last = chosen[-1]
+        free[last] = False
         products = (units @ units[last]) * (embeddings @ embeddings[last]) * (sizes * sizes[last])
         base = lengths + lengths[last]
         found = base - 2 * products
-        near = (found < limit * base).nonzero()[:, 0]
-        found[near] = _between(near, last, units, embeddings, sizes)
-        distances = torch.minimum(distances, found)
-        free[last] = False
-        distances[last] = 0
-        chosen.append(weighted_draw(distances if (distances > 0).any() else free, draw))
+        near = ((found < limit * base) & free).nonzero()[:, 0]
+        if len(near):
+            found[near] = _between(near, last, units, embeddings, sizes)
+        squares = torch.minimum(squares, found)
+        squares[last] = 0
+        chosen.append(weighted_draw(squares if (squares > 0).any() else free, draw))
     return torch.tensor(chosen)
 
 
@@ -296,19 +299,21 @@ def prob_cover(rows: Tensor, asked: Tensor, count: int, delta: float) -> Tensor:
     # what a product can be wrong by at the rim, where the other end is at most delta farther from the origin
     slack = rounding(rows.shape[1]) * (norms + (norms.sqrt() + delta).square())
 
-    def inside(some: Tensor) -> Tensor:
+    def inside(some: Tensor, part: slice = slice(None)) -> Tensor:
         """Tell which rows are in the balls around some, `(n, len(some))`."""
-        found = torch.addmm(norms[some], points, points[some].T, alpha=-2)
-        sure, maybe = (found < (radius - norms + sign * slack)[:, None] for sign in (-1, 1))
-        few, many = (sure ^ maybe).nonzero(as_tuple=True)
-        sure[few, many] = pairs(rows, rows, few, some[many]) < radius
+        found = torch.addmm(norms[some], points[part], points[some].T, alpha=-2)
+        sure = found < (radius - norms - slack)[part, None]
+        few, many = (sure ^ (found < (radius - norms + slack)[part, None])).nonzero(as_tuple=True)
+        sure[few, many] = pairs(rows[part], rows, few, some[many]) < radius
         return sure
 
     def counts(covered: Tensor) -> Tensor:
         """Count each row's neighbours among some, `(n,)`."""
         total = torch.zeros(len(rows), dtype=torch.int64)
-        for some in torch.split(covered, 512):
-            total += inside(some).sum(dim=1)
+        for start in range(0, len(rows), 1024):  # products that stay in cache
+            part = slice(start, start + 1024)
+            for some in torch.split(covered, 512):
+                total[part] += inside(some, part).sum(dim=1)
         return total
 
     uncovered = torch.ones(len(rows), dtype=torch.bool)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import relu, softplus
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone
@@ -143,7 +144,8 @@ class AdversarialMethod(SSLMethod):
         """Give every convolution and linear layer of a module a spectral norm of 1, if so wanted."""
         if spectral:
             for layer in [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]:
-                spectral_norm(layer)
+                if not is_parametrized(layer, "weight"):  # as where the backbone comes from another GAN
+                    spectral_norm(layer)
         return module
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:

@@ -1,11 +1,8 @@
 """The base of every self-supervised method: views, optimizer, logging and checkpoints, so that a method is its loss."""
 
-import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any, ClassVar, NotRequired, TypedDict
 
 import lightning as L
@@ -13,14 +10,15 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import note, require_facts
 from ssl_lightning.data.base import Batch, clean_for, facts_of, require_batch
-from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, require_finite
+from ssl_lightning.engine.hparams import constructor_frame
+from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, enough_samples, require_finite
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import base_seed, derive_generator
+from ssl_lightning.networks.modes import channels_last, full_precision
 from ssl_lightning.transforms.base import as_views, clean_of, make_views, map_tensors
 
 
@@ -35,45 +33,6 @@ class Step(TypedDict):
 
     loss: Tensor
     embedding: NotRequired[Tensor]
-
-
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Return a context without autocast: exponentials, logarithms and statistics of a batch want float32."""
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
-@contextmanager
-def statistics_kept(*modules: nn.Module) -> Iterator[None]:
-    """Normalise by the batch, and leave the running statistics of batch norm as they are."""
-    layers = [layer for module in modules for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
-
-
-def channels_last(tensor: Tensor) -> Tensor:
-    """Return images in channels-last memory format, anything else as it is."""
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
-
-
-def constructor_frame(module: nn.Module) -> FrameType | None:
-    """Return the frame of the outermost constructor that builds a module: its arguments are what the caller gave.
-
-    Args:
-        module: Being built.
-    """
-    here = inspect.currentframe()
-    frame = here.f_back if here is not None else None
-    while frame is not None and (outer := frame.f_back) is not None:
-        if outer.f_code.co_name != "__init__" or outer.f_locals.get("self") is not module:
-            break
-        frame = outer
-    return frame
 
 
 class SSLMethod(L.LightningModule, ABC):
@@ -173,20 +132,13 @@ class SSLMethod(L.LightningModule, ABC):
         """Compute and log the loss; stop where it is not finite."""
         require_batch(batch)
         count_epoch(self.trainer)
-        self._require_samples(len(batch.target))
-        step = self.compute_loss(self.prepare(batch, random=True), batch)
+        with enough_samples(len(batch.target), self.least_batch, self):
+            step = self.compute_loss(self.prepare(batch, random=True), batch)
         require_finite(step["loss"], self, batch_idx)
         self.log("train/loss", step["loss"], prog_bar=True, sync_dist=True, batch_size=len(batch.target))
         if "embedding" in step:
             step["embedding"] = step["embedding"].detach()
         return step
-
-    def _require_samples(self, count: int) -> None:
-        if count < self.least_batch:
-            raise ValueError(
-                f"`batch_size={count}` is too small for `{type(self).__name__}`, which compares the samples of a "
-                f"batch, or normalises by them: give `--data.batch_size {self.least_batch}`, or better a hundred."
-            )
 
     def tell_missing_labels(self, consequence: str) -> None:
         """Warn where a fit that wants labels has none at all.
@@ -233,7 +185,7 @@ class SSLMethod(L.LightningModule, ABC):
 
     test_step = validation_step
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Embed clean input."""
         require_batch(batch)
         return {"index": batch.index, "embedding": self.embed(self.prepare(batch))}

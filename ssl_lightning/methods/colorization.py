@@ -11,7 +11,8 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.ranges import above, between, one_of, whole
 from ssl_lightning.functional.losses import gather_rows
-from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import SimCLRViews, normalisation
 from ssl_lightning.transforms.image.colour import colour_bins, lab_to_rgb, rgb_to_lab, soft_bins
 
@@ -46,7 +47,6 @@ class Colorization(SSLMethod):
     """
 
     view_count: ClassVar[int] = 1
-    least_batch: int = 1
 
     def __init__(
         self,

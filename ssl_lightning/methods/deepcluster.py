@@ -15,7 +15,8 @@ from ssl_lightning.engine.processes import Rows, gather
 from ssl_lightning.engine.ranges import one_of, whole
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.functional.kmeans import Engine, kmeans
-from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import join
 from ssl_lightning.transforms.image import SimCLRViews
 

@@ -11,8 +11,9 @@ from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.ranges import between, one_of, whole
 from ssl_lightning.methods.adversarial import clip_apart, discriminator_loss, frozen, generator_loss
-from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.decoders import ConvDecoder
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import SimCLRViews
 from ssl_lightning.transforms.image.masks import block_masks, centre_masks
 

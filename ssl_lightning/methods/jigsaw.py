@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.ranges import whole
-from ssl_lightning.methods.base import Step, full_precision
+from ssl_lightning.methods.base import Step
 from ssl_lightning.methods.pretext import TileMethod
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image.tiles import cut_tiles, distant_permutations, lay_tiles, normalise_tiles
 
 

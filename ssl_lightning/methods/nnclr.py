@@ -12,8 +12,9 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.ranges import above, whole
 from ssl_lightning.functional.losses import info_nce
-from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.heads import lasting
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import SimCLRViews
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.engine.ranges import whole
-from ssl_lightning.methods.base import SSLMethod, statistics_kept
+from ssl_lightning.methods.base import SSLMethod
+from ssl_lightning.networks.modes import statistics_kept
 from ssl_lightning.transforms.image import SimCLRViews
 from ssl_lightning.transforms.image.tiles import cut_tiles, normalise_tiles
 

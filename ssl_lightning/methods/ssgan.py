@@ -16,7 +16,8 @@ from ssl_lightning.methods.adversarial import (
     frozen,
     generator_loss,
 )
-from ssl_lightning.methods.base import Step, full_precision, statistics_kept
+from ssl_lightning.methods.base import Step
+from ssl_lightning.networks.modes import full_precision, statistics_kept
 from ssl_lightning.transforms.image.tiles import turn
 
 

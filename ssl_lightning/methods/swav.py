@@ -14,8 +14,9 @@ from torch.nn.functional import normalize
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.ranges import above, between, whole
-from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.heads import lasting, without_bias
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import MultiCropViews
 
 

@@ -18,7 +18,8 @@ from ssl_lightning.functional.losses import (
     same_class,
     squared_distances,
 )
-from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import join
 from ssl_lightning.transforms.image import SimCLRViews
 

@@ -10,7 +10,8 @@ from torch import nn
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.ranges import at_least, whole
-from ssl_lightning.methods.base import SSLMethod, Step, full_precision
+from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import SimCLRViews
 
 

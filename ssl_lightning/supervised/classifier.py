@@ -321,12 +321,11 @@ class Classifier(L.LightningModule):
             self.to(self.device)
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
         """Open a checkpoint with the encoder and the clean transform that it describes.
 
         Args:
             checkpoint_path: Path of the file.
-            args: As for Lightning.
             kwargs: In place of what the checkpoint says, such as `backbone` where that is a stranger's.
 
         Raises:
@@ -335,8 +334,10 @@ class Classifier(L.LightningModule):
         opened = Checkpoint.open(
             checkpoint_path, kwargs.get("backbone"), kwargs.get("clean"), argument="checkpoint_path"
         )
-        kwargs = {"backbone": opened.backbone, "clean": opened.clean, "checkpoint": None, "freeze": False, **kwargs}
-        model: Self = super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        parts = {"backbone": opened.backbone, "clean": opened.clean, "checkpoint": None, "freeze": False}
+        model = cls(**{**opened.hyper_parameters, **parts, **kwargs})
+        model.on_load_checkpoint({"ssl_lightning": {"facts": opened.facts}})
+        model.load_state_dict(opened.state_dict)
         return model
 
 

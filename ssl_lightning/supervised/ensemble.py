@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.optim import configure_optimizers
 from ssl_lightning.supervised.classifier import Classifier, average
@@ -46,7 +45,7 @@ class Ensemble(Classifier):
             if self.frozen:
                 self.others.append(nn.ModuleDict({"head": head}))
                 continue
-            backbone = fresh(self.backbone)
+            backbone = self.backbone.fresh()
             if kwargs.get("checkpoint") is not None:
                 backbone.load_state_dict(self.backbone.state_dict())
             if self.channels_last:
@@ -182,11 +181,6 @@ class Snapshots(Classifier):
             ValueError: If there will be fewer.
         """
         _require_members(members, len(self.copies), "Snapshots")
-
-
-def fresh(backbone: Backbone) -> Backbone:
-    """Return an encoder of the same architecture with weights of its own first draw."""
-    return type(backbone)(**backbone.init_args)
 
 
 def _require_size(members: int) -> None:

@@ -16,6 +16,7 @@ from ssl_lightning.active import (
     StablePredictions,
     StoppingRule,
     TargetAccuracy,
+    PoolDataModule,
     run_rounds,
 )
 from ssl_lightning.active.stopping import kappa
@@ -39,7 +40,8 @@ def rounds(*accuracies: float, **more: Any) -> list[dict[str, Any]]:
         (Budget(100, validation=True), [0.1, 0.2, 0.3, 0.4], [False, False, False, True]),
         (TargetAccuracy(0.3), [0.1, 0.29, 0.3, 0.2], [False, False, True, False]),
         (NoGain(2, 0.01), [0.5, 0.6, 0.605, 0.609, 0.7], [False, False, False, True, False]),
-        (NoGain(1, 0.0), [0.5, 0.5, 0.4], [False, False, True]),
+        (NoGain(1, 0.0), [0.5, 0.5, 0.4], [False, True, True]),  # a flat curve gains nothing
+        (NoGain(1, 0.0), [0.5, 0.500001, 0.6], [False, False, False]),
     ],
 )
 def test_rules_stop_when_they_say(rule: StoppingRule, accuracies: list[float], stops: list[bool]) -> None:
@@ -85,11 +87,9 @@ def run(trainer: Any, tmp_path: Path) -> Any:
         return run_rounds(
             make_model=lambda: Classifier(10, ConvNet(width=8)),
             make_trainer=lambda more: trainer(max_epochs=1, callbacks=[*callbacks, *more], enable_progress_bar=True),
-            data=Digits(batch_size=64),
+            pool=PoolDataModule(Digits(batch_size=64), initial=20, steps_per_epoch=40),
             strategy=Entropy(query_size=10),
             rounds=rounds,
-            initial=20,
-            steps_per_epoch=12,
             folder=str(tmp_path / name),
             stop=stop,
         )
@@ -146,7 +146,8 @@ def test_predictions_of_a_stable_model(run: Any, tmp_path: Path) -> None:
     assert rows[0]["agreement"] is None
     assert all(0 < row["agreement"] < 1 for row in rows[1:2])
     kept = [torch.load(tmp_path / "stable" / "stop_set" / f"round_{place:03d}.pt") for place in (0, 1)]
-    assert rows[1]["agreement"] == pytest.approx(cohen_kappa_score(kept[0].numpy(), kept[1].numpy()))
+    assert list(kept[0]) == list(kept[1])
+    assert rows[1]["agreement"] == pytest.approx(cohen_kappa_score(list(kept[0].values()), list(kept[1].values())))
 
 
 def test_on_the_command_line(command: Any) -> None:

@@ -134,7 +134,7 @@ def run(trainer: Any, tmp_path: Path) -> Any:
         run_rounds(
             make_model=lambda: Classifier(10, ConvNet(width=8)),
             make_trainer=lambda more: trainer(max_epochs=1, callbacks=[*callbacks, *more], enable_progress_bar=True),
-            data=Digits(batch_size=64), strategy=strategy, rounds=rounds, steps_per_epoch=10,
+            pool=PoolDataModule(Digits(batch_size=64), steps_per_epoch=10), strategy=strategy, rounds=rounds,
             folder=str(tmp_path / name),
         )  # fmt: skip
         return tmp_path / name
@@ -156,14 +156,16 @@ def test_a_killed_stream_goes_on(hook: str, run: Any) -> None:
 def test_a_decision_is_final(run: Any) -> None:
     """Over all rounds the asked ones come in the order of arrival, and what lies between them never comes again."""
     strategy = Stream(query_size=6)
-    asked = [int(row[2]) for row in picks(run("final", strategy)) if row[0] != "-1"]
-    places = [strategy._order.tolist().index(index) for index in asked]
+    asked = [row[2] for row in picks(run("final", strategy)) if row[0] != "-1"]
+    data = Digits()
+    data.setup("fit")
+    places = [strategy._order.tolist().index(data.find(key)[1]) for key in asked]
     assert places == sorted(places)
     state = strategy.state_dict()
     assert state["threshold"]["asked"] == len(asked) == 18
     initial = 20
-    assert state["threshold"]["asked"] + state["threshold"]["discarded"] >= state["place"] - initial
-    assert state["place"] == places[-1] + 1
+    assert state["threshold"]["asked"] + state["threshold"]["discarded"] >= places[-1] + 1 - initial
+    assert state["turn"] == float(strategy._turns[places[-1]])
 
 
 def test_a_stream_that_ends_asks_for_less(trainer: Any) -> None:

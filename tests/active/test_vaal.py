@@ -81,8 +81,8 @@ def test_what_is_unlike_the_labelled_is_asked_for(trainer: Any) -> None:
     data, store = Kinds(batch_size=32), LabelStore()
     data.setup("fit")
     dark = set(data.train_indices[: len(data.train_indices) // 2].tolist())
-    targets = data.train_samples.targets  # type: ignore[union-attr]
-    asked = [Query(index, int(targets[index])) for index in sorted(dark)[:60]]
+    targets, keys = data.train_samples.targets, data.train_samples.keys  # type: ignore[union-attr]
+    asked = [Query(keys[index], str(int(targets[index]))) for index in sorted(dark)[:60]]
     store.add_round(INITIAL, "initial", 0, asked, "test")
     pool = PoolDataModule(data, steps_per_epoch=150, store=store)
     vaal = VAAL(query_size=40, latent_dim=8, width=8)
@@ -92,6 +92,22 @@ def test_what_is_unlike_the_labelled_is_asked_for(trainer: Any) -> None:
     assert len(picks) == 40
     assert sum(index not in dark for index in picks) > 36
     assert float(fit.callback_metrics["active/vaal_discriminator"]) < 2 * math.log(2)
+
+
+@pytest.mark.parametrize("views", [None, RandomView(flip=0.0, jitter=(0, 0, 0, 0), grayscale=0.0)])
+def test_labels_drawn_at_random_cannot_be_told(views: Any, trainer: Any) -> None:
+    """Both halves are normalised alike, once: the discriminator's loss stays near that of not knowing, 2 log 2."""
+    losses: list[float] = []
+
+    class Watch(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            losses.append(float(trainer.callback_metrics["active/vaal_discriminator"]))
+
+    pool = PoolDataModule(Digits(batch_size=64), initial=500, steps_per_epoch=150)
+    vaal = VAAL(query_size=5, latent_dim=8, width=8)
+    fit = trainer(max_epochs=1, callbacks=[vaal, Watch()])
+    fit.fit(Classifier(10, ConvNet(width=4), views=views), datamodule=pool)
+    assert sum(losses[50:]) / 100 == pytest.approx(2 * math.log(2), abs=0.06)
 
 
 def test_resumed_it_is_bit_equal(trainer: Any, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 
 from ssl_lightning.backbones import (
+    AnyModule,
     Backbone,
     ConvNet,
     LeNet,
@@ -17,6 +18,7 @@ from ssl_lightning.backbones import (
     Timm,
     Torchvision,
     ViT,
+    as_backbone,
     build,
     describe,
 )
@@ -49,7 +51,7 @@ def test_lenet_is_the_papers() -> None:
     counted = 32 * 25 + 32 + 64 * 32 * 25 + 64 + 1024 * 128 + 128
     assert sum(parameter.numel() for parameter in LeNet().parameters()) == counted
     assert LeNet()(torch.randn(2, 1, 28, 28)).shape == (2, 128)
-    with pytest.raises(ValueError, match="`image_size=12` is too small for `LeNet`"):
+    with pytest.raises(ValueError, match="`image_size=12` must be at least 16; for smaller images take `ConvNet`"):
         LeNet(image_size=12)
 
 
@@ -57,7 +59,7 @@ def test_lenet_is_the_papers() -> None:
 def test_strided_net_halves_until_little_is_left(size: int, channels: int) -> None:
     backbone = StridedNet(channels, size, width=4)
     assert backbone(torch.randn(2, channels, size, size)).shape == (2, backbone.feature_dim)
-    with pytest.raises(ValueError, match="`image_size=5` is too small for `StridedNet`"):
+    with pytest.raises(ValueError, match="`image_size=5` must be at least 6; for smaller images take `ConvNet`"):
         StridedNet(image_size=5)
 
 
@@ -107,8 +109,8 @@ def test_description_builds_the_same_architecture(backbone: Backbone) -> None:
 
 
 def test_unknown_class_in_a_description_is_named() -> None:
-    with pytest.raises(ValueError, match=r"backbone `__main__\.Mine` cannot be imported .* pass `backbone=`"):
-        build({"class_path": "__main__.Mine", "init_args": {}})
+    with pytest.raises(ValueError, match=r"Backbone `__main__\.Mine` cannot be imported .* pass it yourself"):
+        build({"class_path": "__main__.Mine", "init_args": {}}, trust=True)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_b_16", "mobilenet_v3_small", "squeezenet1_1", "densenet121"])
@@ -211,4 +213,144 @@ class Strangers(ConvNet):
 
 def test_a_class_is_named_as_one_imports_it() -> None:
     assert describe(Strangers())["class_path"] == f"{__name__}.Strangers"
-    assert isinstance(build(describe(Strangers(width=4))), Strangers)
+    assert isinstance(build(describe(Strangers(width=4)), trust=True), Strangers)
+
+
+@pytest.mark.parametrize(
+    ("module", "dim", "channels", "side"),
+    [
+        (torchvision.models.resnet18(num_classes=7), 7, 3, 64),
+        (nn.Sequential(nn.Conv2d(1, 7, 3), nn.ReLU()), 7, 1, 8),  # a map, averaged
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), 5, 1, 8),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), 5, 3, 8),
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 26 * 26, 6)), 6, 1, 28),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 222 * 222, 6)), 6, 3, 224),
+    ],
+)
+def test_any_network_is_a_backbone(module: nn.Module, dim: int, channels: int, side: int) -> None:
+    """Also where it knows one size alone."""
+    backbone = as_backbone(module)
+    assert isinstance(backbone, AnyModule)
+    assert backbone.module is module
+    assert backbone.feature_dim == dim
+    assert backbone.eval()(torch.randn(3, channels, side, side)).shape == (3, dim)
+
+
+def test_the_dry_run_leaves_no_trace() -> None:
+    """Modes, statistics, weights and the global random state are as before."""
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    module[1].eval()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    state = torch.get_rng_state()
+    assert AnyModule(module).feature_dim == 4
+    assert [layer.training for layer in module] == [True, False, True, True, True]
+    assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+class Pooled(nn.Module):
+    """Returns a map and something else, of ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 5)
+
+    def forward(self, ids: torch.Tensor) -> Any:
+        """Embed."""
+        return self.embed(ids).mean(dim=1), "else"
+
+
+def test_several_outputs_and_tokens() -> None:
+    backbone = as_backbone(Pooled())
+    assert backbone.feature_dim == 5
+    assert backbone(torch.zeros(2, 30, dtype=torch.int64)).shape == (2, 5)
+    with_example = AnyModule(nn.Linear(3, 2), torch.zeros(1, 3))
+    assert with_example.feature_dim == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Flatten(0), r"`backbone`: `Flatten` must return one vector a sample.*it returned \(3072,\)"),
+        (
+            nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2, 1, 1))),
+            r"returned \(1, 2, 2, 1, 1\).*example=torch",
+        ),
+        (nn.Conv2d, "not the class `Conv2d`"),
+        ("ConvNet", "must be a network that is built"),
+        (nn.Transformer(8, 2), r"`Transformer` must return one vector.*TypeError"),
+    ],
+)
+def test_what_is_no_backbone_is_named(module: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_backbone(module)
+
+
+def test_fresh_weights_are_of_their_own_draw() -> None:
+    for backbone in (ConvNet(width=4), as_backbone(nn.Sequential(nn.Flatten(), nn.Linear(64, 5)))):
+        again = backbone.fresh()
+        assert type(again) is type(backbone)
+        assert again.feature_dim == backbone.feature_dim
+        weights, others = (next(module.parameters()) for module in (backbone, again))
+        assert not torch.equal(weights, others)
+
+
+class Flattened(nn.Module):
+    """A network of a user's module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode."""
+        return self.layer(images.flatten(1))  # type: ignore[no-any-return]
+
+
+def test_a_strangers_network_is_built_again_by_those_who_trust_the_file() -> None:
+    description = describe(as_backbone(Flattened()))
+    with pytest.raises(ValueError, match=r"is a network of your own.* pass it .*--trust"):
+        build(description)
+    again = build(description, trust=True)
+    assert isinstance(again, AnyModule)
+    assert isinstance(again.module, Flattened)
+    with pytest.raises(ValueError, match=r"`torch\.nn\.Linear` cannot be built again"):
+        build(describe(AnyModule(nn.Linear(3, 2))), trust=True)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "{path}"]}},
+        {"class_path": "subprocess.Popen", "init_args": {"args": ["touch", "{path}"]}, "any_module": True},
+        {"class_path": "ssl_lightning.checkpoint.read", "init_args": {"path": "{path}"}},
+        {"class_path": "ssl_lightning.checkpoint.Path.touch", "init_args": {"self": "{path}"}},
+        {"class_path": "ssl_lightning.methods.SimCLR", "init_args": {}},
+        {"class_path": "ssl_lightning.methods.SimCLR", "init_args": {}, "any_module": True},
+        {"class_path": ["os.system"], "init_args": {}},
+        {"class_path": None, "init_args": {}},
+        {"class_path": "os.system", "init_args": ["touch {path}"]},
+        {},
+    ],
+    ids=str,
+)
+def test_a_description_calls_nothing_but_encoders(description: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever a file says."""
+    path = tmp_path / "touched"
+    init_args = description.get("init_args")
+    if isinstance(init_args, dict):
+        filled = {key: [v.replace("{path}", str(path)) for v in value] if isinstance(value, list) else
+                  value.replace("{path}", str(path)) for key, value in init_args.items()}  # fmt: skip
+        description = {**description, "init_args": filled}
+    with pytest.raises(ValueError):  # noqa: PT011  # each its own message
+        build(description)
+    assert not path.exists()
+
+
+def test_what_a_file_says_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *_, **__: pytest.fail("downloads"))
+    init_args = {"name": "resnet18", "pretrained": True}
+    found = build({"class_path": "ssl_lightning.backbones.Torchvision", "init_args": init_args})
+    assert isinstance(found, Torchvision)

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from ssl_lightning.data.files import Listing, decode, find_images, fingerprint, thumbnail
+from ssl_lightning.data.decoding import decode, fingerprint, thumbnail
+from ssl_lightning.data.files import Listing, find_images
 
 RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 GRAY = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -160,13 +161,14 @@ class TestFindImages:
         (root / "dog" / "b.png").symlink_to(tmp_path / "elsewhere" / "b.png")
         (root / "dog" / "in" / "up").symlink_to(root / "dog")
         (root / "dog" / "all").symlink_to(root)
-        (root / "dog" / "a_twin").symlink_to(root / "dog" / "in")
+        for twin in ("a_twin", "z_twin"):  # whichever is met first, what is no link keeps its place
+            (root / "dog" / twin).symlink_to(root / "dog" / "in")
         (root / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
         (root / "dog" / "self.png").symlink_to(root / "dog" / "self.png")
         found = find_images(root)
         assert list(classes(found)) == ["cat/a.png", "dog/b.png", "dog/c.png", "dog/in/d.png"]
         assert said(found, "broken links", "`dog/gone.png`", "`dog/self.png`")
-        assert said(found, "already read", "`dog/a_twin`", "`dog/all`", "`dog/in/up`")
+        assert said(found, "already read", "`dog/a_twin`", "`dog/all`", "`dog/in/up`", "`dog/z_twin`")
 
     def test_many_links_across_end_soon(self, tmp_path: Path) -> None:
         names = [f"class{number}" for number in range(10)]
@@ -184,8 +186,8 @@ class TestFindImages:
         put(tmp_path, *names, f"{composed}/x.png", f"{decomposed}/x.png")
         raw = os.fsencode(tmp_path) + b"/dog\xff/\xfe.png"
         os.mkdir(os.path.dirname(raw))
-        with open(raw, "wb") as file:
-            file.write((tmp_path / "cat" / " .png").read_bytes())
+        with open(raw, "wb") as written:
+            written.write((tmp_path / "cat" / " .png").read_bytes())
         found = find_images(tmp_path)
         keys = [file.key for file in found.files]
         assert sorted(keys) == sorted(
@@ -282,7 +284,8 @@ class TestWideGray:
             ("<f4", [0, 2570, 65535], [0, 10, 255]),
             ("<f4", [-1, 0, 1], [0, 128, 255]),
             ("<f4", [0, 5e37, 1e38], [0, 128, 255]),
-            ("<f4", [float("nan"), 0.2, float("inf")], [51, 51, 51]),
+            ("<f4", [float("nan"), 0.2, float("inf")], [0, 51, 255]),
+            ("<f4", [-3e38, 0, 3e38], [0, 128, 255]),
             ("<f4", [float("nan")] * 3, [0, 0, 0]),
             ("<f4", [-5, -5, -5], [0, 0, 0]),
         ],
@@ -296,6 +299,12 @@ class TestWideGray:
         path = saved(Image.fromarray(values.view(np.int32)), tmp_path / "gray.tif")
         with_tag(path, 339, old=2, new=1)
         assert decode(path, 1, 3)[0, 0].tolist() == [0, 128, 255]
+
+    def test_12_bits(self, tmp_path: Path) -> None:
+        packed = np.frombuffer(b"\x80\x08\x00" * 128 + b"\xff" * 128, np.uint16).reshape(16, 16)  # 2048 everywhere
+        path = saved(Image.fromarray(packed), tmp_path / "gray.tif")
+        with_tag(path, 258, old=16, new=12)
+        assert decode(path, 1, 16).eq(128).all()
 
     def test_white_is_zero(self, tmp_path: Path) -> None:
         path = saved(Image.fromarray(RAMP), tmp_path / "a.tif")
@@ -542,7 +551,7 @@ def gradient(mode: str) -> Image.Image:
     return Image.fromarray(np.stack([GRAY, GRAY.T, 255 - GRAY, GRAY], -1)).convert(mode)
 
 
-TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 FUZZED: dict[str, Callable[[io.BytesIO], None]] = {
     "gray.png": lambda file: gradient("L").save(file, "PNG"),
     "wide.png": lambda file: Image.fromarray(RAMP[::16, ::16].copy()).save(file, "PNG"),

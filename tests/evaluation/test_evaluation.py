@@ -139,7 +139,7 @@ class Constant(Backbone):
 @pytest.mark.parametrize(
     ("rank", "words"),
     [
-        (0, "all images point almost the same way"),
+        (0, "all samples point almost the same way"),
         (2, r"dimensional collapse of the embedding: .* Now: .* [12]\.\d of 8 dimensions in use"),
     ],
 )

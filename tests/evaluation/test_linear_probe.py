@@ -1,8 +1,13 @@
+import importlib
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
 from ssl_lightning.evaluation import linear_probe
+
+
+module = importlib.import_module("ssl_lightning.evaluation.linear_probe")  # the package gives that name to the function
 
 
 def problem(n: int = 600) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,3 +59,46 @@ def test_a_class_without_a_label_is_allowed() -> None:
     rows, labels = problem()
     kept = labels[:400] != 2
     assert 0.3 < linear_probe(rows[:400][kept], labels[:400][kept], rows[400:], labels[400:], 4) < 0.9
+
+
+def hard() -> tuple[torch.Tensor, torch.Tensor]:
+    """Standardised rows whose directions differ in size by ten thousand: the optimum is some hundred steps away."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(1000, 64, generator=generator, dtype=torch.float64)
+    mixed = (base * torch.logspace(-2, 2, 64, dtype=torch.float64)) @ torch.randn(64, 64, generator=generator).double()
+    logits = base @ torch.randn(64, 10, generator=generator).double() + torch.randn(1000, 10, generator=generator)
+    return (mixed - mixed.mean(dim=0)) / mixed.std(dim=0, correction=0), logits.argmax(dim=1)
+
+
+def objective(rows: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> float:
+    """Return what is minimised, with a decay of 1e-4."""
+    loss = torch.nn.functional.cross_entropy(rows @ weight.T + bias, labels)
+    return float(loss + 0.5e-4 * weight.pow(2).sum())
+
+
+def test_hard_data_converge_to_scikit_learns_optimum(recwarn: pytest.WarningsRecorder) -> None:
+    """And by 200 steps, where the probe once stopped, they do not."""
+    rows, labels = hard()
+    reference = LogisticRegression(C=10, tol=1e-7, max_iter=100_000).fit(rows.numpy(), labels)
+    least = objective(rows, labels, torch.from_numpy(reference.coef_), torch.from_numpy(reference.intercept_))
+    assert reference.n_iter_[0] > 400
+    assert objective(rows, labels, *module._fit(rows, labels, 10, 1e-4)) == pytest.approx(least, abs=3e-6)
+    assert not [warning for warning in recwarn if "converged" in str(warning.message)]
+
+
+def test_a_probe_that_stops_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels = hard()
+    monkeypatch.setattr(module, "MAX_STEPS", 200)
+    with pytest.warns(UserWarning, match=r"linear probe \(decay 0.0001\) has not converged after 200 steps"):
+        early = module._fit(rows, labels, 10, 1e-4)
+    monkeypatch.undo()
+    assert objective(rows, labels, *early) > objective(rows, labels, *module._fit(rows, labels, 10, 1e-4)) + 3e-6
+
+
+def test_what_is_not_finite_is_named() -> None:
+    rows, labels = problem()
+    rows[3, 2] = torch.nan
+    with pytest.raises(ValueError, match="`train` holds NaN or infinity: the embedding has diverged"):
+        linear_probe(rows, labels, rows[:0], labels[:0], 4)
+    with pytest.raises(ValueError, match="`test` holds no embedding"):
+        linear_probe(rows[10:], labels[10:], rows[:0], labels[:0], 4)

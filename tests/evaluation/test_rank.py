@@ -69,5 +69,5 @@ def test_nothing_in_use_is_rank_zero() -> None:
 
 
 def test_lidar_needs_two_of_each() -> None:
-    with pytest.raises(ValueError, match=r"of 1 images and 3 views; LiDAR needs at least two of each"):
+    with pytest.raises(ValueError, match=r"of 1 samples and 3 views; LiDAR needs at least two of each"):
         lidar(torch.zeros(1, 3, 2))

@@ -70,7 +70,7 @@ def test_the_first_adds_its_bald_score() -> None:
 def test_drawn_labels_estimate_the_joint_entropy() -> None:
     """With fewer configurations than joint labels, against the exact value; the error falls with their number."""
     probabilities = made_up(6, 8, 4, scale=1.5)
-    exact = enumerated(probabilities[:5]) - enumerated(probabilities[:4])
+    value = enumerated(probabilities[:5]) - enumerated(probabilities[:4])
     own = float(torch.special.entr(probabilities[4].double()).sum(dim=1).mean())
     for configurations, tolerance in ((250, 0.06), (20_000, 0.006)):
         errors = []
@@ -79,7 +79,7 @@ def test_drawn_labels_estimate_the_joint_entropy() -> None:
             for sample in probabilities[:4]:
                 joint.add(sample)
             means, deviations = joint.entropies(probabilities[4:5])
-            errors.append(abs(float(means[0]) - own - exact))
+            errors.append(abs(float(means[0]) - own - value))
             assert (joint.drawn is None) == (configurations >= 4**4)
             assert float(deviations[0]) < 3 * tolerance
         assert sum(errors) / 5 < tolerance
@@ -87,9 +87,9 @@ def test_drawn_labels_estimate_the_joint_entropy() -> None:
 
 def test_the_drawn_batch_is_worth_the_exact_one() -> None:
     probabilities = made_up(60, 5, 3, seed=4)
-    exact, _ = batch_bald(probabilities, torch.arange(60), 6, generator())
+    best, _ = batch_bald(probabilities, torch.arange(60), 6, generator())
     drawn, _ = batch_bald(probabilities, torch.arange(60), 6, generator(), configurations=200)
-    assert enumerated(probabilities[drawn]) > 0.97 * enumerated(probabilities[exact])
+    assert enumerated(probabilities[drawn]) > 0.97 * enumerated(probabilities[best])
 
 
 def test_it_is_scikit_activemls() -> None:
@@ -118,6 +118,75 @@ def test_gains_never_rise_and_stay_below_the_members() -> None:
     gains = batch_bald(made_up(200, 4, 10, scale=5), torch.arange(200), 12, generator())[1]
     assert (gains[1:] <= gains[:-1] + 1e-6).all()
     assert float(gains.sum()) <= math.log(4) + 1e-5
+
+
+def exact(batch: Tensor) -> float:
+    """What `enumerated` returns, by one array of all joint labels."""
+    joint = torch.ones(1, batch.shape[1], dtype=torch.float64)
+    for sample in batch.double():
+        joint = (joint[:, None] * sample.T).flatten(0, 1)
+    given_weights = torch.special.entr(batch.double()).sum(dim=2).mean(dim=1).sum()
+    return float(torch.special.entr(joint.mean(dim=1)).sum() - given_weights)
+
+
+@pytest.mark.parametrize("block", [1, 8, 32, 100])
+def test_blocks_do_not_change_the_batch(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pick is the first that adds most, by enumeration, in 300 random pools, a third of them with copies."""
+    for seed in range(block % 4, 300, 4) if block > 1 else range(0, 300, 3):
+        draws = generator(seed)
+        count, members, classes = (int(torch.randint(*span, (), generator=draws)) for span in ((6, 14), (2, 7), (2, 4)))
+        pool = made_up(count, members, classes, seed=seed)
+        if seed % 3 == 0:
+            pool = pool[torch.randint(count, (count,), generator=draws)]
+        monkeypatch.setattr("ssl_lightning.functional.batch_bald._BLOCK", block * classes)
+        chosen, gains = (found.tolist() for found in batch_bald(pool, torch.arange(count), 5, draws))
+        assert len(set(chosen)) == 5
+        for size, pick in enumerate(chosen):
+            before = chosen[:size]
+            left = [row for row in range(count) if row not in before]
+            adds = {row: exact(pool[[*before, row]]) - (exact(pool[before]) if before else 0) for row in left}
+            if max(adds.values()) < 1.1e-4:
+                break
+            assert adds[pick] == pytest.approx(gains[size], abs=1e-5)
+            assert adds[pick] >= max(adds.values()) - 5e-6
+            assert all(adds[row] < adds[pick] - 1e-9 or row > pick for row in left if row != pick)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_chosen_does_not_end_the_search(seed: int) -> None:
+    """Noisy rows would add again were they asked again; copies of a certain one add nothing; six others do.
+
+    The joint labels are drawn from the third on, and the candidates looked at in three blocks.
+    """
+    member = torch.arange(64)
+
+    def split(part: Tensor, strength: float, classes: int) -> Tensor:
+        """Name the member's part with this strength, and any of some classes else, `(64, 100)`."""
+        told = torch.zeros(64, 100)
+        told[:, :classes] = (1 - strength) / classes
+        told[torch.arange(64), part] += strength
+        return told
+
+    five, six = member >> 4 & 1, member >> 5
+    rows = [split(member & 3, 0.6, 100), split(member >> 2 & 3, 0.6, 100)]
+    rows += [split(five, 1, 2)] * 50 + [split(five, 0.6, 2)] * 60 + [split(six, 0.5, 2)] * 6
+    chosen, gains = batch_bald(torch.stack(rows), torch.arange(118), 8, generator(seed))
+    assert chosen.tolist() == [0, 1, 2, 112, 113, 114, 115, 116]
+    expected = [exact(torch.stack([rows[112][:, :2]] * size)) for size in range(1, 6)]
+    assert gains[3:].cumsum(0).tolist() == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize(("members", "configurations"), [(7, 20), (64, 100), (1, 1), (3, 1)])
+def test_every_member_draws_as_often(members: int, configurations: int) -> None:
+    """Of all joint labels and of the tenth that is looked at first."""
+    joint = _Joint(members, 30, configurations, generator())
+    for sample in made_up(3, members, 30):
+        joint.add(sample)
+    assert joint.drawn is not None
+    assert len(joint.drawn) >= configurations
+    for labels in (joint.drawn, joint.drawn[: len(joint._some(rough=True))]):
+        assert len(torch.bincount(labels, minlength=members).unique()) == 1
+    assert all(found.isfinite().all() for found in joint.entropies(made_up(5, members, 30, seed=1), rough=True))
 
 
 def test_certain_members_fill_up_by_bald() -> None:

@@ -7,7 +7,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
-from ssl_lightning.functional.kmeans import Engine, kmeans, nearest
+from ssl_lightning.functional.kmeans import Engine, _plus_plus, kmeans, nearest, weighted_draw
 
 ENGINES = ["torch", "sklearn", pytest.param("faiss", id="faiss")]
 
@@ -101,6 +101,66 @@ def test_nearest_is_brute_force() -> None:
     expected = torch.cdist(rows.double(), centroids.double()).pow(2).min(dim=1)
     assert torch.equal(positions, expected.indices)
     torch.testing.assert_close(distances.double(), expected.values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["offset", "outlier", "tight groups"])
+def test_nearest_keeps_its_digits(kind: str) -> None:
+    rows = torch.randn(300, 8, generator=generator(1))
+    if kind == "offset":
+        rows = rows + 1e4
+    elif kind == "outlier":
+        rows[5] *= 1e6
+    else:
+        places = (1000 * torch.randn(3, 8, generator=generator(2))).round().repeat(100, 1)
+        rows = places + (200 * rows).round() / 2**11  # no difference of two rounds
+    centroids = rows[::10]
+    distances, positions = nearest(rows, centroids)
+    expected = (rows[:, None].double() - centroids.double()).pow(2).sum(dim=2).min(dim=1)
+    assert torch.equal(positions, expected.indices)
+    torch.testing.assert_close(distances.double(), expected.values, rtol=2e-4, atol=0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_far_from_the_origin_clusters_are_the_same(engine: Engine) -> None:
+    if engine == "faiss":
+        pytest.importorskip("faiss")
+    rows = (torch.randn(300, 8, generator=generator(1)) * 128).round() / 128  # exact with the offset, too
+    one, other = (kmeans(rows + offset, 10, generator(2), engine=engine) for offset in (0, 4096))
+    assert torch.equal(one.assignments, other.assignments)
+    assert other.inertia == pytest.approx(one.inertia, rel=1e-4)
+    torch.testing.assert_close(other.centroids - 4096, one.centroids, rtol=0, atol=1e-3)
+
+
+def test_tight_groups_are_still_clustered() -> None:
+    """Two groups a million times their spread apart, with as many centroids as distinct rows."""
+    rows = torch.tensor([0.0, 1, 2, 3, 1e6, 1e6 + 1, 1e6 + 2, 1e6 + 3])[:, None]
+    for seed in range(10):
+        found = kmeans(rows, 8, generator(seed))
+        assert len(found.assignments.unique()) == 8
+        assert found.inertia == 0
+
+
+def test_first_centroids_are_distinct_rows_while_there_are() -> None:
+    """Copies come last, and rows without weight after those with."""
+    rows = torch.tensor([0.0, 1, 2, 3]).repeat(10)[:, None] + 1000
+    for seed in range(10):
+        assert len(_plus_plus(rows, 4, generator(seed), None).unique()) == 4
+        weights = (rows[:, 0] < 1002).float()
+        assert sorted(_plus_plus(rows, 2, generator(seed), weights)[:, 0].tolist()) == [1000, 1001]
+        assert len(_plus_plus(rows, 4, generator(seed), 1e-30 * weights).unique()) == 4
+        assert len(_plus_plus(rows, 6, generator(seed), torch.zeros(40))) == 6
+
+
+def test_an_empty_cluster_is_filled_beside_an_outlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All centroids begin at one row: they move to rows that are far from it, however far the farthest."""
+    rows = torch.cat([torch.randn(200, 2, generator=generator(1)), torch.tensor([[1e7, 0.0]])])
+    monkeypatch.setattr("ssl_lightning.functional.kmeans._plus_plus", lambda rows, k, *_: rows[:1].repeat(k, 1))
+    assert len(kmeans(rows, 40, generator()).assignments.unique()) == 40
+
+
+def test_a_draw_is_of_positive_weight() -> None:
+    weights = torch.tensor([0.0, 1.0, 0.0, 2.0, 0.0])
+    assert [weighted_draw(weights, share) for share in (0.0, 0.33, 0.34, 1.0)] == [1, 1, 3, 3]
 
 
 def test_k_out_of_range_is_named() -> None:

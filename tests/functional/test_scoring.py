@@ -9,10 +9,12 @@ from skactiveml.pool import vote_entropy as their_vote_entropy
 from ssl_lightning.functional.scoring import (
     entropy,
     expected_predictive_information_gain,
+    informativeness,
     least_confidence,
     margin,
     mutual_information,
     ratio,
+    residuals,
     vote_entropy,
 )
 from ssl_lightning.functional.selection import top
@@ -72,6 +74,36 @@ def test_ties_go_to_the_smaller_index_and_permutation_permutes() -> None:
 def test_the_last_bits_do_not_decide() -> None:
     scores = torch.tensor([0.5, 0.5 + 1e-8, 0.4], dtype=torch.float64)
     assert top(scores, torch.tensor([0, 1, 2]), 2).tolist() == [0, 1]
+
+
+def test_large_scores_are_compared_by_their_own_digits() -> None:
+    """A float32 of 10,000 has no sixth decimal; beside it the small ones are compared as ever."""
+    scores = torch.tensor([12345.001, 12345.002, 0.5, 0.50001, -math.inf, math.inf, -12345.0], dtype=torch.float64)
+    assert top(scores, torch.arange(7), 7).tolist() == [5, 0, 1, 3, 2, 6, 4]
+    assert top(torch.tensor([9.999999, 10.0]), torch.arange(2), 1).tolist() == [1]
+    assert top(torch.full((4,), -math.inf), torch.arange(4), 2).tolist() == [0, 1]
+
+
+def test_certain_predictions_keep_their_digits() -> None:
+    """Residual and informativeness where 1 - p has no digits left, against float64."""
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    logits[:, 1] += 25
+    exact = logits.double().log_softmax(dim=1).exp()
+    others = exact.clone()
+    others[:, 1] = 0
+    expected = others.clone()
+    expected[:, 1] = -others.sum(dim=1)
+    found = residuals(logits.log_softmax(dim=1))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+    found = informativeness(logits.log_softmax(dim=1))
+    torch.testing.assert_close(found.double(), others.sum(dim=1) + others.amax(dim=1), rtol=1e-4, atol=0)
+
+
+def test_informativeness_is_one_and_the_margin() -> None:
+    p = probabilities(60, 5)
+    torch.testing.assert_close(informativeness(p.log()), 1 + margin(p.log()), rtol=0, atol=1e-6)
+    q = p - torch.nn.functional.one_hot(p.argmax(dim=1), 5)
+    torch.testing.assert_close(residuals(p.log()), q, rtol=0, atol=1e-6)
 
 
 def test_mistakes() -> None:

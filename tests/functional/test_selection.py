@@ -1,7 +1,5 @@
 """Choices of batches against brute force and scikit-activeml."""
 
-import itertools
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,9 +12,19 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from ssl_lightning.functional.distances import distances
 from ssl_lightning.functional.kmeans import kmeans
 from ssl_lightning.functional.medoids import k_medoids
-from ssl_lightning.functional.selection import badge, dbal, farthest_first, prob_cover, pure_radius, typiclust
+from ssl_lightning.functional.scoring import residuals
+from ssl_lightning.functional.selection import (
+    _most_typical,
+    badge,
+    dbal,
+    farthest_first,
+    prob_cover,
+    pure_radius,
+    typiclust,
+)
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -33,17 +41,26 @@ def digits() -> Tensor:
     return torch.from_numpy(load_digits().data).float()
 
 
+def squares(rows: Tensor, others: Tensor) -> Tensor:
+    """Squared distances from differences, in float64."""
+    return torch.cdist(rows.double(), others.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def first_most(values: Tensor, free: Tensor) -> int:
+    """Return the first of the largest free values, which are equal if they differ by less than float32 can tell."""
+    return int((free & (values >= values[free].max() * (1 - 5e-7))).nonzero()[0])
+
+
 def slow_farthest_first(rows: Tensor, asked: Tensor, count: int) -> list[int]:
     """By the whole matrix of distances, in float64."""
-    distances = torch.cdist(rows.double(), rows.double())
+    matrix, free = squares(rows, rows), ~asked
+    near = matrix[:, asked].amin(dim=1) if asked.any() else squares(rows, rows.double().mean(dim=0)[None])[:, 0]
     chosen: list[int] = []
-    if not asked.any():
-        chosen.append(int((rows.double() - rows.double().mean(0)).norm(dim=1).argmax()))
     while len(chosen) < count:
-        centres = torch.cat([asked.nonzero()[:, 0], torch.tensor(chosen, dtype=torch.int64)])
-        nearest = distances[:, centres].amin(dim=1)
-        nearest[centres] = -1
-        chosen.append(int(nearest.argmax()))
+        pick = first_most(near, free)
+        near = torch.minimum(near, matrix[pick]) if chosen or asked.any() else matrix[pick].clone()
+        free[pick] = False
+        chosen.append(pick)
     return chosen
 
 
@@ -53,6 +70,46 @@ def test_farthest_first_is_the_naive_traversal(step: int, block: int) -> None:
     rows = torch.randn(1500, 12, generator=generator())
     asked = every(step, len(rows))
     assert farthest_first(rows, asked, 120, block).tolist() == slow_farthest_first(rows, asked, 120)
+
+
+def clusters(spread: float) -> Tensor:
+    """Six groups of 60 very near rows, far from one another."""
+    places = 1000 * torch.randn(6, 24, generator=generator(1))
+    return places.repeat(60, 1) + spread * torch.randn(360, 24, generator=generator(2))
+
+
+def with_outlier(factor: float) -> Tensor:
+    rows = torch.randn(500, 64, generator=generator())
+    rows[7] *= factor
+    return rows
+
+
+ODD = {
+    "outlier": with_outlier(1000),
+    "far outlier": with_outlier(1e6),
+    "far from the origin": torch.randn(400, 16, generator=generator()) + 1000,
+    "tight groups": clusters(1e-2),
+    "fine beside coarse": torch.cat([1e-5 * with_outlier(1)[:200], with_outlier(1) + 1000]),
+    "a grid": torch.cartesian_prod(*[torch.arange(7.0)] * 3),
+    "copies": torch.randn(20, 4, generator=generator()).repeat(15, 1),
+    "one point": torch.ones(200, 3),
+}
+
+
+@pytest.mark.parametrize("block", [4, 64, 5000])
+@pytest.mark.parametrize("step", [0, 90])
+@pytest.mark.parametrize("name", ODD)
+def test_farthest_first_of_odd_data_is_the_naive_traversal(name: str, step: int, block: int) -> None:
+    rows = ODD[name]
+    asked = every(step, len(rows))
+    assert farthest_first(rows, asked, 150, block).tolist() == slow_farthest_first(rows, asked, 150)
+
+
+def test_farthest_first_never_takes_what_was_asked() -> None:
+    """All that is left are copies of an asked row: they come in their order."""
+    rows = torch.tensor([[1000.0, 0.0], *[[-1000.0, 0.0]] * 7])
+    assert farthest_first(rows, torch.arange(8) < 2, 6).tolist() == [2, 3, 4, 5, 6, 7]
+    assert farthest_first(torch.ones(1, 2), every(0, 1), 1).tolist() == [0]
 
 
 def test_farthest_first_is_scikit_activemls_core_set(digits: Tensor) -> None:
@@ -84,31 +141,81 @@ def test_farthest_first_of_copies_takes_each_place_once() -> None:
 
 def gradients(count: int, classes: int = 5, dim: int = 6) -> tuple[Tensor, Tensor]:
     probabilities = torch.randn(count, classes, generator=generator(5)).mul(2).softmax(dim=1)
-    residuals = probabilities - one_hot(probabilities.argmax(dim=1), classes)
-    return residuals, torch.randn(count, dim, generator=generator(6))
+    q = probabilities - one_hot(probabilities.argmax(dim=1), classes)
+    return q, torch.randn(count, dim, generator=generator(6))
 
 
 def test_badge_draws_as_k_means_plus_plus_of_the_gradients_themselves() -> None:
     """The same draws of the generator on outer products formed in float64."""
-    residuals, embeddings = gradients(150)
-    gradient = (residuals[:, :, None] * embeddings[:, None]).flatten(1).double()
+    q, embeddings = gradients(150)
+    gradient = (q[:, :, None] * embeddings[:, None]).flatten(1).double()
     expected = [int(gradient.norm(dim=1).argmax())]
     for draw in torch.rand(29, generator=generator(2), dtype=torch.float64):
         squares = torch.cdist(gradient, gradient[expected]).amin(dim=1).pow(2)
         total = squares.cumsum(dim=0)
         expected.append(int(torch.searchsorted(total, draw * total[-1], right=True)))
-    assert badge(residuals, embeddings, 30, generator(2)).tolist() == expected
+    assert badge(q, embeddings, 30, generator(2)).tolist() == expected
+
+
+def slow_badge(q: Tensor, embeddings: Tensor, count: int, draws: torch.Generator) -> list[int]:
+    """Algorithm 1 with the same draws, on outer products formed in float64."""
+    gradient = (q.double()[:, :, None] * embeddings.double()[:, None]).flatten(1)
+    chosen = [first_most(gradient.pow(2).sum(dim=1), torch.ones(len(gradient), dtype=torch.bool))]
+    for draw in torch.rand(count - 1, generator=draws, dtype=torch.float64):
+        total = squares(gradient, gradient[chosen]).amin(dim=1)
+        total[chosen] = 0
+        if not total.any():
+            total = torch.ones_like(total).index_fill_(0, torch.tensor(chosen), 0)
+        total = total.cumsum(dim=0)
+        chosen.append(int(torch.searchsorted(total, draw * total[-1], right=True)))
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["certain", "outlier", "copies", "one direction", "mirrored", "one-hot"])
+def test_badge_of_odd_gradients_is_algorithm_1(kind: str, seed: int) -> None:
+    logits = 2 * torch.randn(120, 4, generator=generator(5))
+    h = torch.randn(120, 6, generator=generator(6))
+    if kind == "certain":
+        logits[2:] += 12 * one_hot(logits[2:].argmax(dim=1), 4)
+    elif kind == "outlier":
+        h[3] *= 1000
+    elif kind == "copies":
+        logits, h = logits[:10].repeat(12, 1), h[:10].repeat(12, 1)
+    elif kind == "one direction":
+        h = 1000 + h
+    elif kind == "mirrored":  # of two classes: the other class and the other sign make the same gradient
+        logits = torch.cat([logits[:60, :2], logits[:60, :2].flip(1)])
+        h = torch.cat([h[:60], -h[:60]])
+    else:
+        logits = 1e4 * logits
+    q = residuals(logits.log_softmax(dim=1))
+    assert badge(q, h, 30, generator(seed)).tolist() == slow_badge(q, h, 30, generator(seed))
+
+
+def test_badge_tells_certain_samples_apart() -> None:
+    """Two open samples, ten at p = 0.999, ninety at 0.99997: how many of each, on average."""
+    doubt = torch.tensor([0.5] * 2 + [1e-3] * 10 + [3e-5] * 90)
+    q = residuals(torch.stack([torch.log1p(-doubt), doubt.log()], dim=1))
+    h = normalize(torch.randn(102, 32, generator=generator(1)), dim=1)
+    group = torch.repeat_interleave(torch.arange(3), torch.tensor([2, 10, 90]))
+    counts = torch.zeros(3)
+    for seed in range(300):
+        chosen = badge(q, h, 8, generator(seed))
+        assert chosen.tolist() == slow_badge(q, h, 8, generator(seed))
+        counts += torch.bincount(group[chosen], minlength=3) / 300
+    assert counts.tolist() == pytest.approx([2, 4.9, 1.1], abs=0.15)
 
 
 def test_badge_draws_in_proportion_to_the_squared_distance() -> None:
-    residuals, embeddings = gradients(6)
-    gradient = (residuals[:, :, None] * embeddings[:, None]).flatten(1)
+    q, embeddings = gradients(6)
+    gradient = (q[:, :, None] * embeddings[:, None]).flatten(1)
     first = int(gradient.norm(dim=1).argmax())
     chance = (gradient - gradient[first]).pow(2).sum(dim=1)
     chance /= chance.sum()
     counts = torch.zeros(6)
     for seed in range(3000):
-        chosen = badge(residuals, embeddings, 2, generator(seed)).tolist()
+        chosen = badge(q, embeddings, 2, generator(seed)).tolist()
         assert chosen[0] == first
         counts[chosen[1]] += 1
     error = (chance * (1 - chance) / 3000).sqrt()
@@ -119,7 +226,7 @@ def test_dbal_takes_the_rows_nearest_to_weighted_centroids() -> None:
     rows = torch.randn(200, 3, generator=generator(7))
     weights = torch.rand(200, generator=generator(8))
     chosen = dbal(rows, weights, 12, generator(1))
-    found = kmeans(rows, 12, generator(1), weights=weights + 1e-6)
+    found = kmeans(rows, 12, generator(1), weights=weights)
     nearest = torch.cdist(found.centroids, rows).argmin(dim=1).tolist()
     mass = torch.zeros(12).index_add_(0, found.assignments, weights)
     by_mass = [nearest[cluster] for cluster in mass.argsort(descending=True)]
@@ -133,6 +240,30 @@ def test_dbal_leans_to_the_informative() -> None:
     heavy = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
     assert dbal(rows, heavy, 1, generator()).tolist() == [4]
     assert dbal(rows, 1 - heavy, 1, generator()).tolist() == [1]
+
+
+def test_dbal_weighs_by_ratios() -> None:
+    """Weights of a billionth are weights; far from the origin, and beside a row without any, too."""
+    rows = torch.tensor([[0.0], [0.1], [0.2], [1.0], [1.1], [1.2]])
+    weights = torch.tensor([1e-12, 1e-12, 1e-12, 1e-9, 1e-9, 1e-9])
+    assert dbal(rows, weights, 1, generator()).tolist() == [4]
+    assert dbal(rows + 1000, weights, 1, generator()).tolist() == [4]
+    assert dbal(torch.cat([rows, torch.tensor([[1e6]])]), torch.cat([weights, torch.zeros(1)]), 1, generator()) == 4
+
+
+@pytest.mark.parametrize("rows", [torch.ones(9, 2), torch.randn(2, 2).repeat(6, 1), torch.ones(1, 1)])
+def test_more_asked_for_than_distinct_rows(rows: Tensor) -> None:
+    count = min(len(rows), 8)
+    none = every(0, len(rows))
+    for chosen in (
+        dbal(rows, torch.zeros(len(rows)), count, generator()),
+        dbal(rows, (torch.arange(len(rows)) < 1).float(), count, generator()),
+        typiclust(rows, none, count, generator()),
+        farthest_first(rows, none, count),
+        badge(torch.ones(len(rows), 1), rows, count, generator()),
+        k_medoids(distances(rows, rows), count, generator())[0],
+    ):
+        assert len(set(chosen.tolist())) == count
 
 
 def test_typiclust_by_hand() -> None:
@@ -149,6 +280,18 @@ def test_typiclust_by_hand() -> None:
         own = rows[blob == blob[pick]].numpy()
         distances = NearestNeighbors(n_neighbors=21).fit(own).kneighbors(own)[0][:, 1:].mean(axis=1)
         assert rows[pick].tolist() == own[distances.argmin()].tolist()
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-9, 0.0), (1.0, 1000.0), (1e4, 0.0)])
+def test_typiclust_takes_the_densest_row_at_any_scale(scale: float, offset: float) -> None:
+    rows = scale * torch.randn(200, 5, generator=generator(3)) + offset
+    rows[11] = rows[10]  # a copy; the pair is no cluster of its own
+    rows[199] = scale * 1000 + offset  # an outlier
+    matrix = squares(rows, rows).sqrt().fill_diagonal_(torch.inf)
+    matrix, rest = matrix[:199, :199], rows[:199]
+    means = matrix.sort(dim=1).values[:, :20].mean(dim=1)
+    assert _most_typical(rest, 20) == int(means.argmin())
+    assert _most_typical(torch.cat([rest, rest]), 1) == 0  # copies are nearest of all, in their order
 
 
 def test_typiclust_leaves_small_clusters_for_last() -> None:
@@ -181,6 +324,18 @@ def test_prob_cover_is_the_naive_cover(step: int, delta: float) -> None:
     assert (len(expected) < 60) == (delta > 0.2)  # all is covered by fewer
 
 
+@pytest.mark.parametrize("delta", [1e-4, 5e-4, 1e-3, 3e-3])
+def test_prob_cover_of_collapsed_embeddings_is_the_naive_cover(delta: float) -> None:
+    rows = normalize(1 + 1e-3 * torch.randn(400, 3, generator=generator(4)), dim=1)
+    rows[100:110] = rows[:10]
+    edges = squares(rows, rows) < delta**2 * (1 - 5e-7)
+    covered = torch.zeros(400, dtype=torch.bool)
+    for pick in prob_cover(rows, every(0, 400), 50, delta).tolist():
+        degree = (edges & ~covered).sum(dim=1)
+        assert pick == int(degree.argmax())
+        covered |= edges[pick]
+
+
 @pytest.mark.filterwarnings("ignore:The maximum purity")  # theirs: it has one radius to try, and takes it
 def test_prob_cover_covers_as_much_as_scikit_activemls() -> None:
     rows = normalize(torch.randn(400, 3, generator=generator(9)), dim=1)
@@ -195,45 +350,22 @@ def test_pure_radius_is_where_purity_falls() -> None:
     rows = normalize(torch.randn(500, 3, generator=generator(2)), dim=1)
     radius = pure_radius(rows, 4, generator(3))
     cluster = kmeans(rows, 4, generator(3)).assignments
-    distances = torch.cdist(rows, rows)
+    matrix = squares(rows, rows).sqrt()
 
     def purity(delta: float) -> float:
-        mixed = (distances < delta) & (cluster[:, None] != cluster)
+        mixed = (matrix < delta) & (cluster[:, None] != cluster)
         return 1 - float(mixed.any(dim=1).float().mean())
 
-    assert purity(radius) >= 0.95 - 1e-6
+    assert purity(radius * (1 - 1e-5)) >= 0.95 - 1e-6
     assert purity(radius * 1.02) < 0.95
 
 
-@pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("seed", range(10))
-def test_k_medoids_against_all_choices(known: bool, seed: int) -> None:
-    """No swap of one medoid lowers the sum, and the best of ten starts is the best of all choices."""
-    rows = torch.randn(14, 2, generator=generator(seed))
-    distances = torch.cdist(rows, rows)
-    before = torch.rand(14, generator=generator(seed)) * 2 if known else None
-
-    def loss(medoids: Iterable[int]) -> float:
-        nearest = distances[list(medoids)].amin(dim=0)
-        return float((nearest if before is None else torch.minimum(nearest, before)).sum())
-
-    totals = []
-    for start in range(10):
-        chosen, total = k_medoids(distances, 3, generator(start), before)
-        assert total == pytest.approx(loss(chosen.tolist()), rel=1e-5)
-        for out, into in itertools.product(range(3), range(14)):
-            others = [medoid for place, medoid in enumerate(chosen.tolist()) if place != out]
-            assert loss([*others, into]) >= total - 1e-4
-        totals.append(total)
-    assert min(totals) == pytest.approx(min(map(loss, itertools.combinations(range(14), 3))), rel=1e-5)
-
-
-@pytest.mark.parametrize(("k", "loss"), [(2, 68929.5957), (10, 51194.7000), (50, 39250.6740), (200, 30015.8747)])
-def test_k_medoids_ends_where_the_kmedoids_package_does(k: int, loss: float, digits: Tensor) -> None:
-    """Figures: `kmedoids.fasterpam(distances, arange(k), n_cpu=1).loss`, kmedoids 0.5.5 (GPL, so not a dependency)."""
-    chosen, total = k_medoids(torch.cdist(digits, digits), k, generator(), medoids=torch.arange(k))
-    assert total <= loss * (1 + 1e-6)
-    assert total == pytest.approx(float(torch.cdist(digits, digits[chosen]).amin(dim=1).sum()), rel=1e-5)
+def test_pure_radius_follows_the_scale() -> None:
+    """Of rows a millionth as far apart it is a millionth; of copies, the least that tells two apart."""
+    rows = torch.randn(300, 3, generator=generator(2))
+    radius = pure_radius(rows, 4, generator(3))
+    assert pure_radius(rows * 2**-20, 4, generator(3)) == pytest.approx(radius * 2**-20, rel=1e-4)
+    assert pure_radius(torch.ones(20, 3), 4, generator()) == 2
 
 
 @pytest.mark.parametrize(

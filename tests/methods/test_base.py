@@ -8,44 +8,25 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from every_method import METHODS, digits_for, make
 from lightning.pytorch.callbacks import ModelCheckpoint
-from support import ROOT, ColourDigits, LargeDigits, equal_weights
+from support import ROOT, equal_weights
 
-from ssl_lightning.backbones import ConvNet, ViT
+from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import (
     BYOL,
     DINO,
-    MAE,
     NNCLR,
-    Colorization,
     DeepCluster,
     MoCo,
-    RelativePosition,
     SimCLR,
-    SimMIM,
     SSLMethod,
     SwAV,
 )
 from ssl_lightning.supervised.classifier import Classifier
 from ssl_lightning.transforms.image import SimCLRViews
-
-
-def concrete(base: type[SSLMethod]) -> list[type[SSLMethod]]:
-    """Return this package's classes below a base that are no base themselves."""
-    below = [kind for kind in base.__subclasses__() if kind.__module__.startswith("ssl_lightning.")]
-    return [kind for child in below for kind in concrete(child)] or [base]
-
-
-METHODS = concrete(SSLMethod)
-DIGITS = {RelativePosition: LargeDigits, Colorization: ColourDigits}  # 8 px are too small, or too gray
-PATCHES = {MAE, SimMIM}
-
-
-def digits_for(kind: type[L.LightningModule], **options: Any) -> Digits:
-    """Return the digits, enlarged or coloured where a method needs it."""
-    return DIGITS.get(kind, Digits)(**options)
 
 
 def test_there_are_methods() -> None:
@@ -61,15 +42,6 @@ def test_docstring_has_a_reference_and_a_config(kind: type[SSLMethod]) -> None:
         if f"class_path: {kind.__name__}\n" in path.read_text()
     ]
     assert configs, f"no file in configs/method uses {kind.__name__}"
-
-
-def make(kind: type[SSLMethod], **options: Any) -> SSLMethod:
-    """Build a method for the digits."""
-    if any("image_size" in inspect.signature(parent).parameters for parent in kind.__mro__[:2]):
-        options["image_size"] = 8
-    if kind in PATCHES:
-        return kind(ViT(1, 8, patch_size=2, dim=16, depth=2, heads=2), **options)  # type: ignore[arg-type]
-    return kind(ConvNet(channels=3 if kind is Colorization else 1, width=4), **options)  # type: ignore[arg-type]
 
 
 class Stop(Exception):
@@ -160,7 +132,7 @@ def test_stopped_and_resumed_at_every_step_is_bit_equal(make: Any, trainer: Any,
 
 def test_banks_teachers_centres_and_clusters_are_in_the_checkpoint(trainer: Any, tmp_path: Path) -> None:
     """What a method remembers beyond its trained weights; lightly would leave the banks out."""
-    for make, keys in (
+    for build, keys in (
         (lambda: MoCo(ConvNet(width=4)), ["criterion.memory_bank.bank", "criterion.memory_bank.bank_ptr", "teacher."]),
         (lambda: NNCLR(ConvNet(width=4)), ["queue.bank", "queue.bank_ptr"]),
         (lambda: SwAV(ConvNet(width=4)), ["queues.0.bank", "queues.1.bank_ptr", "prototypes."]),
@@ -168,7 +140,7 @@ def test_banks_teachers_centres_and_clusters_are_in_the_checkpoint(trainer: Any,
         (lambda: BYOL(ConvNet(width=4)), ["teacher."]),
     ):
         fit = trainer(max_steps=1)
-        fit.fit(make(), datamodule=Digits(batch_size=64))
+        fit.fit(build(), datamodule=Digits(batch_size=64))
         fit.save_checkpoint(tmp_path / "m.ckpt")
         saved = list(torch.load(tmp_path / "m.ckpt", weights_only=True)["state_dict"])
         for key in keys:

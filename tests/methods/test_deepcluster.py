@@ -124,12 +124,12 @@ def test_it_learns_the_digits(trainer: Any) -> None:
 def test_without_a_data_module_it_says_so(trainer: Any) -> None:
     data = Digits()
     data.setup("fit")
-    with pytest.raises(ValueError, match=r"`DeepCluster` needs `trainer.fit\(method, datamodule=...\)`"):
+    with pytest.raises(ValueError, match="`DeepCluster` looks at all training samples, and so needs a data module"):
         trainer(max_steps=1).fit(DeepCluster(ConvNet(width=4)), data.train_dataloader())
 
 
 def test_too_many_clusters_are_named(trainer: Any) -> None:
-    with pytest.raises(ValueError, match=r"`clusters=2000` exceeds the 1132 training images"):
+    with pytest.raises(ValueError, match=r"`clusters=2000` exceeds the 1132 training samples"):
         trainer(max_steps=1).fit(DeepCluster(ConvNet(width=4), clusters=2000), datamodule=Digits())
 
 

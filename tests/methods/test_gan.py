@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from ssl_lightning.__main__ import main
 from ssl_lightning.backbones import ConvNet, plain
-from ssl_lightning.checkpoint import load_backbone
+from ssl_lightning.checkpoint import Checkpoint
 from ssl_lightning.commands.sample import draw, load_method
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.engine.optim import OptimizerSpec
@@ -111,7 +111,7 @@ def test_spectral_norm_is_one_and_folded_where_the_backbone_is_opened(trainer: A
     fit.fit(model, datamodule=Digits(batch_size=64))
     fit.save_checkpoint(tmp_path / "gan.ckpt")
     model.eval()
-    opened = load_backbone(str(tmp_path / "gan.ckpt"), None).eval()
+    opened = Checkpoint.open(tmp_path / "gan.ckpt").backbone.eval()
     assert type(opened) is ConvNet
     images = torch.randn(5, 1, 8, 8)
     torch.testing.assert_close(opened(images), model.backbone(images))
@@ -173,7 +173,7 @@ def test_mistakes_are_named(trainer: Any, tmp_path: Path, capsys: Any) -> None:
         GAN(ConvNet(), width=0)
     with pytest.raises(ValueError, match="`clean=Identity` cannot be undone"):
         GAN(ConvNet(), clean=torch.nn.Identity()).sample(1, torch.Generator())
-    with pytest.raises(ValueError, match="`average=1` from 0 to below 1"):
+    with pytest.raises(ValueError, match="`average=1` must be from 0 to below 1"):
         GAN(ConvNet(), average=1)
     with pytest.raises(ValueError, match=r"`alpha=-1` and `beta=1\.0`"):
         SSGAN(ConvNet(), alpha=-1)

@@ -169,9 +169,9 @@ def test_mistakes_are_named(trainer: Any) -> None:
         trainer(max_steps=1).fit(Autoencoder(ConvNet(width=4)), datamodule=Digits())
     with pytest.raises(ValueError, match="`SimCLR` has no pictures to draw"):
         trainer(max_steps=1, callbacks=[Pictures()]).fit(SimCLR(ConvNet(width=4)), datamodule=Digits())
-    with pytest.raises(ValueError, match="`deviation=0` above 0"):
+    with pytest.raises(ValueError, match="`deviation=0` must be above 0"):
         VAE(ConvNet(width=4), deviation=0)
     with pytest.raises(ValueError, match="`every_n_epochs=0`"):
         Pictures(every_n_epochs=0)
-    with pytest.raises(ValueError, match="`image_size=2` is too small to decode"):
+    with pytest.raises(ValueError, match="`image_size=2` must be at least 4; smaller images cannot be decoded"):
         ConvDecoder(4, 1, 2)

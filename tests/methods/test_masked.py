@@ -277,17 +277,19 @@ def test_mistakes_are_named() -> None:
         MAE(ConvNet())
     with pytest.raises(ValueError, match="`norm_pixels=true` leaves nothing to predict of patches of one pixel"):
         MAE(ViT(1, 8, patch_size=1, dim=16, depth=1, heads=2))
-    with pytest.raises(ValueError, match="`decoder_heads=0`, both at least 1"):
+    with pytest.raises(ValueError, match="`decoder_heads=0` must be at least 1"):
         MAE(vit(), decoder_heads=0)
     with pytest.raises(ValueError, match=r"`share=0\.95` hides all of an image of 8 px"):
         Inpainting(ConvNet(), image_size=8, share=0.95)
-    with pytest.raises(ValueError, match=r"`mask_ratio=1.0` hides 16 of 16 patches"):
+    with pytest.raises(ValueError, match=r"`mask_ratio=0.99` hides 16 of 16 patches"):
+        SimMIM(vit(), mask_ratio=0.99)
+    with pytest.raises(ValueError, match=r"`mask_ratio=1.0` must be above 0 and below 1"):
         SimMIM(vit(), mask_ratio=1.0)
     with pytest.raises(ValueError, match="needs colour images: `channels=1` must be 3"):
         Colorization(ConvNet(1))
     with pytest.raises(ValueError, match="has no feature map"):
         Colorization(ViT(3, 32))
-    with pytest.raises(ValueError, match="`share=1` must lie between 0 and 1"):
+    with pytest.raises(ValueError, match="`share=1` must be above 0 and below 1"):
         Inpainting(ConvNet(), share=1)
     with pytest.raises(ValueError, match="`patch_size=3` must divide `image_size=8`"):
         ViT(1, 8, patch_size=3)

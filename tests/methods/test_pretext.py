@@ -26,7 +26,7 @@ from ssl_lightning.methods import (
     Rotation,
     SimMIM,
 )
-from ssl_lightning.methods.base import statistics_kept
+from ssl_lightning.networks.modes import statistics_kept
 from ssl_lightning.transforms.image.tiles import cut_tiles, normalise_tiles
 
 BATCH = Batch(torch.zeros(0), torch.zeros(6), torch.zeros(6))

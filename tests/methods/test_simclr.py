@@ -76,5 +76,6 @@ def test_evaluation_sees_clean_images(trainer: Any) -> None:
     model = SimCLR(ConvNet(width=4))
     outputs = trainer().predict(model, datamodule=data)
     assert data.test_samples is not None
-    images = CleanView()(data.test_samples.__getitems__(outputs[0]["index"].tolist()).input)
-    torch.testing.assert_close(outputs[0]["embedding"], model.eval().backbone(images))
+    test = outputs[1][0]  # after those of the training part
+    images = CleanView()(data.test_samples.__getitems__(test["index"].tolist()).input)
+    torch.testing.assert_close(test["embedding"], model.eval().backbone(images))

@@ -73,11 +73,12 @@ def test_labels_make_a_better_embedding_than_none(trainer: Any) -> None:
             ConvNet(width=16), SimCLRViews(flip=0, crop_scale=(0.5, 1)), positives=positives, projection_dim=0,  # type: ignore[arg-type]
             optimizer=OptimizerSpec(lr=3e-3),
         )  # fmt: skip
-        fit = trainer(max_epochs=15, callbacks=[KNN(every_n_epochs=15)])
-        fit.fit(model, datamodule=Digits(batch_size=128))
+        # many voters with almost equal weights: what counts is whether a class is one cluster
+        fit = trainer(max_epochs=10, callbacks=[KNN(k=100, temperature=1.0, every_n_epochs=10)])
+        fit.fit(model, datamodule=Digits(batch_size=128, val_size=400))
         found[positives] = float(fit.callback_metrics["val/knn_accuracy"])
-    assert found["labels"] > found["augmentation"]
-    assert found["labels"] > 0.95
+    assert found["labels"] > found["augmentation"] + 0.02
+    assert found["labels"] > 0.9
 
 
 def test_a_triplet_in_order_has_no_loss() -> None:

@@ -1,0 +1,62 @@
+"""Encoders of vectors: precomputed embeddings, or other rows of numbers."""
+
+from torch import Tensor, nn
+
+from ssl_lightning.backbones.base import Backbone
+from ssl_lightning.engine.ranges import between, whole
+
+
+class Flat(Backbone):
+    """Takes vectors for their embeddings: precomputed ones need no encoder.
+
+    Args:
+        feature_dim: Numbers of a sample; linked from the data on the command line.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+
+    def __init__(self, feature_dim: int) -> None:
+        whole(1, feature_dim=feature_dim)
+        super().__init__(feature_dim=feature_dim)
+        self.feature_dim = feature_dim
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the vectors `(N, feature_dim)`."""
+        return inputs
+
+
+class MLP(Backbone):
+    """Fully connected layers, each with batch norm and ReLU, from vectors to embeddings.
+
+    Args:
+        feature_dim: Numbers of a sample; linked from the data on the command line.
+        width: Numbers of a hidden layer, and of the embedding.
+        depth: Layers.
+        dropout: Probability of dropping a number after each layer.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(self, feature_dim: int, width: int = 256, depth: int = 2, dropout: float = 0.0) -> None:
+        whole(1, feature_dim=feature_dim, width=width, depth=depth)
+        between(0, 1, "[)", dropout=dropout)
+        super().__init__(feature_dim=feature_dim, width=width, depth=depth, dropout=dropout)
+        layers: list[nn.Module] = []
+        for before in (feature_dim, *[width] * (depth - 1)):
+            layers += [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
+        self.net = nn.Sequential(*layers)
+        self.feature_dim = width  # of the embedding
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Encode vectors `(N, numbers)` to embeddings `(N, width)`."""
+        return self.rest(self.trunk(inputs))
+
+    def trunk(self, images: Tensor) -> Tensor:
+        """Compute the first layer."""
+        return self.net[:3](images)  # type: ignore[no-any-return]
+
+    def rest(self, hidden: Tensor) -> Tensor:
+        """Go on from `trunk` to embeddings `(N, width)`."""
+        return self.net[3:](hidden)  # type: ignore[no-any-return]

@@ -1,0 +1,134 @@
+"""Masks have torch's own law, are the same for every sample and batch, and another at each use of a layer."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.supervised.mc_dropout import dropped, fixed_masks, mc_dropout
+
+P = 0.3
+DRAWS = 4000
+
+
+class Mine(nn.Dropout):
+    """A stranger's subclass."""
+
+
+def drawn(layer: nn.Module, values: Tensor) -> Tensor:
+    """Return many draws of a layer in evaluation mode."""
+    return torch.stack([dropped(layer, values, torch.Generator().manual_seed(seed)) for seed in range(DRAWS)])
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Dropout(P), (1, 6)),
+        (nn.Dropout(P), (1, 2, 3, 3)),
+        (Mine(P), (1, 2, 3, 3)),
+        (nn.Dropout1d(P), (1, 4, 5)),
+        (nn.Dropout1d(P), (4, 5)),
+        (nn.Dropout2d(P), (1, 4, 3, 3)),
+        (nn.Dropout3d(P), (1, 4, 2, 2, 2)),
+        (nn.Dropout3d(P), (4, 2, 2, 2)),
+        (nn.AlphaDropout(P), (1, 2, 3, 3)),
+        (nn.FeatureAlphaDropout(P), (1, 4, 3, 3)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(len(value)),
+)
+def test_law_is_torchs(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    """Mean, variance and the covariance of neighbours, within five standard errors of torch in training mode."""
+    values = torch.linspace(-1, 2, int(torch.tensor(shape).prod())).view(shape)
+    mine = drawn(layer.eval(), values).flatten(1).double()
+    with torch.no_grad():
+        theirs = torch.stack([layer.train()(values) for _ in range(DRAWS)]).flatten(1).double()
+    assert sorted(set(mine[:, 0].tolist())) == pytest.approx(sorted(set(theirs[:, 0].tolist())), abs=1e-6)
+    error = 5 * (2 / DRAWS) ** 0.5
+    spread = theirs.std(dim=0).clamp(min=1e-3)
+    assert ((mine.mean(dim=0) - theirs.mean(dim=0)) / spread).abs().max() < error
+    for other in (1, mine.shape[1] - 1):  # in the same channel, in another
+
+        def together(rows: Tensor, other: int = other) -> Tensor:
+            centred = rows - rows.mean(dim=0)
+            return (centred[:, 0] * centred[:, other]).mean()
+
+        difference = together(mine) - together(theirs)
+        assert abs(float(difference)) < 2 * error * float(spread[0] * spread[other])
+    ratio = mine.var(dim=0) / theirs.var(dim=0).clamp(min=1e-9)
+    assert (ratio[theirs.var(dim=0) > 1e-6] - 1).abs().max() < 2 * error
+
+
+def test_alpha_dropout_keeps_mean_0_and_variance_1() -> None:
+    values = torch.randn(1, 200_000, generator=torch.Generator().manual_seed(0))
+    found = dropped(nn.AlphaDropout(0.4), values, torch.Generator().manual_seed(1))
+    assert abs(float(found.mean())) < 0.02
+    assert float(found.var()) == pytest.approx(1.0, abs=0.02)
+
+
+class Twice(nn.Module):
+    """Uses one dropout layer at two places."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5, **options)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Add up two draws of the same."""
+        return self.drop(inputs.clone()) + self.drop(inputs.clone())  # type: ignore[no-any-return]
+
+
+def test_a_layer_used_twice_has_two_masks() -> None:
+    """The sum of two independent draws has twice the variance of one, not four times; as in training mode."""
+    ones = torch.ones(1, 20_000)
+    found = mc_dropout(Twice().eval(), ones, members=1, seed=0)[0]
+    assert float(found.var()) == pytest.approx(2.0, rel=0.05)
+    assert set(found.unique().tolist()) == {0.0, 2.0, 4.0}
+
+
+def test_masks_do_not_depend_on_batches_and_are_shared_by_samples() -> None:
+    inputs = torch.ones(7, 3, 4, 4)
+    net = nn.Sequential(Twice(), nn.Dropout2d(0.5), nn.AlphaDropout(0.3), nn.Flatten(), nn.Dropout(0.2)).eval()
+    whole = mc_dropout(net, inputs, members=3, seed=5)
+    parts = torch.cat([mc_dropout(net, part, members=3, seed=5) for part in inputs.split(2)], dim=1)
+    assert torch.equal(whole, parts)
+    assert all(torch.equal(whole[:, 0], whole[:, row]) for row in range(7))
+    assert not torch.equal(whole[0], whole[1])
+    with fixed_masks(net, seed=1):  # one context over several batches, too
+        assert torch.equal(net(inputs[:2]), net(inputs[2:4]))
+
+
+@pytest.mark.parametrize("kind", [nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.FeatureAlphaDropout])
+def test_in_place_is_the_same_and_leaves_the_input(kind: Any) -> None:
+    inputs = torch.ones(2, 3, 4, 4)
+    plain, inplace = (nn.Sequential(kind(0.5, inplace=flag), nn.Flatten()).eval() for flag in (False, True))
+    assert torch.equal(mc_dropout(plain, inputs, 4, 0), mc_dropout(inplace, inputs, 4, 0))
+    assert torch.equal(inputs, torch.ones(2, 3, 4, 4))
+
+
+class Ignoring(nn.Module):
+    """Relies on the layer's working in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5, inplace=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Drop, and forget what the layer returns."""
+        self.drop(inputs)
+        return inputs
+
+
+def test_in_place_works_in_place() -> None:
+    assert 0.0 in mc_dropout(Ignoring().eval(), torch.ones(1, 50), members=1, seed=0)
+
+
+def test_probability_1_drops_everything() -> None:
+    assert torch.equal(dropped(nn.Dropout(1.0), torch.ones(2, 3), torch.Generator()), torch.zeros(2, 3))
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match="`members=0` must be at least 1"):
+        mc_dropout(nn.Dropout(0.5), torch.ones(1, 2), 0, 0)
+    with pytest.raises(ValueError, match="the model has no dropout to draw from"):
+        mc_dropout(nn.Linear(2, 2), torch.ones(1, 2), 1, 0)
