@@ -24,8 +24,14 @@ import torch
 
 from ssl_lightning.active import BALD
 from ssl_lightning.functional.batch_bald import batch_bald
+from ssl_lightning.functional.distances import distances
 from ssl_lightning.functional.medoids import k_medoids
-from ssl_lightning.functional.scoring import entropy, expected_predictive_information_gain, mutual_information
+from ssl_lightning.functional.scoring import (
+    entropy,
+    expected_predictive_information_gain,
+    mutual_information,
+    residuals,
+)
 from ssl_lightning.functional.selection import (
     badge,
     dbal,
@@ -233,7 +239,7 @@ def grow(name: str, size: int) -> None:
 
     def medoids() -> Any:
         near = embeddings[some(10_000)]
-        return k_medoids(torch.cdist(near, near), 100, draw)
+        return k_medoids(distances(near, near), 100, draw)
 
     def cover() -> Any:
         near = some(50_000)
@@ -245,7 +251,7 @@ def grow(name: str, size: int) -> None:
         "EPIG": lambda: top(expected_predictive_information_gain(samples, samples[some(100)]), index, 100),
         "BatchBALD (10)": batch,
         "FarthestFirst": lambda: farthest_first(embeddings, asked, 100),
-        "BADGE": lambda: badge(mean - torch.nn.functional.one_hot(mean.argmax(1), 10), embeddings, 100, draw),
+        "BADGE": lambda: badge(residuals(mean.log()), embeddings, 100, draw),
         "DBAL": weighted,
         "KMedoids": medoids,
         "ProbCover": cover,

@@ -1,4 +1,4 @@
-"""Labels belong to samples: whatever is added, removed, renamed or overwritten between two calls, none moves to another.
+"""Labels belong to samples: whatever is added, removed, renamed or overwritten between two calls, none moves.
 
 The content of every sample is a number of its own, so that a label can be traced to what was shown when it was given.
 """
@@ -36,9 +36,9 @@ class Folder:
                 self.add(name)
 
     def write(self, path: Path) -> None:
-        bits = [int(bit) for bit in f"{next(self.numbers):016b}"]
+        bits = np.array([int(bit) for bit in f"{next(self.numbers):016b}"], dtype=np.uint8)
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.kron(np.array(bits, dtype=np.uint8).reshape(4, 4) * 255, np.ones((2, 2), np.uint8))).save(path)
+        Image.fromarray(np.kron(bits.reshape(4, 4) * 255, np.ones((2, 2), np.uint8))).save(path)
 
     def files(self) -> list[Path]:
         return sorted(path for path in self.root.rglob("*.png"))
@@ -197,8 +197,8 @@ class History:
         assert not self.tested & self.trained
 
     def _check_parts(self, thing: Any, data: Any, text: str) -> None:
-        now = {key: "test" for key in data.test_samples.keys}
-        now |= {key: "pool" for key in data.train_samples.keys}
+        now = dict.fromkeys(data.test_samples.keys, "test")
+        now |= dict.fromkeys(data.train_samples.keys, "pool")
         labelled = {
             key for part in (data.train_samples, data.test_samples)
             for key, target in zip(part.keys, part.targets.tolist(), strict=True) if target >= 0
@@ -288,7 +288,7 @@ def test_commands_between_edits(tmp_path: Path, command: Any) -> None:
     status, out = command("test", *data, *model, *trainer, "--ckpt_path", checkpoint, "--folder", "t")
     assert status == 2
     text = " ".join(out.split())
-    assert "the data have classes that the checkpoint does not know: `bird`, and lack `owl`: was a class renamed?" in text
+    assert "classes that the checkpoint does not know: `bird`, and lack `owl`: was a class renamed?" in text
     (folder.root / "bird").rename(folder.root / "owl")
     status, out = command("test", "-c", "run/config.yaml", "--ckpt_path", checkpoint, "--folder", "t")
     assert status == 0, out

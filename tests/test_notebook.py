@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ssl_lightning.active import AcquisitionStrategy, run_rounds
+from ssl_lightning.active import AcquisitionStrategy, PoolDataModule, run_rounds
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
 from ssl_lightning.engine.optim import OptimizerSpec
@@ -51,7 +51,7 @@ def test_subclasses_train_and_choose(trainer: Callable[..., L.Trainer], tmp_path
     rows = run_rounds(
         make_model=lambda: Classifier(10, checkpoint=str(tmp_path / "ssl.ckpt"), optimizer=OptimizerSpec(lr=3e-3)),
         make_trainer=lambda callbacks: trainer(max_epochs=1, callbacks=callbacks, enable_progress_bar=True),
-        data=Digits(batch_size=64),
+        pool=PoolDataModule(Digits(batch_size=64)),
         strategy=SmallestMargin(query_size=10),
         rounds=3,
         folder=str(tmp_path / "run"),

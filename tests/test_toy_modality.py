@@ -66,6 +66,8 @@ class WaveNet(nn.Module):
     def forward(self, inputs: Sequences) -> Tensor:
         spectrum = torch.fft.rfft(inputs.steps.float(), dim=1).abs()
         return self.net(spectrum / inputs.length[:, None].clamp(min=1))  # type: ignore[no-any-return]
+
+
 # It ends here.
 
 

@@ -2,14 +2,13 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from ssl_lightning.active.classical import require_candidates
 from ssl_lightning.active.disagreement import CommitteeStrategy
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.engine.processes import Rows
 from ssl_lightning.functional.batch_bald import batch_bald
-from ssl_lightning.functional.scoring import margin, mutual_information
+from ssl_lightning.functional.scoring import informativeness, mutual_information, residuals
 from ssl_lightning.functional.selection import badge, dbal, top
 
 
@@ -95,7 +94,7 @@ class DBAL(AcquisitionStrategy):
 
     def rows(self, predictions: Predictions) -> Rows:
         """Return informativeness, `(N,)`, and embeddings, `(N, dim)`."""
-        return {"score": 1 + margin(predictions.log_probabilities), "embedding": predictions.embeddings}
+        return {"score": informativeness(predictions.log_probabilities), "embedding": predictions.embeddings}
 
     def local(self, rows: Rows) -> Rows:
         """Keep the most informative."""
@@ -124,9 +123,7 @@ class BADGE(AcquisitionStrategy):
 
     def rows(self, predictions: Predictions) -> Rows:
         """Return residuals, `(N, classes)`, and embeddings, `(N, dim)`."""
-        probabilities = predictions.log_probabilities.exp()
-        guessed = one_hot(probabilities.argmax(dim=1), probabilities.shape[1])
-        return {"residual": probabilities - guessed, "embedding": predictions.embeddings}
+        return {"residual": residuals(predictions.log_probabilities), "embedding": predictions.embeddings}
 
     def select(self, rows: Rows, generator: torch.Generator) -> Tensor:
         """Draw."""

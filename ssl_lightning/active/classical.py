@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.engine.processes import Rows
+from ssl_lightning.functional.distances import distances
 from ssl_lightning.functional.medoids import k_medoids
 from ssl_lightning.functional.selection import farthest_first
 
@@ -106,10 +107,10 @@ class KMedoids(AcquisitionStrategy):
         unlabelled, asked = rows["point"][left], rows["point"][rows["asked"]]
         known = None
         if len(asked):
-            parts = [torch.cdist(unlabelled, some).amin(dim=1) for some in torch.split(asked, 4096)]
+            parts = [distances(unlabelled, some).amin(dim=1) for some in torch.split(asked, 4096)]
             known = torch.stack(parts).amin(dim=0)
-        distances = torch.cdist(unlabelled, unlabelled)
-        return left[k_medoids(distances, self.query_size, generator, known)[0]]
+        between = distances(unlabelled, unlabelled)
+        return left[k_medoids(between, self.query_size, generator, known)[0]]
 
 
 def points(predictions: Predictions, space: Space) -> Tensor:

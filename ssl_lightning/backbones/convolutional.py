@@ -17,7 +17,7 @@ class ConvNet(Backbone):
     93 thousand parameters at the default width and one channel.
 
     Args:
-        channels: Of the input; linked from the data on the command line.
+        channels: Channels of the input; linked from the data on the command line.
         width: Channels after the first block; the embedding has four times as many values.
         dropout: Probability of dropping a whole feature map after each block (Dropout2d); for MC dropout.
     """
@@ -65,7 +65,7 @@ class StridedNet(Backbone):
     Every convolution halves the side, until 3 to 5 px are left; the embedding is all that is left, flattened.
 
     Args:
-        channels: Of the input; linked from the data on the command line.
+        channels: Channels of the input; linked from the data on the command line.
         image_size: Side of the input in pixels, at least 6; linked from the data.
         width: Channels after the first convolution; doubled by each one after it.
 
@@ -101,7 +101,7 @@ class LeNet(Backbone):
     Amersfoort, Y. Gal 2019, arXiv 1906.08158, section 4.2). There is no batch norm.
 
     Args:
-        channels: Of the input; linked from the data on the command line.
+        channels: Channels of the input; linked from the data on the command line.
         image_size: Side of the input in pixels, at least 16; linked from the data.
         dropout: Probability of dropping a whole feature map after each convolution (Dropout2d).
 
@@ -144,7 +144,7 @@ class ResNet(Backbone):
 
     Args:
         name: Depth.
-        channels: Of the input; linked from the data on the command line.
+        channels: Channels of the input; linked from the data on the command line.
         image_size: Side of the input in pixels, which decides `stem="auto"`; linked from the data.
         stem: `small`, `imagenet` (7x7 of stride 2 and max-pooling), or `auto`: small up to 64 px.
     """

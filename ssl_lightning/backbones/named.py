@@ -21,7 +21,7 @@ class Torchvision(Backbone):
     Args:
         name: As `torchvision.models.list_models(module=torchvision.models)` gives it, such as convnext_tiny.
         pretrained: Start from torchvision's weights, which are downloaded once.
-        channels: Of the input; linked from the data on the command line.
+        channels: Channels of the input; linked from the data on the command line.
         image_size: Side of the input in pixels, which vision transformers must know; linked from the data.
 
     Raises:
@@ -68,7 +68,7 @@ class Timm(Backbone):
     Args:
         name: As `timm.list_models()` gives it.
         pretrained: Start from timm's weights, which are downloaded once.
-        channels: Of the input; linked from the data on the command line.
+        channels: Channels of the input; linked from the data on the command line.
         image_size: Side of the input in pixels, for networks that must know it; null for their own.
 
     Raises:

@@ -17,14 +17,14 @@ class ViT(Backbone):
     1.2 million parameters as it stands. Parameter names are torchvision's.
 
     Args:
-        channels: Of the input; linked from the data on the command line.
+        channels: Channels of the input; linked from the data on the command line.
         image_size: Side of the input in pixels; linked from the data.
         patch_size: Side of a patch in pixels, which must divide the image's; null for about 8 patches a side, of at
             least 2 px.
         dim: Size of a token and of the embedding, a multiple of 4 and of `heads`.
-        depth: Blocks.
-        heads: Of attention.
-        mlp_dim: Of a block's hidden layer; null for 4 `dim`.
+        depth: Number of blocks.
+        heads: Number of heads of the attention.
+        mlp_dim: Size of a block's hidden layer; null for 4 `dim`.
         pool: The embedding: `mean` of the patch tokens, or the class `token`.
 
     Raises:

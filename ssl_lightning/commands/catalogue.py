@@ -21,7 +21,7 @@ BASES = {
     "strategies": "AcquisitionStrategy",
     "stopping": "StoppingRule",
     "backbones": "Backbone",
-    "data": "ImageData",
+    "data": "DataModule",
 }
 
 

@@ -1,12 +1,29 @@
 """Turns the command line parser's nested errors into a line or two: what is wrong, and what was perhaps meant."""
 
 import re
-from collections.abc import Iterator
-from typing import Any
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
 
 from ssl_lightning.commands.catalogue import BASES, entries
 from ssl_lightning.engine.naming import arguments, import_class, meant
 
+COMMANDS = {
+    "fit": "pretrain a method on unlabelled data, or train a classifier",
+    "validate": "judge a checkpoint on the validation part",
+    "test": "judge a checkpoint on the test part",
+    "evaluate": "kNN, linear probe, fine-tuning and rank of finished encoders, on any data set, in one table",
+    "predict": "write a class for every file of a folder, or an embedding, from a checkpoint alone",
+    "sample": "write new images, drawn from a GAN, SSGAN or VAE",
+    "export": "write an encoder for plain torchvision, timm, torch.export or ONNX",
+    "active": "active learning: train, ask for labels, again",
+    "compare": "run several strategies over several seeds, and say how sure the difference is",
+    "report": "make a page of finished active runs",
+    "list": "methods, strategies, backbones, data, configs",
+}
 KINDS = {
     "data": ("data",),
     "strategy": ("strategies",),
@@ -14,63 +31,172 @@ KINDS = {
     "backbone": ("backbones",),
     "model": ("methods", "classifiers"),
 }
+ABSTRACT = ("LightningModule", "LightningDataModule", "Module", "Callback", "Logger", *BASES.values())
 
 
-def explain(message: str, parser: Any) -> str:
+def no_command(name: str) -> str:
+    """Say that there is no such command, and which there are."""
+    return f"there is no command `{name}`{meant(name, COMMANDS)}; the commands are {', '.join(COMMANDS)}."
+
+
+def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -> str:
     """Say in a line or two what is wrong with an option.
 
     Args:
         message: Of jsonargparse; it may nest, the cause last.
         parser: That found the mistake; its options are what can be meant.
+        given: Configs that were read, by name: one of them may hold it.
 
     Returns:
         Text without a final newline.
     """
     option = "--" + ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    owners = re.findall(r"Problem with given class_path '([^']+)'", message)
     if found := re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message):
-        choices = [*re.findall(r"'([^']+)'", found[2]), *("evaluate", "export", "compare", "report", "list")]
-        return f"there is no command `{found[1]}`{meant(found[1], choices)}; the commands are {', '.join(choices)}."
+        return no_command(found[1])
     if found := re.search(r"unrecognized arguments: (\S+)(.*)", message, re.IGNORECASE):
         name = found[1].split("=")[0]
         return f"there is no option `{name}`{meant(name, _options(parser))}{_see(parser)}."
+    if found := re.search(r"does not accept option '([^']+)'", message):
+        return _unknown_key(found[1], parser, given or {})
     if found := re.search(r"Option '([^']+)' is not accepted", message):
-        owners = re.findall(r"Problem with given class_path '([^']+)'", message)
         accepted = sorted(set(arguments(import_class(owners[-1])))) if owners else []
         owner = owners[-1].rpartition(".")[2] if owners else option
-        if (
-            owner in ("LightningModule", "LightningDataModule", *BASES.values()) and owner != "Classifier"
-        ):  # no class was named before
+        if owner in ABSTRACT and owner != "Classifier":  # no class was named before
             return f"`{option}.{found[1]}` comes before the class it belongs to; give `{option} CLASS` first."
         which = f"; it takes {', '.join(accepted)}." if accepted else "."
         return f"`{owner}` has no argument `{found[1]}`{meant(found[1], accepted)}{which}"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return _no_class(found[1], option)
     if found := re.search(r"(?:No module named|Failed to import|Import path|does not correspond)[^\n]*", message):
-        given = re.search(r"Given value: (\S+)", message)
-        name = given[1] if given else ""
+        value = re.search(r"Given value: (\S+)", message)
+        name = value[1] if value else ""
         return (
             f"{option}: {found[0].strip().rstrip('.')}{meant(name.rpartition('.')[2], _names(option))}{_see(parser)}."
         )
-    if found := re.search(r"the following arguments are required: (\S+)", message):
-        owners = re.findall(r"Problem with given class_path '([^']+)'", message)
-        owner = f" of `{owners[-1].rpartition('.')[2]}`" if owners else ""
-        name = found[1].rstrip(",")  # several may be missing; the first is enough
-        missing = f"{option}.{name}" if option != "--" else name
-        names = _names(f"--{name}") if name in KINDS else []
-        choose = f"; choose one of {', '.join(names)}" if names else ""
-        return f"`{missing}`{owner} is required and missing{choose}."
-    if found := re.search(r"Expected a typing\.Literal\[(.*?)\]\. Got value: (.*)", message):
-        choices = re.findall(r"'([^']+)'", found[1])
-        return (
-            f"`{option}={found[2]}` is not possible{meant(found[2], choices)}; required is one of {', '.join(choices)}."
-        )
-    expected = [kind for kind in re.findall(r"Expected an? <class '([^']+)'>", message) if kind != "NoneType"]
-    given = re.search(r"Given value: (.*)", message) or re.search(r"Got value: (.*)", message)
-    if expected and given:
-        nested = re.match(r"NestedArg\(key='([^']+)', val='?([^']*)'?\)", given[1])
-        value = nested[2] if nested else given[1]
-        return f"`{option}={value}` is not possible; required is {' or '.join(dict.fromkeys(expected))}."
+    if found := re.search(r"(?:the following arguments are required: |[Kk]ey )\"?([\w.]+)\"?(?:,|$| is required)", message):
+        return _missing(found[1], option, owners, parser)
+    return _wrong_value(message, option, owners, parser)
+
+
+def pretrains(content: Mapping[str, Any]) -> str:
+    """Return the name of the method that a config's model is, or nothing: such a model learns without labels."""
+    model = content.get("model")
+    path = model.get("class_path") if isinstance(model, dict) else model
+    name = str(path or "").rpartition(".")[2]
+    return name if any(entry.name == name and entry.kind == "methods" for entry in entries()) else ""
+
+
+def describe_type(hint: Any, default: Any = None) -> str:
+    """Say in words what values a type has.
+
+    Args:
+        hint: A type, as of an argument.
+        default: Of the argument, as an example of a sequence.
+
+    Example:
+        >>> describe_type(Literal[1, 3]), describe_type(int | None), describe_type(tuple[float, float], (0.2, 1.0))
+        ('one of 1, 3', 'a whole number or null', '2 numbers, such as [0.2, 1.0]')
+    """
+    parts = [part for part in _alternatives(hint) if part is not type(None)]
+    choices = [choice for part in parts if get_origin(part) is Literal for choice in get_args(part)]
+    words = [f"one of {', '.join(dict.fromkeys(map(str, choices)))}"] if choices else []
+    words += [_describe_one(part, default) for part in parts if get_origin(part) is not Literal]
+    if len(parts) < len(_alternatives(hint)):
+        words.append("null")
+    return " or ".join(dict.fromkeys(words))
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    if get_origin(hint) in (Union, types.UnionType):
+        return [part for inner in get_args(hint) for part in _alternatives(inner)]
+    return [hint]
+
+
+def _describe_one(hint: Any, default: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is tuple or hint is tuple:
+        count = f"{len(inner)} " if inner and Ellipsis not in inner else ""
+        kinds = {_plural(part) for part in inner if part is not Ellipsis}
+        example = f", such as {list(default)}" if isinstance(default, tuple | list) else ""
+        return f"{count}{kinds.pop() if len(kinds) == 1 else 'values'}{example}"
+    if isinstance(origin, type) and not issubclass(origin, Mapping) and inner:
+        return f"a list of {_plural(inner[0])}"
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    name: str = getattr(hint, "__name__", str(hint))
+    return plain.get(hint, f"a {name}")
+
+
+def _plural(hint: Any) -> str:
+    plain = {int: "whole numbers", float: "numbers", bool: "true or false", str: "texts"}
+    return plain.get(hint, f"{getattr(hint, '__name__', 'value')}s")
+
+
+def _wrong_value(message: str, option: str, owners: list[str], parser: Any) -> str:
+    values = re.findall(r"(?:Given|Got) value: (.*)", message)
+    if values:
+        value = next((v for v in values if not v.startswith("NestedArg(")), values[0])
+        if nested := re.match(r"NestedArg\(key='([^']+)', val='?([^']*)'?\)", value):
+            value = nested[2]
+        hint, default = _argument(option, owners, parser)
+        if hint is not Parameter.empty and "such as" not in message:
+            required = describe_type(hint, default)
+            choices = [str(choice) for part in _alternatives(hint) if get_origin(part) is Literal for choice in get_args(part)]
+            return f"`{option}={value}` is not possible{meant(value, choices)}; required is {required}."
+        if found := re.search(r"Expected a typing\.Literal\[(.*?)\]\.", message):
+            choices = [choice.strip(" '\"") for choice in found[1].split(",")]
+            return f"`{option}={value}` is not possible{meant(value, choices)}; required is one of {', '.join(choices)}."
+        expected = [kind for kind in re.findall(r"Expected an? <class '([^']+)'>", message) if kind != "NoneType"]
+        if expected:
+            return f"`{option}={value}` is not possible; required is {' or '.join(dict.fromkeys(expected))}."
     return "\n".join(line for line in message.splitlines() if line.strip() and "NoneType" not in line)
+
+
+def _argument(option: str, owners: list[str], parser: Any) -> tuple[Any, Any]:
+    """Return the type and the default of an option's argument; empty where they are not known."""
+    for action in getattr(parser, "_actions", []):
+        if action.dest == option.removeprefix("--") and getattr(action, "_typehint", None) is not None:
+            hint = action._typehint
+            plain = all(get_origin(part) is Literal or not isinstance(part, type) or part.__module__ == "builtins"
+                        for part in _alternatives(hint))  # fmt: skip
+            return (hint, action.default) if plain else (Parameter.empty, None)
+    name = option.rpartition(".")[2]
+    for owner in owners[::-1]:
+        for kind in getattr(import_class(owner), "__mro__", ()):
+            if "__init__" in vars(kind) and name in signature(kind.__init__).parameters:
+                try:
+                    hint = typing.get_type_hints(kind.__init__).get(name, Parameter.empty)
+                except (NameError, TypeError):  # of a stranger, who imports for type checkers alone
+                    return Parameter.empty, None
+                return hint, signature(kind.__init__).parameters[name].default
+    return Parameter.empty, None
+
+
+def _missing(name: str, option: str, owners: list[str], parser: Any) -> str:
+    name = name.rstrip(",")  # several may be missing; the first is enough
+    command = getattr(parser, "prog", "").split()[-1] if getattr(parser, "prog", "") else ""
+    first, _, rest = name.partition(".")
+    if rest and (first == command or first in COMMANDS):
+        name = rest
+    owner = f" of `{owners[-1].rpartition('.')[2]}`" if owners else ""
+    missing = f"{option}.{name}" if option != "--" else name if name.startswith("-") else f"--{name}"
+    names = _names(f"--{name}") if name.lstrip("-") in KINDS else []
+    choose = f"; choose one of {', '.join(names)}" if names else ""
+    return f"`{missing}`{owner} is required and missing{choose}."
+
+
+def _unknown_key(key: str, parser: Any, given: Mapping[str, Any]) -> str:
+    known = [option.removeprefix("--") for option in _options(parser)]
+    where = next((f"`{name}`: " for name, content in given.items() if _holds(content, key.split("."))), "")
+    return f"{where}there is no option `{key}`{meant(key, known)}{_see(parser)}."
+
+
+def _holds(content: Any, parts: list[str]) -> bool:
+    for part in parts:
+        if not isinstance(content, dict) or part not in content:
+            return False
+        content = content[part]
+    return True
 
 
 def _names(option: str) -> list[str]:

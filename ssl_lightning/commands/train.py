@@ -1,21 +1,24 @@
 """The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`; bare class names."""
 
+import contextlib
 import csv
+import inspect
 import logging
 import os
+import re
 import sys
 import warnings
 from collections import Counter
 from importlib.metadata import entry_points
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_module  # type: ignore[attr-defined]
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
@@ -23,23 +26,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 # imported, their classes can be named bare
 from ssl_lightning import active, backbones, data, evaluation, labelling, methods, supervised  # noqa: F401
 from ssl_lightning.commands.active import active as active_run
-from ssl_lightning.commands.mistakes import explain
-from ssl_lightning.engine.naming import PLUGINS, arguments
+from ssl_lightning.commands.launch import FOLDER, agree_on_folder
+from ssl_lightning.commands.lines import ProgressLines
+from ssl_lightning.commands.parsing import ConfigFile, Parser
+from ssl_lightning.data.base import FACTS
+from ssl_lightning.engine.naming import PLUGINS, arguments, import_class
 from ssl_lightning.engine.processes import first_process
-
-FOLDER = "SSL_LIGHTNING_FOLDER"  # tells the processes of one distributed run their common folder
-
-
-class Parser(LightningArgumentParser):
-    """Says in a few lines what is wrong with an option, and what was perhaps meant."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Explain and exit with status 2."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        sys.stderr.write(f"{parser.prog.replace(' [options]', '')}: error: {explain(message, parser)}\n")
-        self.exit(2)
 
 
 class Trainer(L.Trainer):
@@ -49,10 +41,11 @@ class Trainer(L.Trainer):
 
 
 class _Instantiator(_InstantiatorFn):
-    """Lightning's, which notes what was linked among the hyper-parameters, but only what the class has a place for."""
+    """Lightning's, which hands on the data's facts, and notes them among the hyper-parameters where there is a place."""
 
     def __call__(self, class_type: Any, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
         self.cli._dump_config()
+        filled = {} if self.key == "data" else fill_in(class_type, kwargs, self.cli.facts)
 
         def has_place(key: str) -> bool:
             *parents, leaf = key.split(".")
@@ -64,15 +57,52 @@ class _Instantiator(_InstantiatorFn):
             return isinstance(node, dict)  # the nested object may be null
 
         links = {key: value for key, value in applied_instantiation_links.items() if has_place(key)}
-        return super().__call__(class_type, *args, applied_instantiation_links=links, **kwargs)
+        links |= {f"{self.key}.init_args.{name}": value for name, value in filled.items()}
+        built = super().__call__(class_type, *args, applied_instantiation_links=links, **{**kwargs, **filled})
+        if self.key == "data":
+            self.cli.facts = dict(getattr(built, "facts", None) or {})
+        return built
+
+
+def fill_in(class_type: type, given: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of the data that a class has an argument for, where the user left its default.
+
+    Args:
+        class_type: To be built.
+        given: Its arguments, defaults among them.
+        facts: Of the data, by name.
+
+    Raises:
+        ValueError: If the class requires a fact that the data do not have.
+    """
+    parameters = {
+        name: parameter
+        for owner in class_type.__mro__[::-1]
+        if "__init__" in vars(owner)
+        for name, parameter in inspect.signature(vars(owner)["__init__"]).parameters.items()
+    }
+    known = set(arguments(class_type)) & parameters.keys()
+    for name in sorted(known & set(FACTS) - facts.keys()):
+        if parameters[name].default is inspect.Parameter.empty and given.get(name) is None:
+            raise ValueError(
+                f"`{class_type.__name__}` must know `{name}`, which these data do not have (they have "
+                f"{', '.join(facts) or 'no facts'}); choose another class, or data with it."
+            )
+    return {
+        name: facts[name]
+        for name in known & facts.keys()
+        if name not in given or given[name] is None or given[name] == parameters[name].default
+    }
 
 
 class CLI(LightningCLI):
     """Adds to Lightning's: `active`, links from the data, a folder a run, `--wandb`."""
 
     folder: Path
+    facts: dict[str, Any]  # of the data, once they are built
 
     def __init__(self) -> None:
+        self.facts = {}
         super().__init__(
             trainer_class=Trainer,
             parser_class=Parser,
@@ -91,13 +121,24 @@ class CLI(LightningCLI):
         }
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        """Accept no abbreviated options: a typo could be one."""
-        return super().init_parser(allow_abbrev=False, **{"prog": "ssl-lightning", **kwargs})
+        """Accept no abbreviated options, since a typo could be one, and configs by their short names."""
+        parser = Parser(allow_abbrev=False, **{"prog": "ssl-lightning", "dump_header": [f"lightning=={L.__version__}"], **kwargs})
+        parser.add_argument(
+            "-c",
+            "--config",
+            action=ConfigFile,
+            help="A YAML file, or a config of the package as `method/simclr`; of several, the later prevail.",
+        )
+        return parser
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser: Parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)  # type: ignore[assignment]
+        parser.command, parser.siblings = subcommand, self._subcommand_parsers  # type: ignore[assignment]
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link from the data what would be typed twice; add the run's folder and W&B."""
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
-        for name in ("channels", "image_size"):
+        for name in fact_names():
             for place in ("model.init_args", "model.init_args.backbone.init_args"):
                 parser.link_arguments(f"data.{name}", f"{place}.{name}", apply_on="instantiate")
         parser.add_argument(
@@ -117,6 +158,28 @@ class CLI(LightningCLI):
         for key, kind in (("model", L.LightningModule), ("data", L.LightningDataModule)):
             self.parser.add_instantiator(_Instantiator(self, key), kind, subclasses=True)
 
+        def build(class_type: Any, *args: Any, **kwargs: Any) -> Any:
+            return class_type(*args, **{**kwargs, **fill_in(class_type, kwargs, self.facts)})
+
+        for kind in (torch.nn.Module, active.AcquisitionStrategy):  # backbones, views, parts of strangers
+            self.parser.add_instantiator(build, kind, subclasses=True)
+
+    def instantiate_classes(self) -> None:
+        """Build all, and name the option where a class refuses an argument."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise ValueError(self._with_option(str(error))) from error
+
+    def _with_option(self, message: str) -> str:
+        """Write `name=value` at the beginning of a message as the option, where only one option has that name."""
+        found = re.match(r"`([\w.]+)=", message)
+        if found is None:
+            return message
+        self._dump_config()
+        options = [option for option in _options(self.config_dump) if f".{option}".endswith(f".{found[1]}")]
+        return f"`--{options[0]}={message[found.end():]}" if len(options) == 1 else message
+
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it was given: Lightning would silently replace it by that of the checkpoint."""
 
@@ -124,15 +187,10 @@ class CLI(LightningCLI):
         """Choose the run's folder."""
         command = str(self.subcommand)
         given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
-        if given is None and not first_process():
-            given = os.environ[FOLDER]
-        if given is None:
-            number = 1
-            while (Path("runs") / f"{command}-{number:03d}").exists():
-                number += 1
-            given = f"runs/{command}-{number:03d}"
-        os.environ[FOLDER] = given
+        given = os.environ[FOLDER] = given or agree_on_folder(command, first_process())
         self.folder = Path(given)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"`--folder={given}` is a file; give a folder, which need not exist.")
         last = self.folder / "checkpoints" / "last.ckpt"
         if command == "fit" and last.exists() and not self._get(self.config, "ckpt_path") and first_process():
             raise ValueError(
@@ -151,6 +209,10 @@ class CLI(LightningCLI):
             # not `save_last`: with `save_top_k=0` Lightning saves nothing before the fit ends
             folder = self.folder / "checkpoints"
             callbacks.append(ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False))
+        if not sys.stdout.isatty() and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            if config.enable_progress_bar is None:
+                kwargs.setdefault("enable_progress_bar", False)  # a bar is none in a log
+            callbacks.append(ProgressLines())
         kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
         kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -172,7 +234,9 @@ class CLI(LightningCLI):
             return
         parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)]
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.yaml").write_text(parser.dump(config, skip_none=False))
+        # a run's own config is not replaced by that of its test
+        name = "config.yaml" if self.subcommand in ("fit", "active") else f"{self.subcommand}.yaml"
+        (self.folder / name).write_text(parser.dump(config, skip_none=False), encoding="utf-8")
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 self._dump_config()
@@ -239,6 +303,36 @@ class CLI(LightningCLI):
             make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs
         )
         say(f"done: {self.folder / 'rounds.csv'}")
+
+
+def fact_names() -> list[str]:
+    """Return the names of facts of data: ours, and those that strangers' data modules name."""
+    found = list(FACTS)
+    kinds = [data.DataModule]
+    while kinds:
+        kind = kinds.pop()
+        found += getattr(kind, "fact_names", ())
+        kinds += kind.__subclasses__()
+    return list(dict.fromkeys(found))
+
+
+def _options(node: Any, prefix: str = "") -> list[str]:
+    """Return the options that a config holds, as they are typed: without `init_args`."""
+    found = []
+    for key, value in node.items() if isinstance(node, dict) else ():
+        path = prefix if key == "init_args" else f"{prefix}.{key}" if prefix else key
+        found += _options(value, path) if isinstance(value, dict) and value else [path]
+    return found
+
+
+def import_data(argv: list[str]) -> None:
+    """Import a stranger's data module that the command names by its dotted path, so that its facts are known."""
+    named = [after for before, after in zip(argv, argv[1:], strict=False) if before == "--data"]
+    named += [argument.partition("=")[2] for argument in argv if argument.startswith("--data=")]
+    for path in named:
+        if "." in path and not path.startswith("ssl_lightning."):
+            with contextlib.suppress(Exception):  # the parser says what is wrong with it
+                import_class(path)
 
 
 def _require_single(callbacks: list[Callback]) -> None:
@@ -323,6 +417,7 @@ def main(argv: list[str]) -> int:
     sys.argv = [before[0], *argv]  # LightningCLI reads it, and so do the processes of a distributed run
     if os.getcwd() not in sys.path:  # a stranger's module beside the command
         sys.path.insert(0, os.getcwd())
+    import_data(argv)
     try:
         CLI()
     except SystemExit as stop:
@@ -330,7 +425,13 @@ def main(argv: list[str]) -> int:
             raise KeyboardInterrupt from None
         raise
     except MisconfigurationException as error:
-        raise ValueError(str(error)) from error
+        if found := re.search(r"No supported (\w+) backend found|(\w+)Accelerator` can not run", str(error)):
+            kind = (found[1] or found[2]).lower()
+            raise ValueError(
+                f"`--trainer.accelerator={kind}` cannot be had: this machine has none that works with the installed "
+                "torch; give `cpu`, or `auto` for what there is."
+            ) from error
+        raise ValueError(" ".join(str(error).split())) from error
     except FileNotFoundError as error:
         if "heckpoint" not in str(error) and ".ckpt" not in str(error):
             raise

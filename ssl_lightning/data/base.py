@@ -267,7 +267,7 @@ class DataModule(L.LightningDataModule):
         if self.train_samples is None:
             self.train_samples = self._checked(self.load("train"), "train")
             self.train_indices, self.val_indices = self.split(self.train_samples)
-            if len(self.val_indices):
+            if len(self.val_indices) and (self.train_samples.targets[self.train_indices] >= 0).any():
                 remedy = "raise `val_size`, or give a fraction" if self.val_size else "add some"
                 tell_missing(self.train_samples.targets[self.val_indices], self.class_names, "validation", remedy)
         if self.test_samples is None and stage in ("test", "predict", None):

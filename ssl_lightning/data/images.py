@@ -145,7 +145,7 @@ class ImageFolder(ImageData):
         if not self.class_names:
             return
         numbers = {name: number for number, name in enumerate(self.class_names)}
-        for part in ("training", "test"):
+        for part in ("training", "test") if "test" in self.found.parts or self.test_size > 0 else ("training",):
             files = [file for file in self.found.files if (self._part_of(file) == "test") == (part == "test")]
             targets = torch.tensor([numbers[file.class_name] for file in files if file.class_name is not None])
             remedy = "give such classes more images, another `split_seed`, or folders `train` and `test`"

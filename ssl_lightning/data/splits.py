@@ -84,7 +84,7 @@ def chosen_by_count(keys: Sequence[str], targets: Tensor, count: int, seed: int,
 
 
 def tell_missing(targets: Tensor, class_names: Sequence[str], part: str, remedy: str) -> None:
-    """Warn of classes that a part has no sample of; of a part without labels, nothing.
+    """Warn of classes that a part has no sample of.
 
     Args:
         targets: Of the part's samples, -1 where unknown, `(N,)`.
@@ -94,7 +94,7 @@ def tell_missing(targets: Tensor, class_names: Sequence[str], part: str, remedy:
     """
     known = targets[targets >= 0]
     missing = (torch.bincount(known, minlength=len(class_names)) == 0).nonzero()[:, 0].tolist()
-    if len(known) and missing:
+    if missing:
         names = ", ".join(f"`{class_names[place]}`" for place in missing[:5]) + " ..." * (len(missing) > 5)
         rank_zero_warn(
             f"the {part} part has no sample of {len(missing)} of {len(class_names)} classes: {names}; {remedy}."

@@ -1,10 +1,13 @@
-"""CSV files that are replaced as a whole: nobody ever reads half of one."""
+"""Files that are replaced as a whole, so that nobody ever reads half of one, and a lock for those who add to one."""
 
 import csv
+import fcntl
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> None:
@@ -14,11 +17,42 @@ def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, A
         path: Of the file; its folder is made.
         columns: In their order.
         lines: By column; what is missing or null is left empty.
+
+    Raises:
+        ValueError: If a line has a column that is not named.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with scratch.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows({key: "" if value is None else value for key, value in line.items()} for line in lines)
-    scratch.replace(path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Open a text file that takes the place of `path` when it is complete; what was there stays if writing fails.
+
+    Args:
+        path: Of the file; its folder is made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # of no other process, on no other machine
+    try:
+        with scratch.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        os.replace(scratch, path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process is between reading a file and replacing it.
+
+    Args:
+        path: Of the file; the lock is an empty file beside it, and dies with the process that holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

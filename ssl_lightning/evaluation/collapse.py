@@ -81,8 +81,9 @@ class CollapseMonitor(Watcher):
     the two: 0 healthy, 1 dimensional collapse, 2 complete collapse.
 
     Args:
-        min_std: As for `diagnose`.
-        min_rank: As for `diagnose`, a fraction of the embedding's size; projections are judged by 3 dimensions alone.
+        min_std: Spread below which the collapse is complete, as for `diagnose`.
+        min_rank: Fraction of the embedding's dimensions below which the collapse is dimensional; projections are judged
+            by 3 dimensions alone.
         limit: Look at so many validation samples at most, in each process.
 
     Raises:

@@ -28,8 +28,8 @@ class Pictures(Watcher):
     TensorBoard, MLflow and Comet.
 
     Args:
-        every_n_epochs: How often; the last epoch is drawn in any case.
-        count: Images a row.
+        every_n_epochs: Draw after every so many epochs; the last epoch is drawn in any case.
+        count: Number of images a row.
 
     Raises:
         ValueError: If a number is out of range, or the method cannot be watched.

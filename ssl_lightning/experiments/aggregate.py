@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ssl_lightning.experiments.runs import Comparison, Run, did_you_mean
+from ssl_lightning.engine.naming import meant
+from ssl_lightning.experiments.runs import Comparison, Run
 
 Floats = NDArray[np.float64]
 
@@ -132,7 +133,10 @@ def curve_of(runs: Sequence[Run], metric: str) -> Curve:
     labels = sorted({count for values in per_run for count in values})
     if not labels:
         known = dict.fromkeys(name for run in runs for name in run.curves)
-        raise ValueError(f"`metric={metric}` was not logged in `{runs[0].folder}`; {did_you_mean(metric, known)}")
+        there = ", ".join(known) or "none"
+        raise ValueError(
+            f"`metric={metric}` was not logged in `{runs[0].folder}`{meant(metric, known)}; there are {there}."
+        )
     values = np.array([[row.get(count, math.nan) for count in labels] for row in per_run])
     return Curve(np.array(labels), values, tuple(run.seed for run in runs))
 

@@ -19,8 +19,8 @@ from ssl_lightning.experiments.aggregate import Curve, curves_of, penalty_matrix
 from ssl_lightning.experiments.plots import caption, learning_curves, styles_of
 from ssl_lightning.experiments.runs import (
     INITIAL_ROUND,
+    AskedSample,
     Comparison,
-    Query,
     Run,
 )
 from ssl_lightning.experiments.tables import conclusions, table_rows
@@ -42,11 +42,13 @@ class Strip:
 
 @dataclass(frozen=True)
 class Cell:
-    """One queried image: where it is cut out of the strip, and what is written below."""
+    """One sample that was asked for: where it is cut out of the strip, or its text, and what is written below."""
 
     offset: str
+    text: str
     label: str
     score: str
+    name: str
     alt: str
 
 
@@ -134,7 +136,7 @@ def _title(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison, runs: Sequence[Run]) -> str:
-    labels = [row.labelled for run in runs for row in run.rounds]
+    labels = [one.labelled for run in runs for one in run.rounds]
     count = len(runs)
     text = f"{count} run{'s' * (count > 1)} of active learning, from {min(labels)} to {max(labels)} labels"
     if validation := sorted({run.validation for run in runs} - {0}):
@@ -202,37 +204,42 @@ def _penalties(curves: dict[str, Curve], higher_is_better: bool) -> dict[str, ob
     return {"names": names, "rows": list(zip(names, matrix.tolist(), strict=True)), "means": means.tolist()}
 
 
-def _arm(name: str, run: Run, colour: str) -> ArmView:
-    numbers = sorted({query.round for query in run.queries})
-    classes: dict[str, int] = {}
-    for query in sorted((q for q in run.queries if q.label is not None), key=lambda q: q.label or 0):
-        classes.setdefault(query.label_text, len(classes))
-    counts = {number: Counter(q.label_text for q in run.queries_of(number)) for number in numbers}
-    tallest = max((max(counter.values()) for counter in counts.values()), default=1)
+def _arm(arm: str, run: Run, colour: str) -> ArmView:
+    numbers = sorted({sample.round for sample in run.asked})
+    names = sorted({sample.label for sample in run.asked if sample.label}, key=_natural)
+    counts = {number: Counter(sample.label for sample in run.asked_after(number)) for number in numbers}
+    tallest = max((max(counter[name] for name in names) for counter in counts.values() if names), default=1)
     rounds = []
     for number in numbers:
-        bars = tuple(Bar(label, counts[number][label], counts[number][label] / tallest) for label in classes)
+        bars = tuple(Bar(name, counts[number][name], counts[number][name] / max(tallest, 1)) for name in names)
         rounds.append(_round(run, number, bars))
-    long_names = any(len(label) > 2 for label in classes)
-    return ArmView(name, colour, run.seed, len(run.rounds), long_names, tuple(rounds))
+    long_names = any(len(name) > 2 for name in names)
+    return ArmView(arm, colour, run.seed, len(run.rounds), long_names, tuple(rounds))
+
+
+def _natural(name: str) -> tuple[int, int, str]:
+    """Order class names as a person does: 2 before 10, numbers before words."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
 def _round(run: Run, number: int, bars: tuple[Bar, ...]) -> RoundView:
-    queries, path = run.queries_of(number), run.strip_of(number)
-    strip = _strip(path) if path else None
-    shown = queries[: min(strip.cells if strip else _SHOWN, _SHOWN)]
-    cells = tuple(_cell(query, position, strip.cells if strip else 1) for position, query in enumerate(shown))
-    labelled = next((row.labelled for row in run.rounds if row.number == number), None)
+    asked, path = run.asked_after(number), run.strip_of(number)
+    strip, texts = (_strip(path), {}) if path else (None, run.texts_of(number))
+    shown = asked[: min(strip.cells if strip else _SHOWN, _SHOWN)]
+    drawn = strip.cells if strip else 1
+    cells = tuple(_cell(sample, place, drawn, texts.get(sample.key, "")) for place, sample in enumerate(shown))
+    labelled = next((one.labelled for one in run.rounds if one.number == number), None)
     after = "" if labelled is None else f", by the model of {labelled} labels"
     title = "Initial labels" if number == INITIAL_ROUND else f"Asked after round {number}{after}"
-    return RoundView(f"{title}: {len(queries)} samples", strip, cells, bars, len(queries) - len(shown))
+    return RoundView(f"{title}: {len(asked)} samples", strip, cells, bars, len(asked) - len(shown))
 
 
-def _cell(query: Query, position: int, drawn: int) -> Cell:
-    offset = f"{100 * position / (drawn - 1):.4f}%" if drawn > 1 else "0"
-    score = "" if query.score is None else f"{query.score:#.3g}"
-    alt = f"sample {query.index}, label {query.label_text}" + (f", score {score}" if score else "")
-    return Cell(offset, query.label_text, score, alt)
+def _cell(sample: AskedSample, place: int, drawn: int, text: str) -> Cell:
+    offset = f"{100 * place / (drawn - 1):.4f}%" if drawn > 1 else "0"
+    score = "" if sample.score is None else f"{sample.score:#.3g}"
+    where = f" ({sample.path})" if sample.path and sample.path != sample.key else ""
+    alt = f"sample {sample.key}{where}, label {sample.label_text}" + (f", score {score}" if score else "")
+    return Cell(offset, text, sample.label_text, score, sample.key, alt)
 
 
 def _strip(path: Path) -> Strip:

@@ -6,7 +6,7 @@ Nothing here knows how a run was trained: files in, plain values out.
 from __future__ import annotations
 
 import csv
-import difflib
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,24 +24,24 @@ _COUNTS = ("round", "labelled", "validation", "queried")
 
 
 @dataclass(frozen=True)
-class Query:
-    """One sample that a run asked a label for; `label` is None while the answer is pending."""
+class AskedSample:
+    """One sample that a run asked a label for; `label` is a class's name, empty while the answer is pending."""
 
     round: int
     position: int
-    index: int
-    label: int | None
-    score: float | None
-    class_name: str = ""
+    key: str
+    path: str = ""
+    label: str = ""
+    score: float | None = None
 
     @property
     def label_text(self) -> str:
-        """The class's name where the run knew it, else its number, else a question mark."""
-        return self.class_name or ("?" if self.label is None else str(self.label))
+        """The label, or a question mark."""
+        return self.label or "?"
 
 
 @dataclass(frozen=True)
-class Round:
+class FinishedRound:
     """One finished round: how many labels its model was trained on, and what it reached."""
 
     number: int
@@ -58,8 +58,8 @@ class Run:
 
     folder: Path
     config: Mapping[str, Any]
-    rounds: tuple[Round, ...]
-    queries: tuple[Query, ...] = ()
+    rounds: tuple[FinishedRound, ...]
+    asked: tuple[AskedSample, ...] = ()
 
     @property
     def strategy(self) -> str:
@@ -91,31 +91,48 @@ class Run:
     @property
     def validation(self) -> int:
         """Labelled validation samples, spent besides the labels trained on."""
-        return max((row.validation for row in self.rounds), default=0)
+        return max((one.validation for one in self.rounds), default=0)
 
     @property
     def seconds(self) -> float:
         """Time of all finished rounds together."""
-        return sum(row.seconds for row in self.rounds)
+        return sum(one.seconds for one in self.rounds)
 
     @cached_property
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """For each metric, its value against the number of labels trained on."""
         curves: dict[str, list[tuple[int, float]]] = {}
-        for row in self.rounds:
-            for metric, value in row.metrics.items():
-                curves.setdefault(metric, []).append((row.labelled, value))
+        for one in self.rounds:
+            for metric, value in one.metrics.items():
+                curves.setdefault(metric, []).append((one.labelled, value))
         return curves
 
-    def queries_of(self, number: int) -> tuple[Query, ...]:
+    def asked_after(self, number: int) -> tuple[AskedSample, ...]:
         """Samples asked after round `number` (-1: the initial labels), in the order of choice."""
-        return tuple(sorted((q for q in self.queries if q.round == number), key=lambda q: q.position))
+        return tuple(sorted((a for a in self.asked if a.round == number), key=lambda a: a.position))
 
     def strip_of(self, number: int) -> Path | None:
         """Picture of the samples asked after round `number`; None where the run drew none."""
-        name = "initial.png" if number == INITIAL_ROUND else f"round_{number:03d}.png"
-        path = self.folder / "queries" / name
+        path = self._shown(number).with_suffix(".png")
         return path if path.is_file() else None
+
+    def texts_of(self, number: int) -> dict[str, str]:
+        """Text of each sample asked after round `number`, by its key; empty where the run wrote none.
+
+        Raises:
+            ValueError: the file that the run wrote is no list of keys and texts.
+        """
+        path = self._shown(number).with_suffix(".json")
+        if not path.is_file():
+            return {}
+        try:
+            return {str(item["key"]): str(item["text"]) for item in json.loads(path.read_text(encoding="utf-8"))}
+        except (ValueError, TypeError, LookupError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"`{path}` is no list of keys and texts ({reason}); delete it to leave it out.") from None
+
+    def _shown(self, number: int) -> Path:
+        return self.folder / "queries" / ("initial" if number == INITIAL_ROUND else f"round_{number:03d}")
 
 
 @dataclass(frozen=True)
@@ -151,15 +168,15 @@ def read_run(folder: str | Path) -> Run:
     for name in ("rounds.csv", "config.yaml"):
         if not (folder / name).is_file():
             raise ValueError(f"`folder={folder}` holds no {name}; {_REMEDY}")
-    rounds = tuple(_read_round(row, where) for row, where in _rows(folder / "rounds.csv", ("round", "labelled")))
+    rounds = tuple(_read_round(line, where) for line, where in _lines(folder / "rounds.csv", ("round", "labelled")))
     if not rounds:
         raise ValueError(
             f"`folder={folder}` holds no finished round yet (rounds.csv is empty); "
             "wait for the first, or go on with the same `ssl-lightning active` command"
         )
-    path, needed = folder / "queries.csv", ("round", "position", "index")
-    queries = tuple(_read_query(row, where) for row, where in _rows(path, needed)) if path.is_file() else ()
-    return Run(folder, read_yaml(folder / "config.yaml"), rounds, queries)
+    path, needed = folder / "queries.csv", ("round", "position", "key")
+    asked = tuple(_read_asked(line, where) for line, where in _lines(path, needed)) if path.is_file() else ()
+    return Run(folder, read_yaml(folder / "config.yaml"), rounds, asked)
 
 
 def read_comparison(folder: str | Path) -> Comparison:
@@ -244,20 +261,6 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Say which of the `known` names was probably meant, or list them.
-
-    Example:
-        >>> did_you_mean("seed", ["seeds", "jobs"])
-        'did you mean `seeds`?'
-        >>> did_you_mean("xyz", ["seeds", "jobs"])
-        'known: seeds, jobs'
-    """
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known) or 'none'}"
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping; a mistake in it becomes a ValueError that names the file."""
     try:
@@ -271,15 +274,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[dict[str, str], str]]:
-    """Rows of a CSV file with a text that says where each stands; empty cells are left out."""
+def _lines(path: Path, needed: Sequence[str]) -> Iterable[tuple[dict[str, str], str]]:
+    """Lines of a CSV file with a text that says where each stands; empty cells are left out."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         lacking = [name for name in needed if name not in (reader.fieldnames or ())]
         if lacking:
             raise ValueError(f"`{path}` lacks the column {', '.join(lacking)}; {_REMEDY}")
-        for row in reader:
-            cells = {key: value for key, value in row.items() if key and isinstance(value, str) and value.strip()}
+        for line in reader:
+            cells = {key: value for key, value in line.items() if key and isinstance(value, str) and value.strip()}
             where = f"line {reader.line_num} of `{path}`"
             for name in needed:
                 if name not in cells:
@@ -287,23 +290,22 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterable[tuple[dict[str, str], s
             yield cells, where
 
 
-def _read_round(row: Mapping[str, str], where: str) -> Round:
+def _read_round(line: Mapping[str, str], where: str) -> FinishedRound:
     try:
-        number, labelled, validation, queried = (int(row.get(name, "0")) for name in _COUNTS)
-        metrics = {key: float(value) for key, value in row.items() if key not in (*_COUNTS, "seconds")}
-        return Round(number, labelled, validation, queried, float(row.get("seconds", "0")), metrics)
+        number, labelled, validation, queried = (int(line.get(name, "0")) for name in _COUNTS)
+        metrics = {key: float(value) for key, value in line.items() if key not in (*_COUNTS, "seconds")}
+        return FinishedRound(number, labelled, validation, queried, float(line.get("seconds", "0")), metrics)
     except ValueError as error:
         raise ValueError(f"{where} is not a row of numbers: {error}") from None
 
 
-def _read_query(row: Mapping[str, str], where: str) -> Query:
+def _read_asked(line: Mapping[str, str], where: str) -> AskedSample:
     try:
-        number, position, index = (int(row[name]) for name in ("round", "position", "index"))
-        label = int(row["label"]) if "label" in row else None
-        score = float(row["score"]) if "score" in row else None
+        number, position = int(line["round"]), int(line["position"])
+        score = float(line["score"]) if "score" in line else None
     except ValueError as error:
-        raise ValueError(f"{where} is not a row of numbers: {error}") from None
-    return Query(number, position, index, label, score, row.get("class_name", ""))
+        raise ValueError(f"{where} holds no number where one is required: {error}") from None
+    return AskedSample(number, position, line["key"], line.get("path", ""), line.get("class_name", ""), score)
 
 
 def _same_setting(group: Sequence[Run]) -> bool:

@@ -29,8 +29,8 @@ def discriminator_loss(real: Tensor, fake: Tensor, kind: GanLoss) -> Tensor:
 
     Args:
         real: What the discriminator says of real images, `(N,)`.
-        fake: And of made ones, `(M,)`.
-        kind: Of the loss.
+        fake: What it says of made ones, `(M,)`.
+        kind: Which loss.
 
     Returns:
         A scalar.
@@ -53,7 +53,7 @@ def generator_loss(fake: Tensor, kind: GanLoss) -> Tensor:
 
     Args:
         fake: What the discriminator says of made images, `(M,)`.
-        kind: Of the loss.
+        kind: Which loss.
 
     Returns:
         A scalar.
@@ -99,15 +99,15 @@ class AdversarialMethod(SSLMethod):
     Args:
         backbone: The discriminator without its head; the running batch-norm statistics are those of real images.
         views: One random view; null for the images themselves.
-        channels: Of the images; linked from the data on the command line.
-        image_size: Their side in pixels; linked from the data.
+        channels: Channels of the images; linked from the data on the command line.
+        image_size: Side of the images in pixels; linked from the data on the command line.
         latent_dim: Size of the noise that an image is made of.
-        width: Of the generator.
-        loss: `hinge`, or `non-saturating` as in the first GAN.
+        width: Width of the generator: channels before its last layer.
+        loss: Loss of both players: `hinge`, or `non-saturating` as in the first GAN.
         spectral: Divide every weight of the discriminator by its largest singular value.
         average: Momentum of the running average of the generator's weights. It rises to that: after t steps it is at
             most (1 + t) / (10 + t), so that the average forgets its random start.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of range; when the first batch comes, if it has another size.

@@ -26,12 +26,12 @@ class Autoencoder(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: One random view; null for the images themselves.
-        channels: Of the images; linked from the data on the command line.
-        image_size: Their side in pixels; linked from the data.
-        latent_dim: The few numbers.
-        width: Of the decoder.
+        channels: Channels of the images; linked from the data on the command line.
+        image_size: Side of the images in pixels; linked from the data on the command line.
+        latent_dim: Size of the code that an image is compressed to.
+        width: Width of the decoder: channels before its last layer.
         noise: Standard deviation, of normalised pixels, of what is added to the input; 0 for a plain autoencoder.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of range; when the first batch comes, if it has another size.

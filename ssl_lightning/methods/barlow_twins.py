@@ -25,9 +25,9 @@ class BarlowTwins(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Two random views; null for `SimCLRViews`.
-        redundancy: :math:`\lambda`, the weight of the second term.
+        redundancy: Weight of the second term, :math:`\lambda`.
         projection_dim: Size of the projection; this method likes wide ones.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Reference:
         J. Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, ICML 2021, arXiv 2103.03230.

@@ -26,10 +26,10 @@ class BYOL(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Two random views; null for `SimCLRViews`. The paper's asymmetric ones are `BYOLViews`.
-        momentum: Of the target network at the start; it rises to 1 by a half cosine.
+        momentum: Momentum of the target network at the start; it rises to 1 by a half cosine.
         projection_dim: Size of z.
-        hidden_dim: Of projector and predictor.
-        kwargs: As for `SSLMethod`.
+        hidden_dim: Size of the hidden layers of projector and predictor.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of its range.

@@ -32,11 +32,11 @@ class Colorization(SSLMethod):
         views: One random view; null for crops and flips.
         predict: `bins` as above, or `regression` of a and b by their squared error, whose colours are paler.
         image_size: Side of the images in pixels; linked from the data on the command line.
-        bin_size: In units of a and b.
-        rebalance: Mix of the uniform distribution into the shares; 1 weighs all colours alike.
-        width: Of the decoder.
-        temperature: Of the mean of the bins that a picture shows: 1 is the mean, near 0 the mode.
-        kwargs: As for `SSLMethod`.
+        bin_size: Size of a bin, in units of a and b.
+        rebalance: Share of the uniform distribution into the shares; 1 weighs all colours alike.
+        width: Channels of the decoder.
+        temperature: Temperature of the mean of the bins that a picture shows: 1 is the mean, near 0 the mode.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of range, or the images have no colour, or the backbone no feature map.

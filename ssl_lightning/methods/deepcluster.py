@@ -37,11 +37,11 @@ class DeepCluster(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Random views of a sample, all with its cluster's number; null for one of `SimCLRViews`.
-        clusters: k; the paper found ten times the number of classes good.
-        every_n_epochs: Epochs from one clustering to the next.
+        clusters: Number of clusters, k; the paper found ten times the number of classes good.
+        every_n_epochs: Number of epochs from one clustering to the next.
         pca_dim: Dimensions left of the features before clustering; at most theirs.
-        engine: Of k-means; see `ssl_lightning.functional.kmeans.kmeans`.
-        kwargs: As for `SSLMethod`.
+        engine: Engine of k-means; see `ssl_lightning.functional.kmeans.kmeans`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of its range.

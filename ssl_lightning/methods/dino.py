@@ -31,12 +31,12 @@ class DINO(SSLMethod):
         backbone: The encoder to pretrain; must take input of the small crops' size.
         views: The first two are large crops; null for `MultiCropViews`.
         outputs: Dimensions of g; 65,536 on ImageNet.
-        student_temperature: :math:`\tau_s`.
-        teacher_temperature: :math:`\tau_t`, reached after `temperature_warmup`, from 0.04.
-        temperature_warmup: Fraction of all steps.
-        momentum: Of the teacher at the start; it rises to 1 by a half cosine.
-        hidden_dim: Of the head.
-        kwargs: As for `SSLMethod`.
+        student_temperature: Temperature of the student, :math:`\tau_s`.
+        teacher_temperature: Temperature of the teacher, :math:`\tau_t`, reached after `temperature_warmup`, from 0.04.
+        temperature_warmup: Fraction of all steps over which the teacher's temperature rises.
+        momentum: Momentum of the teacher at the start; it rises to 1 by a half cosine.
+        hidden_dim: Size of the hidden layers of the head.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of its range.

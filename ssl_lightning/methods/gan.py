@@ -25,7 +25,7 @@ class GAN(AdversarialMethod):
 
     Args:
         backbone: The discriminator without its head.
-        args: As for `AdversarialMethod`.
+        args: The other arguments, as for `AdversarialMethod`.
         kwargs: As for `AdversarialMethod`: channels, image_size, latent_dim, width, loss, spectral, average, and those
             of `SSLMethod`.
 

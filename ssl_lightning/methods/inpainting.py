@@ -29,15 +29,15 @@ class Inpainting(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: One random view; null for crops, flips and a little colour jitter.
-        channels: Of the images; linked from the data on the command line.
-        image_size: Their side in pixels; linked from the data.
-        region: The hole: the `centre`, or five squares at `random` places.
-        share: Of the side for a centre, of the area for random squares.
+        channels: Channels of the images; linked from the data on the command line.
+        image_size: Side of the images in pixels; linked from the data on the command line.
+        region: Where the hole is: the `centre`, or five squares at `random` places.
+        share: Share of the side that a hole in the centre has, or of the area that random squares have.
         adversarial: Weight of deceiving the discriminator; the reconstruction has the rest. 0 for none; the paper's
             is 0.001.
         latent_dim: Size of the bottleneck.
-        width: Of decoder and discriminator.
-        kwargs: As for `SSLMethod`.
+        width: Width of decoder and discriminator.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of range; when the first batch comes, if it has another size.

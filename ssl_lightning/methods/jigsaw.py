@@ -26,11 +26,11 @@ class Jigsaw(TileMethod):
     Args:
         backbone: The encoder to pretrain; it must take tiles.
         views: One random view; null for crops of most of the image, flips, some colour jitter and some gray ones.
-        permutations: How many, chosen far apart; 24 are all there are of 2 x 2 tiles, 100 are usual for 3 x 3.
-        grid: Cells a side: 3 as in the paper, from 24 px on; 2 for smaller images.
-        gap: Pixels by which a tile is smaller than its cell.
-        hidden_dim: Of the head.
-        kwargs: As for `SSLMethod`.
+        permutations: Number of permutations, chosen far apart; 24 are all of 2 x 2 tiles, 100 are usual for 3 x 3.
+        grid: Number of cells a side: 3 as in the paper, from 24 px on; 2 for smaller images.
+        gap: Number of pixels by which a tile is smaller than its cell.
+        hidden_dim: Size of the hidden layer of the head.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of range.

@@ -31,10 +31,10 @@ class MAE(SSLMethod):
         views: One random view; null for crops and flips.
         mask_ratio: Share of the patches to hide.
         decoder_dim: Size of the decoder's tokens, a multiple of 4 and of `decoder_heads`.
-        decoder_depth: Its blocks.
-        decoder_heads: Of its attention.
+        decoder_depth: Number of blocks of the decoder.
+        decoder_heads: Number of heads of the decoder's attention.
         norm_pixels: Predict patches with mean 0 and variance 1, which asks for their structure.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If the backbone is no vision transformer, or a number is out of range.

@@ -33,13 +33,13 @@ class MoCo(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Two random views; null for `SimCLRViews`.
-        version: 2 or 3.
-        temperature: :math:`\tau`.
-        queue_size: Keys kept, for version 2.
-        momentum: m of the key network; in version 3 it rises to 1 by a half cosine.
+        version: Version of the method, 2 or 3; see above.
+        temperature: Temperature of the softmax, :math:`\tau`.
+        queue_size: Number of keys kept, for version 2.
+        momentum: Momentum of the key network, m; in version 3 it rises to 1 by a half cosine.
         projection_dim: Size of q and k.
-        hidden_dim: Of the heads.
-        kwargs: As for `SSLMethod`.
+        hidden_dim: Size of the hidden layers of the heads.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of its range.

@@ -29,11 +29,11 @@ class NNCLR(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Two random views; null for `SimCLRViews`.
-        temperature: :math:`\tau`.
-        queue_size: Projections kept.
+        temperature: Temperature of the softmax, :math:`\tau`.
+        queue_size: Number of projections kept.
         projection_dim: Size of z and p.
-        hidden_dim: Of the heads; twice that in the predictor.
-        kwargs: As for `SSLMethod`.
+        hidden_dim: Size of the hidden layers of the heads; twice that in the predictor.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of its range.

@@ -22,9 +22,9 @@ class TileMethod(SSLMethod):
     Args:
         backbone: The encoder to pretrain; it must take tiles.
         views: One random view; null for crops of most of the image, flips, some colour jitter and some gray images.
-        grid: Cells a side.
-        gap: Pixels by which a tile is smaller than its cell.
-        kwargs: As for `SSLMethod`.
+        grid: Number of cells a side.
+        gap: Number of pixels by which a tile is smaller than its cell.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If tiles would be smaller than 3 pixels, when the first batch comes.

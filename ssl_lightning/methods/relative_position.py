@@ -27,9 +27,9 @@ class RelativePosition(TileMethod):
     Args:
         backbone: The encoder to pretrain; it must take tiles.
         views: One random view; null for crops of most of the image, flips, some colour jitter and some gray ones.
-        gap: Pixels by which a tile is smaller than its cell, a ninth of the image.
-        hidden_dim: Of the head.
-        kwargs: As for `SSLMethod`.
+        gap: Number of pixels by which a tile is smaller than its cell, a ninth of the image.
+        hidden_dim: Size of the hidden layer of the head.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of range; when the first batch comes, if a ninth of the image is too small.

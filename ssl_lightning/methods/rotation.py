@@ -25,7 +25,7 @@ class Rotation(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: One random view; null for crops, flips and a little colour jitter.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Reference:
         S. Gidaris, P. Singh, N. Komodakis, Unsupervised Representation Learning by Predicting Image Rotations, ICLR

@@ -26,11 +26,11 @@ class SimCLR(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Two random views; null for `SimCLRViews`.
-        temperature: :math:`\tau`; 0.5 was best on CIFAR-10 (appendix B.9).
+        temperature: Temperature of the softmax, :math:`\tau`; 0.5 was best on CIFAR-10 (appendix B.9).
         projection_dim: Size of the projection z.
         decoupled: Leave the positive out of the denominator (Yeh et al. 2022, arXiv 2110.06848, Eq. 6, unweighted):
             less sensitive to the batch size.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Reference:
         T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A Simple Framework for Contrastive Learning of Visual

@@ -29,7 +29,7 @@ class SimMIM(SSLMethod):
         backbone: A vision transformer: `ViT`, or `Torchvision` of a vit_ name.
         views: One random view; null for crops and flips.
         mask_ratio: Share of the patches to hide.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If the backbone is no vision transformer, or a number is out of range.

@@ -28,8 +28,9 @@ class SimSiam(SSLMethod):
         views: Two random views; null for `SimCLRViews`.
         stop_gradient: Hold z fixed. Without it the embedding collapses: docs/collapse.md shows how.
         projection_dim: Size of z.
-        hidden_dim: Of the projector; a quarter of that in the predictor, a bottleneck as in the paper.
-        kwargs: As for `SSLMethod`.
+        hidden_dim: Size of the hidden layers of the projector; a quarter of that in the predictor, a
+            bottleneck as in the paper.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Reference:
         X. Chen, K. He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv 2011.10566. Heads are

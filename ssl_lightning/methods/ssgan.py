@@ -34,7 +34,7 @@ class SSGAN(AdversarialMethod):
         backbone: The discriminator without its heads.
         views: One random view; null for the images themselves.
         alpha: Weight of the rotations for the generator.
-        beta: And for the discriminator.
+        beta: Weight of the rotations for the discriminator.
         kwargs: As for `AdversarialMethod`: channels, image_size, latent_dim, width, loss, spectral, average, and those
             of `SSLMethod`.
 

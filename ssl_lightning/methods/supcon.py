@@ -30,9 +30,9 @@ class SupCon(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Two random views; null for `SimCLRViews`.
-        temperature: :math:`\tau`; 0.1 as in the paper.
+        temperature: Temperature of the softmax, :math:`\tau`; 0.1 as in the paper.
         projection_dim: Size of the projection z.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Reference:
         P. Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362. The mean over anchors where

@@ -31,16 +31,16 @@ class SwAV(SSLMethod):
     Args:
         backbone: The encoder to pretrain; must take input of the small crops' size.
         views: The first two are large crops; null for `MultiCropViews`.
-        prototypes: Columns of C.
-        temperature: :math:`\tau`.
-        epsilon: Of the Sinkhorn-Knopp iteration: smaller makes codes sharper; 0.05 in the paper, whose code advises
+        prototypes: Number of prototypes, the columns of C.
+        temperature: Temperature of the softmax, :math:`\tau`.
+        epsilon: Smoothness of the codes that the Sinkhorn-Knopp iteration finds; 0.05 in the paper, whose code advises
             0.03 where the loss does not fall.
-        queue_size: Projections of the last batches that help to find the codes, where a batch is smaller than the
-            number of prototypes; 0 for none.
+        queue_size: Number of projections of the last batches that help to find the codes, where a batch is smaller than
+            the number of prototypes; 0 for none.
         queue_start: Fraction of all steps before the queue is used.
         projection_dim: Size of z.
-        hidden_dim: Of the projector.
-        kwargs: As for `SSLMethod`.
+        hidden_dim: Size of the hidden layer of the projector.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of its range.

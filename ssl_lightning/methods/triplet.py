@@ -46,14 +46,14 @@ class Triplet(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Random views, at least two; null for `SimCLRViews`.
-        margin: :math:`\epsilon`, in squared distances on the unit sphere, which go from 0 to 4.
-        positives: See above.
-        negatives: `random`; `hard`, the nearest; or `semi-hard`, the nearest that is farther than the positive, and
-            where there is none the farthest.
-        neighbours: Samples, for `positives="neighbours"`.
-        clusters: For `positives="clusters"`.
+        margin: The margin, :math:`\epsilon`, in squared distances on the unit sphere, which go from 0 to 4.
+        positives: What is a positive of an anchor; see above.
+        negatives: How the negative is chosen: `random`; `hard`, the nearest; or `semi-hard`, the nearest that is
+            farther than the positive, and where there is none the farthest.
+        neighbours: Number of samples, for `positives="neighbours"`.
+        clusters: Number of clusters, for `positives="clusters"`.
         projection_dim: Size of f, by one hidden layer; 0 for the backbone's embedding itself.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of its range.

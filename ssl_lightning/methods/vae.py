@@ -29,13 +29,13 @@ class VAE(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: One random view; null for the images themselves.
-        channels: Of the images; linked from the data on the command line.
-        image_size: Their side in pixels; linked from the data.
+        channels: Channels of the images; linked from the data on the command line.
+        image_size: Side of the images in pixels; linked from the data on the command line.
         latent_dim: Size of z.
-        width: Of the decoder.
+        width: Width of the decoder: channels before its last layer.
         beta: Weight of the divergence; above 1 for a latent whose dimensions mean something (beta-VAE).
         deviation: s, of normalised pixels: how exact a reconstruction must be.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
         ValueError: If a number is out of range; when the first batch comes, if it has another size.

@@ -26,11 +26,11 @@ class VICReg(SSLMethod):
     Args:
         backbone: The encoder to pretrain.
         views: Two random views; null for `SimCLRViews`.
-        invariance: :math:`\lambda`.
-        variance: :math:`\mu`.
-        covariance: :math:`\nu`.
+        invariance: Weight of the distance of the views, :math:`\lambda`.
+        variance: Weight of the spread of each dimension, :math:`\mu`.
+        covariance: Weight of the correlation of dimensions, :math:`\nu`.
         projection_dim: Size of Z; this method likes wide ones.
-        kwargs: As for `SSLMethod`.
+        kwargs: The other arguments, as for `SSLMethod`.
 
     Reference:
         A. Bardes, J. Ponce, Y. LeCun, VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised

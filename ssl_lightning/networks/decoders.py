@@ -14,7 +14,7 @@ class ConvDecoder(nn.Module):
 
     Args:
         dim: Size of the vectors.
-        channels: Of the images.
+        channels: Channels of the images.
         image_size: Side of the images in pixels, at least 4.
         width: Channels before the last layer; doubled by each block before it.
 

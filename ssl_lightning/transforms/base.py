@@ -46,8 +46,8 @@ class PerSample(nn.Module):
     at small sizes.
 
     Args:
-        function: From one sample, such as an image `(C, H, W)`, uint8, to what an encoder takes of it.
-        count: Views of each sample.
+        function: Makes of one sample, such as an image `(C, H, W)`, uint8, what an encoder takes.
+        count: Number of views of each sample.
 
     Raises:
         ValueError: If `count` is below 1.
@@ -95,7 +95,7 @@ def as_views(views: Any, count: int) -> nn.Module:
         raise ValueError(f"`views={views!r:.100}` cannot be called; give views of ours, or a function of one sample.")
     function = views.forward if isinstance(views, nn.Module) else views
     try:
-        named = inspect.signature(function).parameters
+        named: Any = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some built-in functions tell nothing
         named = {}
     return views if isinstance(views, nn.Module) and "generator" in named else PerSample(views, count)

@@ -123,7 +123,7 @@ def test_a_store_of_other_data_is_told_and_labels_nothing() -> None:
     store = LabelStore()
     store.add_round(-1, "initial", 0, [Query("5000", "1"), Query("3", "cat")], "me")
     pool = PoolDataModule(Digits(val_size=0), store=store)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="label store") as told:
         pool.setup("fit")
     text = " ".join(str(warning.message) for warning in told)
     assert "1 samples (`5000`)" in text

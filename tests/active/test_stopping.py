@@ -13,10 +13,10 @@ from ssl_lightning.active import (
     Budget,
     Entropy,
     NoGain,
+    PoolDataModule,
     StablePredictions,
     StoppingRule,
     TargetAccuracy,
-    PoolDataModule,
     run_rounds,
 )
 from ssl_lightning.active.stopping import kappa

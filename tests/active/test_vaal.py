@@ -17,6 +17,7 @@ from ssl_lightning.active.vaal import VAEAndDiscriminator, vae_loss
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
 from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.transforms.image import RandomView
 
 
 def strategy(size: int = 8, channels: int = 1, **options: Any) -> VAAL:

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.commands.evaluate import fraction_of
 from ssl_lightning.data import Digits
 from ssl_lightning.evaluation import knn_accuracy, rankme
+from ssl_lightning.evaluation.judge import fraction_of
 from ssl_lightning.experiments.results import markdown
 from ssl_lightning.methods import SimCLR
 from ssl_lightning.supervised.classifier import Classifier

@@ -6,7 +6,6 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_lightning.evaluation import linear_probe
 
-
 module = importlib.import_module("ssl_lightning.evaluation.linear_probe")  # the package gives that name to the function
 
 

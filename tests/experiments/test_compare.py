@@ -19,8 +19,8 @@ import pytest
 import yaml
 from rich.console import Console
 
-from ssl_lightning.commands.compare import CompareConfig, compare, main, read_config
 import ssl_lightning.commands.compare as module
+from ssl_lightning.commands.compare import CompareConfig, compare, main, read_config
 from ssl_lightning.experiments.grid import Outcome, Task, run_grid
 from ssl_lightning.experiments.runs import Comparison, read_run, run_folder
 from ssl_lightning.experiments.tables import conclusions, table_rows, write_tables

@@ -92,10 +92,11 @@ def test_page_shows_every_image_with_label_and_score(folder: Path) -> None:
             path = run.strip_of(number)
             assert path is not None
             assert base64.b64encode(path.read_bytes()).decode() in text
-            for query in run.queries_of(number):
-                alt = f"sample {query.index}, label {query.label}"
-                alt += "" if query.score is None else f", score {query.score:#.3g}"
+            for sample in run.asked_after(number):
+                alt = f"sample {sample.key} ({sample.path}), label {sample.label}"
+                alt += "" if sample.score is None else f", score {sample.score:#.3g}"
                 assert alt in page.values("aria-label")
+                assert sample.key in page.words
     assert page.values("aria-label").count("labels of each class in this round") == 6
     offsets = [value for value in page.values("style") if value.startswith("background-position")]
     assert offsets[:4] == [f"background-position: {x} 0" for x in ("0.0000%", "33.3333%", "66.6667%", "100.0000%")]
@@ -158,6 +159,24 @@ def test_page_without_images_or_queries(tmp_path: Path, make_run: WriteRun) -> N
     (folder / "queries.csv").unlink()
     main([str(folder)])
     assert "This run logged no queries." in Page((folder / "report.html").read_text()).words
+
+
+def test_what_is_no_image_is_told_as_text(tmp_path: Path, make_run: WriteRun) -> None:
+    told = ["a <b>bold</b> claim", "x" * 400, "three", "four"]
+    folder = make_run(tmp_path / "run", accuracy=[0.5, 0.6], texts={0: told}, targets=["pos", "neg"] * 4)
+    main([str(folder)])
+    page = Page((folder / "report.html").read_text())
+    assert {"a <b>bold</b> claim", "three", "four", "pos", "k4"} <= set(page.words)
+    assert any(word.startswith("xxx") and word.endswith("...") for word in page.words)
+    assert "sample k4 (data/k4.png), label pos, score 2.26" in page.values("title")
+    assert not page.values("aria-label") or all(not v.startswith("sample") for v in page.values("aria-label"))
+
+
+def test_classes_are_ordered_as_a_person_does(tmp_path: Path, make_run: WriteRun) -> None:
+    folder = make_run(tmp_path / "run", accuracy=[0.5, 0.6], targets=["10", "9", "cat", "9", "", "", "", ""])
+    main([str(folder)])
+    titles = [t for t in Page((folder / "report.html").read_text()).values("title") if ": " in t]
+    assert titles == ["9: 2", "10: 1", "cat: 1", "9: 0", "10: 0", "cat: 0"]  # pending ones are in no bar
 
 
 def test_more_queries_than_images(tmp_path: Path, make_run: WriteRun) -> None:

@@ -25,9 +25,10 @@ def test_reads_what_the_run_wrote(tmp_path: Path, make_run: WriteRun) -> None:
     assert (run.strategy, run.initialisation, run.seed, run.data, run.validation) == ("BALD", "SSL", 7, "Digits", 5)
     assert run.curves["test/accuracy"] == [(20, 0.5), (24, 0.6), (28, 0.7)]
     assert run.seconds == pytest.approx(4.5)
-    assert [query.position for query in run.queries_of(-1)] == [0, 1, 2, 3]
-    assert run.queries_of(-1)[0].score is None
-    assert run.queries_of(0)[0].score == pytest.approx(2.26)
+    assert [sample.position for sample in run.asked_after(-1)] == [0, 1, 2, 3]
+    assert run.asked_after(-1)[0].score is None
+    assert run.asked_after(0)[0].score == pytest.approx(2.26)
+    assert (run.asked_after(0)[0].key, run.asked_after(0)[0].path) == ("k4", "data/k4.png")
     assert run.strip_of(-1) == folder / "queries" / "initial.png"
     assert run.strip_of(0) == folder / "queries" / "round_000.png"
     assert run.strip_of(1) is None
@@ -35,13 +36,14 @@ def test_reads_what_the_run_wrote(tmp_path: Path, make_run: WriteRun) -> None:
 
 def test_scratch_pending_labels_and_class_names(tmp_path: Path, make_run: WriteRun) -> None:
     folder = make_run(tmp_path / "a")
-    text = "round,position,index,label,score,class_name\n0,1,9,,0.5,\n0,0,3,2,,cat\n"
+    text = "round,position,key,path,class_name,score\n0,1,a/9.png,,,0.5\n0,0,a/3.png,/x/a/3.png,cat,\n"
     (folder / "queries.csv").write_text(text)
     run = read_run(folder)
     assert (run.initialisation, run.checkpoint) == ("scratch", None)
-    first, second = run.queries_of(0)  # in the order of position, not of the file
-    assert (first.index, first.label, first.label_text, first.score) == (3, 2, "cat", None)
-    assert (second.label, second.label_text) == (None, "?")
+    first, second = run.asked_after(0)  # in the order of position, not of the file
+    assert (first.key, first.path, first.label, first.label_text) == ("a/3.png", "/x/a/3.png", "cat", "cat")
+    assert first.score is None
+    assert (second.label, second.label_text, second.score) == ("", "?", 0.5)
 
 
 def test_gaps_in_metrics_and_missing_queries(tmp_path: Path, make_run: WriteRun) -> None:
@@ -50,7 +52,7 @@ def test_gaps_in_metrics_and_missing_queries(tmp_path: Path, make_run: WriteRun)
     (folder / "queries.csv").unlink()
     run = read_run(folder)
     assert run.curves == {"test/accuracy": [(10, 0.5), (20, 0.6)], "val/accuracy": [(20, 0.4)]}
-    assert run.queries == ()
+    assert run.asked == ()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,8 @@ def test_gaps_in_metrics_and_missing_queries(tmp_path: Path, make_run: WriteRun)
         (lambda f: (f / "rounds.csv").write_text("round,labelled\n0,10\n1"), "line 3 of .* has no labelled"),
         (lambda f: (f / "config.yaml").write_text("a: [1"), "cannot be read as YAML"),
         (lambda f: (f / "config.yaml").write_text("just text"), "holds str, not"),
-        (lambda f: (f / "queries.csv").write_text("round,position,index\n0,0,x\n"), r"line 2 of `.*queries\.csv`"),
+        (lambda f: (f / "queries.csv").write_text("round,position,index\n0,0,4\n"), "lacks the column key"),
+        (lambda f: (f / "queries.csv").write_text("round,position,key\n0,x,a\n"), r"line 2 of `.*queries\.csv`"),
     ],
 )
 def test_says_what_is_wrong_with_a_folder(tmp_path: Path, make_run: WriteRun, spoil: Any, message: str) -> None:
@@ -138,3 +141,12 @@ def test_help_does_not_wait_for_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_texts_by_key(tmp_path: Path, make_run: WriteRun) -> None:
+    folder = make_run(tmp_path / "a", texts={0: ["one", "two"]})
+    assert read_run(folder).texts_of(0) == {"k4": "one", "k5": "two"}
+    assert read_run(folder).texts_of(1) == {}
+    (folder / "queries" / "round_000.json").write_text('["x"]')
+    with pytest.raises(ValueError, match=r"round_000\.json` is no list of keys and texts .*delete it"):
+        read_run(folder).texts_of(0)

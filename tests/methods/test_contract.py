@@ -249,32 +249,34 @@ def test_a_plain_loader_is_named(trainer: Any) -> None:
             getattr(trainer(max_steps=1), run)(SimCLR(ConvNet(width=4), clean=CleanView()), loader)
 
 
-NET = lambda: ConvNet(width=4)  # noqa: E731
+def net() -> Any:
+    """Return a small encoder."""
+    return ConvNet(width=4)
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: SimCLR(NET(), temperature=0), "`temperature=0` must be above 0"),
-        (lambda: SimCLR(NET(), projection_dim=-5), "`projection_dim=-5` must be at least 1"),
-        (lambda: SimCLR(NET(), temperature=float("nan")), "`temperature=nan` must be a finite number above 0"),
-        (lambda: SupCon(NET(), temperature=-1), "`temperature=-1` must be above 0"),
-        (lambda: BarlowTwins(NET(), redundancy=0), "`redundancy=0` must be above 0"),
-        (lambda: BYOL(NET(), momentum=1.5), "`momentum=1.5` must be from 0 to 1"),
-        (lambda: VICReg(NET(), variance=-1), "`variance=-1` must be at least 0"),
-        (lambda: DINO(NET(), outputs=1), "`outputs=1` must be at least 2"),
-        (lambda: SwAV(NET(), epsilon=0), "`epsilon=0` must be above 0"),
-        (lambda: MoCo(NET(), version=4), "`version=4` must be one of 2, 3"),  # type: ignore[arg-type]
-        (lambda: MoCo(NET(), queue_size=2.5), "`queue_size=2.5` must be a whole number"),  # type: ignore[arg-type]
-        (lambda: Triplet(NET(), positives="mine"), "`positives=.mine.` must be one of augm"),  # type: ignore[arg-type]
-        (lambda: DeepCluster(NET(), clusters=1), "`clusters=1` must be at least 2"),
-        (lambda: Rotation(NET(), lambda image: image), None),  # type: ignore[arg-type]
-        (lambda: Rotation(NET(), views=3), "`views=3` cannot be called"),  # type: ignore[arg-type]
-        (lambda: Jigsaw(NET(), grid=1), "`grid=1` must be at least 2"),
-        (lambda: RelativePosition(NET(), gap=-1), "`gap=-1` must be at least 0"),
-        (lambda: Autoencoder(NET(), noise=-0.1), "`noise=-0.1` must be at least 0"),
-        (lambda: VAE(NET(), width=0), "`width=0` must be at least 1"),
-        (lambda: Inpainting(NET(), region="edge"), "`region=.edge.` must be one of centre, random"),  # type: ignore[arg-type]
+        (lambda: SimCLR(net(), temperature=0), "`temperature=0` must be above 0"),
+        (lambda: SimCLR(net(), projection_dim=-5), "`projection_dim=-5` must be at least 1"),
+        (lambda: SimCLR(net(), temperature=float("nan")), "`temperature=nan` must be a finite number above 0"),
+        (lambda: SupCon(net(), temperature=-1), "`temperature=-1` must be above 0"),
+        (lambda: BarlowTwins(net(), redundancy=0), "`redundancy=0` must be above 0"),
+        (lambda: BYOL(net(), momentum=1.5), "`momentum=1.5` must be from 0 to 1"),
+        (lambda: VICReg(net(), variance=-1), "`variance=-1` must be at least 0"),
+        (lambda: DINO(net(), outputs=1), "`outputs=1` must be at least 2"),
+        (lambda: SwAV(net(), epsilon=0), "`epsilon=0` must be above 0"),
+        (lambda: MoCo(net(), version=4), "`version=4` must be one of 2, 3"),  # type: ignore[arg-type]
+        (lambda: MoCo(net(), queue_size=2.5), "`queue_size=2.5` must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Triplet(net(), positives="mine"), "`positives=.mine.` must be one of augm"),  # type: ignore[arg-type]
+        (lambda: DeepCluster(net(), clusters=1), "`clusters=1` must be at least 2"),
+        (lambda: Rotation(net(), lambda image: image), None),  # type: ignore[arg-type]
+        (lambda: Rotation(net(), views=3), "`views=3` cannot be called"),  # type: ignore[arg-type]
+        (lambda: Jigsaw(net(), grid=1), "`grid=1` must be at least 2"),
+        (lambda: RelativePosition(net(), gap=-1), "`gap=-1` must be at least 0"),
+        (lambda: Autoencoder(net(), noise=-0.1), "`noise=-0.1` must be at least 0"),
+        (lambda: VAE(net(), width=0), "`width=0` must be at least 1"),
+        (lambda: Inpainting(net(), region="edge"), "`region=.edge.` must be one of centre, random"),  # type: ignore[arg-type]
         (lambda: Colorization(ConvNet(3), bin_size=0), "`bin_size=0` must be from 5 to 40"),
         (lambda: MAE(ViT(1, 8), decoder_depth=0), "`decoder_depth=0` must be at least 1"),
         (lambda: ViT(1, 8, depth=0), "`depth=0` must be at least 1"),

@@ -15,8 +15,8 @@ class CleanView(Clean):
     The result is ``(x - mean) / std`` with ``x`` in [0, 1].
 
     Args:
-        mean: Subtracted, one number or one for each channel, in units of the pixel range [0, 1].
-        std: Divided by, likewise; positive.
+        mean: What is subtracted, one number or one for each channel, in units of the pixel range [0, 1].
+        std: What is divided by, likewise; positive.
 
     Raises:
         ValueError: If `mean` or `std` is not finite, `std` is not positive, or their length is neither 1 nor the

@@ -66,8 +66,8 @@ class RandomView(nn.Module):
         blur: Probability of a Gaussian blur of 0.1 to 2 pixels, with an odd kernel of about a tenth of the view, at
             least 3.
         solarize: Probability of inverting the pixels at or above one half.
-        mean: Subtracted at the end, one number or one for each channel, in units of [0, 1].
-        std: Divided by at the end, likewise.
+        mean: What is subtracted at the end, one number or one for each channel, in units of [0, 1].
+        std: What is divided by at the end, likewise.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -199,13 +199,13 @@ class SimCLRViews(nn.Module):
         size: Height and width of the views in pixels; None keeps those of the images.
         crop_scale: Smallest and largest area of the crop, as a fraction of the image's.
         flip: Probability of mirroring left to right.
-        strength: Of the colour jitter: (0.8, 0.8, 0.8, 0.2) times this. 0.5 is the paper's for CIFAR-10, 1 for
+        strength: Strength of the colour jitter: (0.8, 0.8, 0.8, 0.2) times this. 0.5 is the paper's for CIFAR-10, 1 for
             ImageNet.
         grayscale: Probability of replacing the colours by their luminance.
         blur: Probability of a Gaussian blur. 0 is the paper's for CIFAR-10, 0.5 for ImageNet.
         solarize: Probability of inverting the bright pixels (not in SimCLR; BYOL's second view has 0.2).
-        mean: Subtracted at the end, one number or one for each channel, in units of [0, 1].
-        std: Divided by at the end, likewise.
+        mean: What is subtracted at the end, one number or one for each channel, in units of [0, 1].
+        std: What is divided by at the end, likewise.
 
     Raises:
         ValueError: If an argument is outside its range.

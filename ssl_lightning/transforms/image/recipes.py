@@ -15,7 +15,7 @@ class BYOLViews(nn.Module):
     Args:
         blur: Probabilities of blurring the first and the second view.
         solarize: Probabilities of solarizing them.
-        options: Of both, as for `SimCLRViews`.
+        options: Options of both views, as for `SimCLRViews`.
 
     Reference:
         J.-B. Grill et al., BYOL, 2020, arXiv 2006.07733, table 6. Also used by Barlow Twins, VICReg and MoCo v3.
@@ -43,12 +43,12 @@ class MultiCropViews(nn.Module):
     """Some large crops, and more small crops of little cost that show a part.
 
     Args:
-        global_count: Large crops, at least one.
-        local_count: Small crops.
+        global_count: Number of large crops, at least one.
+        local_count: Number of small crops.
         local_size: Height and width of the small crops in pixels; null for half of the images'.
         global_scale: Least and largest area of the large crops, as a fraction of the image's.
-        local_scale: Of the small crops.
-        options: Of all, as for `SimCLRViews`.
+        local_scale: Least and largest area of the small crops.
+        options: Options of all crops, as for `SimCLRViews`.
 
     Raises:
         ValueError: If a number is out of its range.

@@ -1,0 +1,59 @@
+"""Plain lines of progress, for logs: where no terminal shows a bar."""
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+
+
+class ProgressLines(Callback):
+    """Prints how far a fit is: epoch, step, loss and metrics, a few times an epoch.
+
+    Args:
+        per_epoch: Lines an epoch at most.
+        seconds: That must pass between two lines; the fit's last line always comes.
+    """
+
+    def __init__(self, per_epoch: int = 4, seconds: float = 5.0) -> None:
+        self.per_epoch, self.seconds = per_epoch, seconds
+        self._said = -math.inf
+        self._said_step = -1
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to count the seconds."""
+        self._said, self._said_step = time.monotonic(), -1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Print a line, at one of a few steps of the epoch."""
+        steps = trainer.num_training_batches
+        if math.isinf(steps) or (batch_idx + 1) % math.ceil(steps / self.per_epoch) == 0:
+            self._say(trainer, batch_idx + 1)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the epoch's last line for `on_train_end`, which knows the validation metrics."""
+        self._last_step = trainer.fit_loop.epoch_loop.batch_idx + 1
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the last line."""
+        self._say(trainer, trainer.fit_loop.epoch_loop.batch_idx + 1, last=True)
+
+    def _say(self, trainer: L.Trainer, step: int, last: bool = False) -> None:
+        now = time.monotonic()
+        if not trainer.is_global_zero or not (last or now - self._said >= self.seconds):
+            return
+        if last and self._said_step == trainer.global_step:
+            return
+        self._said, self._said_step = now, trainer.global_step
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        epoch = min(trainer.current_epoch + (not last), epochs or trainer.current_epoch + 1)
+        of_epochs = f" of {epochs}" if epochs else ""
+        total = trainer.num_training_batches
+        of_steps = "" if math.isinf(total) else f" of {int(total)}"
+        # those of a step are shown by the name that their mean over the epoch has
+        metrics = {name.removesuffix("_step"): float(value) for name, value in trainer.callback_metrics.items()}
+        numbers = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if not name.endswith("_epoch"))
+        print(f"epoch {max(epoch, 1)}{of_epochs}, step {step}{of_steps}{numbers}", flush=True)

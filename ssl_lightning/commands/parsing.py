@@ -1,0 +1,92 @@
+"""The parser of all commands that build classes: short messages, our classes by bare names, configs by short names."""
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jsonargparse._typehints as typehints
+import yaml
+from jsonargparse import ActionConfigFile
+from lightning.pytorch.cli import LightningArgumentParser
+
+from ssl_lightning.commands.configs import find_config, read_config, require_command
+from ssl_lightning.commands.mistakes import explain, pretrains
+
+_resolve = typehints.resolve_class_path_by_name
+
+
+def _resolve_ours_first(cls: Any, name: str) -> str:
+    """Find a class by its bare name: ours, where torchvision or timm have one of the same name, too."""
+    if "." not in name and not isinstance(cls, tuple):
+        paths = typehints.get_all_subclass_paths(cls, include_abstract=False)
+        ours = {path for path in paths if path.rpartition(".")[2] == name and path.startswith("ssl_lightning.")}
+        if len(ours) == 1:
+            return ours.pop()
+    return str(_resolve(cls, name))
+
+
+typehints.resolve_class_path_by_name = _resolve_ours_first
+
+
+class Parser(LightningArgumentParser):
+    """Says in a few lines what is wrong with an option, and what was perhaps meant.
+
+    Attributes:
+        command: That it parses; empty for the parser above all commands.
+        siblings: The parsers of the commands that share configs, by name.
+        given: Configs that were read, by the names that the user gave.
+    """
+
+    command: str
+    siblings: dict[str, "Parser"]
+    given: dict[str, dict[str, Any]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.command, self.siblings, self.given = "", {}, {}
+
+    def top_keys(self) -> set[str]:
+        """Return what may stand at the top of a config."""
+        keys = {action.dest.partition(".")[0] for action in self._actions}
+        return keys - {"config", "help", "print_config", "print_shtab"}
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Explain and exit with status 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        given = {} if not isinstance(parser, Parser) else parser.given
+        said = explain(message, parser, given)
+        for name, content in given.items():
+            if parser.command == "active" and "strategy" in said and (method := pretrains(content)):
+                said = (
+                    f"`{name}` is a config of `fit`: its model `{method}` learns without labels; give "
+                    f"`ssl-lightning fit -c {name}`, and for `active` a `Classifier`, as in `-c active/classifier`."
+                )
+        sys.stderr.write(f"{parser.prog.replace(' [options]', '')}: error: {said}\n")
+        self.exit(2)
+
+
+class ConfigFile(ActionConfigFile):
+    """Takes a config by its short name, and checks what can be checked before it is merged."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Merge a config into what was given before.
+
+        Raises:
+            ValueError: If there is no such config, it is no YAML, or it is for another command.
+        """
+        text = str(values)
+        if "\n" in text or "{" in text or ": " in text or not isinstance(parser, Parser) or not parser.command:
+            super().__call__(parser, cfg, values, option_string)  # the content itself
+            return
+        path = find_config(text)
+        content = read_config(path, text)
+        keys = {name: sibling.top_keys() for name, sibling in parser.siblings.items()}
+        left_out = require_command(content, text, parser.command, keys)
+        parser.given[text] = content
+        if left_out:
+            kept = {key: value for key, value in content.items() if key not in left_out}
+            self.apply_config(parser, cfg, self.dest, yaml.safe_dump(kept, sort_keys=False))
+        else:
+            self.apply_config(parser, cfg, self.dest, str(Path(path)))
