@@ -7,23 +7,27 @@ import sys
 from collections.abc import Callable
 
 from ssl_lightning import __version__
+from ssl_lightning.commands.mistakes import COMMANDS, no_command, own_mistake
 
-OWN = ("evaluate", "sample", "export", "compare", "report", "list")  # the others are Lightning's, and `active`
-
-USAGE = """usage: ssl-lightning COMMAND [options]; `ssl-lightning COMMAND --help` tells the options
-
-  fit        pretrain a method on unlabelled data, or train a classifier
-  validate   judge a checkpoint on the validation part
-  test       judge a checkpoint on the test part
-  evaluate   kNN, linear probe, fine-tuning and rank of finished encoders, on any data set, in one table
-  sample     write new images, drawn from a GAN, SSGAN or VAE
-  export     write an encoder for plain torchvision, timm, torch.export or ONNX
-  predict    write a checkpoint's predictions or embeddings to a file
-  active     active learning: train, ask for labels, again
-  compare    run several strategies over several seeds, and say how sure the difference is
-  report     make a page of finished active runs
-  list       methods, strategies, backbones, data
-"""
+TRAINED = ("fit", "validate", "test", "active")  # commands of commands/train.py; each other has a file of its name
+REMEDIES = {
+    errno.EACCES: "there is no permission for it; give a folder or file of your own",
+    errno.EPERM: "there is no permission for it; give a folder or file of your own",
+    errno.EROFS: "its file system cannot be written; give a folder elsewhere",
+    errno.ENOSPC: "free some space and give the same command again: finished epochs and labels are safe",
+    errno.EDQUOT: "free some of your quota and give the same command again: finished epochs and labels are safe",
+    errno.EISDIR: "it is a folder; give a file",
+    errno.ENOTDIR: "a part of that path is a file; give another folder",
+    errno.EEXIST: "it is there already, and no folder; give another path",
+    errno.ENAMETOOLONG: "the name is too long; give a shorter one",
+}
+USAGE = "\n".join(
+    [
+        "usage: ssl-lightning COMMAND [options]; `ssl-lightning COMMAND --help` tells the options\n",
+        *(f"  {name:<9}  {what}" for name, what in COMMANDS.items()),
+        "",
+    ]
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
+    if arguments[0] not in COMMANDS:
+        print(f"ssl-lightning: error: {no_command(arguments[0])}", file=sys.stderr)
+        return 2
     try:
         return _command(arguments[0])(arguments)
     except KeyboardInterrupt:
@@ -53,24 +60,18 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        mistake = own_mistake(error)
+        said = str(mistake) if mistake is not None else _system(error)
+        if said is None:
             raise
-        print(
-            f"ssl-lightning {arguments[0]}: error: {error}; free some space and go on: labels are safe", file=sys.stderr
-        )
-        return 2
-    except ValueError as error:
-        mistake = _mistake(error)
-        if mistake is None:
-            raise
-        print(f"ssl-lightning {arguments[0]}: error: {mistake}", file=sys.stderr)
+        print(f"ssl-lightning {arguments[0]}: error: {said}", file=sys.stderr)
         return 2
 
 
 def _command(name: str) -> Callable[[list[str]], int]:
     # each imports what it needs: listing and reports do without torch
-    if name not in OWN:
+    if name in TRAINED:
         from ssl_lightning.commands import train
 
         return train.main
@@ -78,15 +79,12 @@ def _command(name: str) -> Callable[[list[str]], int]:
     return lambda arguments: int(module.main(arguments[1:]))
 
 
-def _mistake(error: BaseException | None) -> BaseException | None:
-    """Find the user's mistake, a ValueError raised by our code, among an error and its causes; a defect has none."""
+def _system(error: BaseException | None) -> str | None:
+    """Say what the file system refused, among an error and its causes; null if it is something else."""
     while error is not None:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        raised_in = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
-        if isinstance(error, ValueError) and raised_in.startswith("ssl_lightning"):
-            return error
+        if isinstance(error, OSError) and error.errno in REMEDIES:
+            where = f"`{error.filename}`: " if error.filename is not None else ""
+            return f"{where}{error.strerror}; {REMEDIES[error.errno]}."
         error = error.__cause__ or error.__context__
     return None
 

@@ -153,7 +153,11 @@ class PoolDataModule(L.LightningDataModule):
         """Find the samples that were asked for, by key and content."""
         positions = {self.keys[place]: place for place in self.data.train_indices.tolist()}
         everyone = set(self.keys)
-        places, vanished, changed, elsewhere, strange = [], [], [], [], []
+        places: list[int] = []
+        vanished: list[str] = []
+        changed: list[str] = []
+        elsewhere: list[str] = []
+        strange: list[str] = []
         for query in queries:
             place = positions.get(query.key, -1)
             if place < 0:

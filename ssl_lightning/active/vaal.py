@@ -142,7 +142,8 @@ class VAAL(AcquisitionStrategy):
         pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self._seed_of_round = derive_seed(pool.seed, "vaal", pool.round)
         self._unlabelled, self._samples = pool.unlabelled, pool.samples
-        shape = getattr(self._samples.__getitems__(self._unlabelled[:1].tolist()).input, "shape", ())
+        first: Any = self._samples.__getitems__(self._unlabelled[:1].tolist()).input
+        shape = tuple(getattr(first, "shape", ()))
         if len(shape) != 4:
             raise ValueError(
                 f"`VAAL` builds up images, `(N, C, H, W)`; samples of {type(pool.data).__name__} are none."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,13 +13,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from ssl_lightning.commands import configs
+from ssl_lightning.engine.naming import meant
 from ssl_lightning.experiments.aggregate import unit_of
 from ssl_lightning.experiments.grid import ACTIVE, Outcome, Task, run_grid
 from ssl_lightning.experiments.runs import (
     COMPARISON_FILE,
     DEFAULT_METRIC,
     Comparison,
-    did_you_mean,
     read_comparison,
     read_run,
     read_yaml,
@@ -70,7 +72,9 @@ class CompareConfig:
         for better, baseline in self.pairs:
             for name in (better, baseline):
                 if name not in self.arms:
-                    raise ValueError(f"`pairs` names the unknown arm `{name}`; {did_you_mean(name, self.arms)}")
+                    raise ValueError(
+                        f"`pairs` names the unknown arm `{name}`{meant(name, self.arms)}; there are {', '.join(self.arms)}"
+                    )
         for argument in (*self.base, *(part for arm in self.arms.values() for part in arm)):
             if argument.partition("=")[0] in _OURS:
                 raise ValueError(f"`{argument}` is set by compare for each run; use `seeds` and `folder` instead")
@@ -87,22 +91,54 @@ class CompareConfig:
         return tasks
 
 
-def read_config(path: str | Path) -> CompareConfig:
-    """Read a comparison's YAML file.
+def read_config(name: str | Path) -> CompareConfig:
+    """Read a comparison's YAML file, of that path or of the package.
 
     Raises:
         ValueError: an unknown key, or a value of the wrong kind; the message says which and what is required.
     """
-    content = read_yaml(Path(path))
+    content = configs.read_config(configs.find_config(str(name)), str(name))
+    configs.require_comparison(content, str(name))
     known = [item.name for item in fields(CompareConfig)]
     for key in content:
         if key not in known:
-            raise ValueError(f"`{path}` has the unknown key `{key}`; {did_you_mean(str(key), known)}")
+            raise ValueError(
+                f"`{name}` has the unknown key `{key}`{meant(str(key), known)}; there are {', '.join(known)}."
+            )
     for key in ("folder", "arms"):
         if content.get(key) is None:
-            raise ValueError(f"`{path}` lacks `{key}`; see `ssl-lightning compare --help` for an example")
-    values = {key: _check(key, value) for key, value in content.items() if value is not None}
-    return CompareConfig(**values)
+            raise ValueError(f"`{name}` lacks `{key}`; see `ssl-lightning compare --help` for an example.")
+    return _parse({key: value for key, value in content.items() if value is not None})
+
+
+def _parse(content: dict[str, Any]) -> CompareConfig:
+    """Let jsonargparse read the dataclass; what it refuses is told by what the key requires."""
+    from jsonargparse import ArgumentError, ArgumentParser  # here, since --help need not wait for it
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(CompareConfig, instantiate=False)
+    try:
+        read = parser.parse_object({key: _as_typed(key, value) for key, value in content.items()})
+    except ArgumentError as error:
+        found = re.search(r'[Kk]ey "(\w+)', str(error))
+        key = found[1] if found else next(iter(content))
+        raise ValueError(f"`{key}: {content.get(key)!r}` is not valid; `{key}` must be {_REQUIRED[key]}.") from None
+    return CompareConfig(**{key: getattr(read, key) for key in content})
+
+
+def _as_typed(key: str, value: Any) -> Any:
+    """Write YAML values among arguments as they are typed on a command line: `true`, `null`, `[1, 2]`."""
+
+    def typed(part: Any) -> str:
+        return part if isinstance(part, str) else yaml.safe_dump(part, default_flow_style=True).partition("\n")[0]
+
+    if key == "base" and isinstance(value, list):
+        return [typed(part) for part in value]
+    if key == "arms" and isinstance(value, dict):
+        return {
+            str(name): [typed(part) for part in arm] if isinstance(arm, list) else arm for name, arm in value.items()
+        }
+    return value
 
 
 def compare(config: CompareConfig, runner: str = ACTIVE, console: Console | None = None) -> tuple[Comparison, int]:
@@ -167,7 +203,7 @@ _EXAMPLE = """an example of CONFIG (paths are relative to where the command is c
   folder: runs/digits-demo
   seeds: [0, 1, 2]
   jobs: 2                                        # runs at a time
-  base: [--config, configs/experiment/digits_active.yaml]   # arguments of every `ssl-lightning active`
+  base: [-c, experiment/digits_active]   # arguments of every `ssl-lightning active`
   arms:                                          # name: further arguments
     "Entropy, scratch": [--strategy, Entropy]
     "Entropy, SSL": [--strategy, Entropy, --model.checkpoint, runs/digits-simclr/checkpoints/last.ckpt]
@@ -201,46 +237,16 @@ def _write_record(config: CompareConfig) -> None:
     path.write_text(f"# Written by `ssl-lightning compare`, read by `ssl-lightning report`.\n{text}", encoding="utf-8")
 
 
-def _check(key: str, value: Any) -> Any:
-    """Bring one value of the YAML file to the type of its field."""
-    wrong = ValueError(f"`{key}: {value!r}` is not valid; `{key}` must be {_REQUIRED[key]}")
-    if key in ("base", "pairs", "seeds", "range") and not isinstance(value, list):
-        raise wrong
-    if key == "arms":
-        if not isinstance(value, dict) or not all(isinstance(arm, list) for arm in value.values()):
-            raise wrong
-        return {str(name): tuple(_argument(part) for part in arm) for name, arm in value.items()}
-    if key == "base":
-        return tuple(_argument(part) for part in value)
-    if key == "pairs":
-        if not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
-            raise wrong
-        return tuple((str(better), str(baseline)) for better, baseline in value)
-    if key in ("seeds", "range", "jobs"):
-        numbers = value if isinstance(value, list) else [value]
-        if not all(type(number) is int for number in numbers) or (key == "range" and len(numbers) != 2):
-            raise wrong
-        return tuple(numbers) if isinstance(value, list) else value
-    if not isinstance(value, str):
-        raise wrong
-    return Path(value) if key == "folder" else value
-
-
 _REQUIRED = {
     "folder": "a path",
     "arms": "a mapping of names to lists of arguments, such as `Entropy: [--strategy, Entropy]`",
     "seeds": "a list of integers, such as [0, 1, 2]",
-    "base": "a list of arguments, such as [--config, configs/experiment/digits_active.yaml]",
+    "base": "a list of arguments, such as [-c, experiment/digits_active]",
     "pairs": "a list of [better, baseline] names of arms",
     "metric": "a metric's key, such as test/accuracy",
     "range": "[first, last] numbers of labels",
     "jobs": "an integer",
 }
-
-
-def _argument(part: Any) -> str:
-    """A YAML value as it is typed on a command line: `true`, `null`, `[1, 2]`."""
-    return part if isinstance(part, str) else yaml.safe_dump(part, default_flow_style=True).partition("\n")[0]
 
 
 def _reached(metric: str) -> Callable[[Task], str]:

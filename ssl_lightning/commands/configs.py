@@ -107,7 +107,8 @@ def require_command(content: dict[str, Any], name: str, command: str, keys: dict
     if command != "active" and "active" in owners and not any(set(foreign) <= keys[o] for o in owners if o != "active"):
         if command == "fit":
             raise ValueError(
-                f"`{name}` is a config of `active`: it says {_some(foreign)}; give `ssl-lightning active -c {name}`, or "
+                f"`{name}` is a config of `active`: it says {_some(foreign)}; give `ssl-lightning active -c {name}`, "
+                "or "
                 "leave them out."
             )
         return set(foreign)

@@ -1,4 +1,4 @@
-"""Processes of one run that somebody else started, as torchrun and SLURM do: what they must agree on before they speak."""
+"""Processes of one run that somebody else started, as torchrun and SLURM do: what they must agree on."""
 
 import os
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def next_folder(command: str) -> str:
 
 
 def _by_store(choose: Callable[[], str], first: bool) -> str:
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     env = os.environ
     store = TCPStore(env["MASTER_ADDR"], int(env["MASTER_PORT"]), is_master=False)

@@ -13,11 +13,12 @@ class ProgressLines(Callback):
 
     Args:
         per_epoch: Lines an epoch at most.
-        seconds: That must pass between two lines; the fit's last line always comes.
+        seconds: That must pass between two lines.
+        to_the_end: Print the fit's last line in any case.
     """
 
-    def __init__(self, per_epoch: int = 4, seconds: float = 5.0) -> None:
-        self.per_epoch, self.seconds = per_epoch, seconds
+    def __init__(self, per_epoch: int = 4, seconds: float = 5.0, to_the_end: bool = True) -> None:
+        self.per_epoch, self.seconds, self.to_the_end = per_epoch, seconds, to_the_end
         self._said = -math.inf
         self._said_step = -1
 
@@ -33,13 +34,10 @@ class ProgressLines(Callback):
         if math.isinf(steps) or (batch_idx + 1) % math.ceil(steps / self.per_epoch) == 0:
             self._say(trainer, batch_idx + 1)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the epoch's last line for `on_train_end`, which knows the validation metrics."""
-        self._last_step = trainer.fit_loop.epoch_loop.batch_idx + 1
-
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the last line."""
-        self._say(trainer, trainer.fit_loop.epoch_loop.batch_idx + 1, last=True)
+        if self.to_the_end:
+            self._say(trainer, trainer.fit_loop.epoch_loop.batch_idx + 1, last=True)
 
     def _say(self, trainer: L.Trainer, step: int, last: bool = False) -> None:
         now = time.monotonic()

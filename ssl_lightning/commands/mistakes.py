@@ -39,6 +39,19 @@ def no_command(name: str) -> str:
     return f"there is no command `{name}`{meant(name, COMMANDS)}; the commands are {', '.join(COMMANDS)}."
 
 
+def own_mistake(error: BaseException | None) -> ValueError | None:
+    """Find the user's mistake, a ValueError raised by our code, among an error and its causes; a defect has none."""
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        raised_in = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+        if isinstance(error, ValueError) and raised_in.startswith("ssl_lightning"):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -> str:
     """Say in a line or two what is wrong with an option.
 
@@ -74,7 +87,9 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
         return (
             f"{option}: {found[0].strip().rstrip('.')}{meant(name.rpartition('.')[2], _names(option))}{_see(parser)}."
         )
-    if found := re.search(r"(?:the following arguments are required: |[Kk]ey )\"?([\w.]+)\"?(?:,|$| is required)", message):
+    if found := re.search(
+        r"(?:the following arguments are required: |[Kk]ey )\"?([\w.]+)\"?(?:,|$| is required)", message
+    ):
         return _missing(found[1], option, owners, parser)
     return _wrong_value(message, option, owners, parser)
 
@@ -141,11 +156,15 @@ def _wrong_value(message: str, option: str, owners: list[str], parser: Any) -> s
         hint, default = _argument(option, owners, parser)
         if hint is not Parameter.empty and "such as" not in message:
             required = describe_type(hint, default)
-            choices = [str(choice) for part in _alternatives(hint) if get_origin(part) is Literal for choice in get_args(part)]
+            choices = [
+                str(choice) for part in _alternatives(hint) if get_origin(part) is Literal for choice in get_args(part)
+            ]
             return f"`{option}={value}` is not possible{meant(value, choices)}; required is {required}."
         if found := re.search(r"Expected a typing\.Literal\[(.*?)\]\.", message):
             choices = [choice.strip(" '\"") for choice in found[1].split(",")]
-            return f"`{option}={value}` is not possible{meant(value, choices)}; required is one of {', '.join(choices)}."
+            return (
+                f"`{option}={value}` is not possible{meant(value, choices)}; required is one of {', '.join(choices)}."
+            )
         expected = [kind for kind in re.findall(r"Expected an? <class '([^']+)'>", message) if kind != "NoneType"]
         if expected:
             return f"`{option}={value}` is not possible; required is {' or '.join(dict.fromkeys(expected))}."

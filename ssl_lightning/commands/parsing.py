@@ -1,12 +1,13 @@
 """The parser of all commands that build classes: short messages, our classes by bare names, configs by short names."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse._typehints as typehints
 import yaml
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ssl_lightning.commands.configs import find_config, read_config, require_command
@@ -54,14 +55,16 @@ class Parser(LightningArgumentParser):
         """Explain and exit with status 2."""
         if not self.exit_on_error:
             super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        given = {} if not isinstance(parser, Parser) else parser.given
+        parser: Any = getattr(ex, "subcommand_parser", None) or self
+        if found := re.search(r"\b(\w+)\.\w", message):  # the parser above all commands names theirs
+            parser = parser.siblings.get(found[1], parser) if parser is self else parser
+        given: dict[str, dict[str, Any]] = getattr(parser, "given", {})
         said = explain(message, parser, given)
         for name, content in given.items():
-            if parser.command == "active" and "strategy" in said and (method := pretrains(content)):
+            if parser.command == "active" and "--strategy" in said and (method := pretrains(content)):
                 said = (
                     f"`{name}` is a config of `fit`: its model `{method}` learns without labels; give "
-                    f"`ssl-lightning fit -c {name}`, and for `active` a `Classifier`, as in `-c active/classifier`."
+                    f"`ssl-lightning fit -c {name}`, and for `active` a classifier, as in `-c active/classifier`."
                 )
         sys.stderr.write(f"{parser.prog.replace(' [options]', '')}: error: {said}\n")
         self.exit(2)
@@ -78,7 +81,7 @@ class ConfigFile(ActionConfigFile):
         """
         text = str(values)
         if "\n" in text or "{" in text or ": " in text or not isinstance(parser, Parser) or not parser.command:
-            super().__call__(parser, cfg, values, option_string)  # the content itself
+            super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]  # the content itself
             return
         path = find_config(text)
         content = read_config(path, text)

@@ -13,7 +13,8 @@ from rich.progress import track
 from torch import Tensor
 
 from ssl_lightning.checkpoint import Checkpoint, run_folder, tell_unknown_clean
-from ssl_lightning.commands.train import Parser, load_plugins, quieten, say
+from ssl_lightning.commands.parsing import Parser
+from ssl_lightning.commands.train import load_plugins, quieten, say
 from ssl_lightning.data.base import Batch, DataModule, Samples
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages

@@ -1,7 +1,6 @@
 """The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`; bare class names."""
 
 import contextlib
-import csv
 import inspect
 import logging
 import os
@@ -10,6 +9,7 @@ import sys
 import warnings
 from collections import Counter
 from importlib.metadata import entry_points
+from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -25,13 +25,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 # imported, their classes can be named bare
 from ssl_lightning import active, backbones, data, evaluation, labelling, methods, supervised  # noqa: F401
+from ssl_lightning.checkpoint import read
 from ssl_lightning.commands.active import active as active_run
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
 from ssl_lightning.commands.lines import ProgressLines
+from ssl_lightning.commands.mistakes import own_mistake
 from ssl_lightning.commands.parsing import ConfigFile, Parser
 from ssl_lightning.data.base import FACTS
 from ssl_lightning.engine.naming import PLUGINS, arguments, import_class
-from ssl_lightning.engine.processes import first_process
+from ssl_lightning.engine.processes import first_process, gather, joined
 
 
 class Trainer(L.Trainer):
@@ -41,7 +43,9 @@ class Trainer(L.Trainer):
 
 
 class _Instantiator(_InstantiatorFn):
-    """Lightning's, which hands on the data's facts, and notes them among the hyper-parameters where there is a place."""
+    """Lightning's, which hands on the data's facts, and notes them as hyper-parameters where there is a place."""
+
+    cli: "CLI"
 
     def __call__(self, class_type: Any, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
         self.cli._dump_config()
@@ -122,7 +126,8 @@ class CLI(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Accept no abbreviated options, since a typo could be one, and configs by their short names."""
-        parser = Parser(allow_abbrev=False, **{"prog": "ssl-lightning", "dump_header": [f"lightning=={L.__version__}"], **kwargs})
+        header = [f"lightning=={L.__version__}"]
+        parser = Parser(allow_abbrev=False, **{"prog": "ssl-lightning", "dump_header": header, **kwargs})
         parser.add_argument(
             "-c",
             "--config",
@@ -130,6 +135,11 @@ class CLI(LightningCLI):
             help="A YAML file, or a config of the package as `method/simclr`; of several, the later prevail.",
         )
         return parser
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Let the parser above all commands know theirs."""
+        super().setup_parser(*args, **kwargs)
+        self.parser.siblings = self._subcommand_parsers  # type: ignore[assignment]
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser: Parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)  # type: ignore[assignment]
@@ -161,15 +171,18 @@ class CLI(LightningCLI):
         def build(class_type: Any, *args: Any, **kwargs: Any) -> Any:
             return class_type(*args, **{**kwargs, **fill_in(class_type, kwargs, self.facts)})
 
-        for kind in (torch.nn.Module, active.AcquisitionStrategy):  # backbones, views, parts of strangers
-            self.parser.add_instantiator(build, kind, subclasses=True)
+        for part in (torch.nn.Module, active.AcquisitionStrategy):  # backbones, views, parts of strangers
+            self.parser.add_instantiator(build, part, subclasses=True)
 
     def instantiate_classes(self) -> None:
         """Build all, and name the option where a class refuses an argument."""
         try:
             super().instantiate_classes()
-        except ValueError as error:
-            raise ValueError(self._with_option(str(error))) from error
+        except Exception as error:
+            mistake = own_mistake(error)  # jsonargparse buries it among the types that it tried
+            if mistake is None:
+                raise
+            raise ValueError(self._with_option(str(mistake))) from error
 
     def _with_option(self, message: str) -> str:
         """Write `name=value` at the beginning of a message as the option, where only one option has that name."""
@@ -178,7 +191,7 @@ class CLI(LightningCLI):
             return message
         self._dump_config()
         options = [option for option in _options(self.config_dump) if f".{option}".endswith(f".{found[1]}")]
-        return f"`--{options[0]}={message[found.end():]}" if len(options) == 1 else message
+        return f"`--{options[0]}={message[found.end() :]}" if len(options) == 1 else message
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it was given: Lightning would silently replace it by that of the checkpoint."""
@@ -186,9 +199,18 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run's folder."""
         command = str(self.subcommand)
+        ckpt_path = self._get(self.config, "ckpt_path")
+        if ckpt_path and ckpt_path not in ("best", "last", "hpc", "registry"):
+            read(ckpt_path, "ckpt_path")  # says what is wrong with it in a line
         given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
         given = os.environ[FOLDER] = given or agree_on_folder(command, first_process())
         self.folder = Path(given)
+        method = self._get(self.config, "model")
+        if command == "active" and method is not None and _is_method(str(method.class_path)):
+            raise ValueError(
+                f"`--model={method.class_path.rpartition('.')[2]}` learns without labels, which `active` is about; "
+                "pretrain it by `ssl-lightning fit`, then give `--model Classifier --model.checkpoint CHECKPOINT`."
+            )
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`--folder={given}` is a file; give a folder, which need not exist.")
         last = self.folder / "checkpoints" / "last.ckpt"
@@ -212,7 +234,7 @@ class CLI(LightningCLI):
         if not sys.stdout.isatty() and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             if config.enable_progress_bar is None:
                 kwargs.setdefault("enable_progress_bar", False)  # a bar is none in a log
-            callbacks.append(ProgressLines())
+            callbacks.append(ProgressLines(to_the_end=self.subcommand == "fit"))
         kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
         kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
         return super().instantiate_trainer(callbacks=callbacks, **kwargs)
@@ -256,26 +278,38 @@ class CLI(LightningCLI):
         self._save_config()
 
     def predict(self, **kwargs: Any) -> None:
-        """Write predictions as `predictions.csv`, embeddings as `embeddings.pt`, into the run's folder."""
+        """Write `predictions.csv`, or `embeddings.npy` and its table, of all samples of the data, into the folder."""
+        from ssl_lightning.commands.predict import write_classes, write_embeddings  # which needs this module
+
         kwargs["return_predictions"] = True
-        batches = self.trainer.predict(**kwargs)
-        if not batches or not isinstance(batches[0], dict):
+        found = self.trainer.predict(**kwargs)
+        found = found if found and isinstance(found[0], list) else [found]
+        data = self.datamodule
+        keys, paths, which, labels, rows = [], [], [], [], []
+        sides = (("train", data.train_samples), ("test", data.test_samples))
+        for (side, samples), batches in zip(sides, found, strict=False):
+            part = gather(joined([{name: row.cpu() for name, row in batch.items()} for batch in batches or []]))
+            if not len(part["index"]):
+                continue
+            mine = [samples.keys[place] for place in part["index"].tolist()]
+            keys += mine
+            paths += [data.path_of(key) or "" for key in mine]
+            which += [side] * len(mine)
+            targets = samples.targets[part["index"]].tolist()
+            labels += [data.class_names[target] if target >= 0 else "" for target in targets]
+            rows += [part[name] for name in ("probabilities", "embedding") if name in part][:1]
+        if not rows:
             raise ValueError(
                 f"`{type(self.model).__name__}` predicts nothing that could be written; use `trainer.predict` in "
                 "Python."
             )
-        joined = {key: torch.cat([batch[key] for batch in batches]).cpu() for key in batches[0]}
-        rank = f"_rank{self.trainer.global_rank}" if self.trainer.world_size > 1 else ""
-        if "embedding" in joined:
-            path = self.folder / f"embeddings{rank}.pt"
-            torch.save(joined, path)
-        else:
-            path = self.folder / f"predictions{rank}.csv"
-            with path.open("w", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(joined)
-                writer.writerows(zip(*(column.tolist() for column in joined.values()), strict=True))
-        say(f"wrote {len(joined['index'])} rows to {path}")
+        names = (getattr(self.model, "facts", None) or {}).get("class_names") or data.class_names
+        path = self.folder / ("predictions.csv" if isinstance(self.model, supervised.Classifier) else "embeddings.npy")
+        if first_process() and path.suffix == ".csv":
+            write_classes(path, keys, paths, which, torch.cat(rows), names)
+        elif first_process():
+            write_embeddings(path, keys, labels, torch.cat(rows))
+        say(f"wrote {len(keys)} rows to {path}")
 
     def active(self, **kwargs: Any) -> None:
         """Run the rounds, each with a model, callbacks and trainer made afresh from the config."""
@@ -305,6 +339,11 @@ class CLI(LightningCLI):
         say(f"done: {self.folder / 'rounds.csv'}")
 
 
+def _is_method(path: str) -> bool:
+    kind = import_class(path)
+    return isinstance(kind, type) and issubclass(kind, methods.SSLMethod)
+
+
 def fact_names() -> list[str]:
     """Return the names of facts of data: ours, and those that strangers' data modules name."""
     found = list(FACTS)
@@ -318,7 +357,7 @@ def fact_names() -> list[str]:
 
 def _options(node: Any, prefix: str = "") -> list[str]:
     """Return the options that a config holds, as they are typed: without `init_args`."""
-    found = []
+    found: list[str] = []
     for key, value in node.items() if isinstance(node, dict) else ():
         path = prefix if key == "init_args" else f"{prefix}.{key}" if prefix else key
         found += _options(value, path) if isinstance(value, dict) and value else [path]
@@ -327,7 +366,7 @@ def _options(node: Any, prefix: str = "") -> list[str]:
 
 def import_data(argv: list[str]) -> None:
     """Import a stranger's data module that the command names by its dotted path, so that its facts are known."""
-    named = [after for before, after in zip(argv, argv[1:], strict=False) if before == "--data"]
+    named = [after for before, after in pairwise(argv) if before == "--data"]
     named += [argument.partition("=")[2] for argument in argv if argument.startswith("--data=")]
     for path in named:
         if "." in path and not path.startswith("ssl_lightning."):

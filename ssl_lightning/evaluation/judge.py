@@ -3,6 +3,7 @@
 import copy
 import sys
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -230,9 +231,7 @@ class Judge:
         yield 1.0, "lidar", lidar(self._views(views, self.train.__getitems__(some.tolist()).input)), 0
 
     def _random(self, mild: bool = False) -> nn.Module | None:
-        """Return one random view of the data that ends as the encoder's clean transform does; null where none is "
-        "known.
-        """
+        """Return one random view of the data that ends as the encoder's clean transform does, or null."""
         views = self.data.views(1, mild)
         if views is None:
             return None
@@ -251,7 +250,7 @@ class Judge:
                 view = views(self._moved(inputs), derive_generator(self.settings.seed, "lidar", number))
                 view = view[0] if isinstance(view, list) else view
                 # the draw is of all at once and so independent of the batch size; the encoder's memory is not
-                parts = [map_tensors(lambda rows, s=s: rows[s], view) for s in self._slices(view)]
+                parts = [map_tensors(itemgetter(piece), view) for piece in self._slices(view)]
                 made.append(torch.cat([net(part).float().cpu() for part in parts]))
         return self._finite(torch.stack(made, dim=1))
 

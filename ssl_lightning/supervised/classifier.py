@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import lightning as L
 import torch
@@ -84,7 +84,7 @@ class Classifier(L.LightningModule):
             )
         given = None if backbone is None else as_backbone(backbone)
         opened = None if checkpoint is None else Checkpoint.open(checkpoint, given, clean)
-        self.backbone: Any = given if opened is None else opened.backbone
+        self.backbone: Any = cast(Any, given if opened is None else opened.backbone)
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         self.views = None if views is None else as_views(views, 1)
@@ -296,9 +296,12 @@ class Classifier(L.LightningModule):
         self._log("test")
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Return index, predicted class and its probability."""
-        confidence, prediction = self(self.prepare(batch)).softmax(dim=1).max(dim=1)
-        return {"index": batch.index, "prediction": prediction, "confidence": confidence}
+        """Return index, class probabilities, the most probable class and its probability."""
+        probabilities = self(self.prepare(batch)).softmax(dim=1)
+        confidence, prediction = probabilities.max(dim=1)
+        return {
+            "index": batch.index, "prediction": prediction, "confidence": confidence, "probabilities": probabilities
+        }  # fmt: skip
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its schedule."""
