@@ -15,6 +15,7 @@ from ssl_lightning.engine.naming import class_path
 from ssl_lightning.transforms.base import Clean, build_clean, describe_clean
 
 FORMAT = 2  # of what `note` writes
+BINDING = ("channels", "feature_dim", "vocab_size")  # facts that an encoder's first layer is made for
 HEAD = "head.1."  # a classifier's head: dropout, then the linear layer
 
 
@@ -200,7 +201,7 @@ def require_facts(backbone: nn.Module, facts: dict[str, Any], who: str) -> None:
     """
     for name, value in facts.items():
         built = getattr(backbone, "init_args", {}).get(name)
-        if name in ("num_classes", "class_names", "image_size") or built in (None, value):
+        if name not in BINDING or built in (None, value):
             continue
         raise ValueError(
             f"{who} was built for `{name}={built}`, and the data have `{name}={value}`; give data of {built} (for a "

@@ -159,6 +159,8 @@ def describe_data(data: DataModule) -> str:
 
 def _run(judge: Judge, protocol: str, path: Path, described: dict[str, Any]) -> None:
     subject, begun = judge.subject, time.monotonic()
+    if protocol == "finetune" and subject.backbone is None:
+        say(f"`{subject.name}` has no weights to fine-tune; left out")
     found: Callable[[], Iterator[tuple[float, str, float, int]]] = getattr(judge, protocol)
     settings = json.dumps({"data": described["data"], protocol: described[protocol]}, sort_keys=True)
     for fraction, metric, value, labels in found():

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -196,7 +195,6 @@ class Judge:
     def finetune(self) -> Iterator[tuple[float, str, float, int]]:
         """Yield the same of fine-tuning, after its last step."""
         if self.subject.backbone is None:
-            rank_zero_info(f"`{self.subject.name}` has no weights to fine-tune; left out")
             return
         for fraction, chosen in self._fractions():
             L.seed_everything(self.settings.seed, verbose=False)

@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, note, require_facts
 from ssl_lightning.data.base import Batch, clean_for, facts_of, require_batch
+from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, require_finite
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
@@ -338,7 +339,9 @@ class Classifier(L.LightningModule):
             checkpoint_path, kwargs.get("backbone"), kwargs.get("clean"), argument="checkpoint_path"
         )
         parts = {"backbone": opened.backbone, "clean": opened.clean, "checkpoint": None, "freeze": False}
-        model = cls(**{**opened.hyper_parameters, **parts, **kwargs})
+        takes = set(arguments(cls))
+        given = {name: value for name, value in opened.hyper_parameters.items() if name in takes}
+        model = cls(**{**given, **parts, **kwargs})
         model.on_load_checkpoint({"ssl_lightning": {"facts": opened.facts}})
         model.load_state_dict(opened.state_dict)
         return model

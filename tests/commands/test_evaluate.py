@@ -120,7 +120,7 @@ def test_baselines_and_transfer(checkpoint: Path, command: Any, tmp_path: Path) 
     assert {float(row["value"]) for row in rows if row["checkpoint"] == "pixels"} == {1.0}  # black and white
     status, out = command("evaluate", checkpoint, *data, "--data.channels", "3", "--results", tmp_path / "r.csv")
     assert status == 2
-    assert "takes images of 1 channel(s)" in out
+    assert "was built for `channels=1`, and the data have `channels=3`; give data of 1" in out
 
 
 def test_gray_images_for_a_colour_backbone(command: Any, tmp_path: Path, trainer: Any) -> None:
@@ -137,7 +137,7 @@ def test_gray_images_for_a_colour_backbone(command: Any, tmp_path: Path, trainer
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no.ckpt", "--data", "Digits"], "`checkpoint=no.ckpt` is no file"),
+        (["no.ckpt", "--data", "Digits"], "`checkpoints=no.ckpt` is no file"),
         (["untrained", "--data", "Digits"], "`untrained` needs `--backbone`"),
         (["pixels", "--data", "Digits", "--protocols", "knn,liner"], "there is no `liner` (did you mean `linear`?)"),
         (
@@ -155,7 +155,7 @@ def test_gray_images_for_a_colour_backbone(command: Any, tmp_path: Path, trainer
         (["pixels", "--data", "Digits", "--results", "/dev/null/r.csv"], "its folder cannot be made"),
         (["pixels", "--data", "Digit"], "did you mean `Digits`"),
         (["pixels", "--data", "Digits", "--protocol", "knn"], "there is no option `--protocol`"),
-        (["pixels"], "`data`"),
+        (["pixels"], "`--data` is required and missing"),
     ],
 )
 def test_mistakes_take_a_line(arguments: list[str], message: str, command: Any) -> None:
@@ -182,7 +182,7 @@ def test_an_encoder_that_diverged_takes_a_line(command: Any, tmp_path: Path, tra
     for protocol in ("knn", "rank"):
         status, out = command("evaluate", tmp_path / "nan.ckpt", "--data", "Digits", "--protocols", protocol)
         assert status == 2
-        assert "embeds images as NaN or infinity" in out
+        assert "embeds samples as NaN or infinity" in out
 
 
 def test_an_unknown_normalisation_is_said(command: Any, tmp_path: Path, trainer: Any) -> None:
@@ -190,7 +190,7 @@ def test_an_unknown_normalisation_is_said(command: Any, tmp_path: Path, trainer:
     fit.strategy.connect(Classifier(10, ConvNet(width=4)))
     fit.save_checkpoint(tmp_path / "classifier.ckpt")
     given = ["evaluate", tmp_path / "classifier.ckpt", "--data", "Digits", "--protocols", "knn,knn"]
-    with pytest.warns(UserWarning, match="does not say how its images were normalised"):
+    with pytest.warns(UserWarning, match="does not say how its input was normalised"):
         status, out = command(*given)
     assert status == 0, out
     assert len(rows_of(tmp_path / "runs/evaluate/results.csv")) == 1
@@ -243,6 +243,7 @@ def test_fractions_are_balanced_and_nested() -> None:
 
 def test_markdown_leaves_a_gap_where_nothing_was_measured() -> None:
     base = {"checkpoint": "a", "method": "M", "backbone": "B", "data": "D", "protocol": "knn", "fraction": "1"}
+    base |= {"settings": "{}", "seed": "0"}
     rows = [{**base, "metric": "accuracy", "value": "0.5"}]
     rows += [{**base, "checkpoint": "b", "protocol": "rank", "metric": "rankme", "value": "12.34"}]
     lines = markdown(rows).splitlines()

@@ -63,9 +63,9 @@ def test_plain_libraries_load_it_strictly(make: Any, save: Any, command: Any) ->
     path, method = save(SimCLR(make(), SimCLRViews(mean=0.4, std=0.2)))
     status, out = command("export", path, "--to", "safetensors")
     assert status == 0, out
-    assert "'mean': 0.4, 'std': 0.2" in out
+    assert "'mean': [0.4], 'std': [0.2]" in out
     about = json.loads((path.parent.parent / "export" / "about.json").read_text())
-    assert about["clean"]["init_args"] == {"mean": 0.4, "std": 0.2}
+    assert about["clean"]["init_args"] == {"mean": [0.4], "std": [0.2]}
     net = run_lines(out)
     if not isinstance(method.backbone, ConvNet):
         assert type(net).__module__.split(".")[0] in ("torchvision", "timm")

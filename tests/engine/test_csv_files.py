@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,14 @@ def test_what_fails_leaves_the_old_file_and_no_scraps(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not in fieldnames"):
         write_csv(path, ["a"], [{"a": 1}, {"z": 1}])
     with pytest.raises(KeyboardInterrupt), replacing(path) as file:
-        file.write("half")
-        raise KeyboardInterrupt
+        _stop(file)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+
+
+def _stop(file: Any) -> None:
+    file.write("half")
+    raise KeyboardInterrupt
 
 
 WRITER = """
