@@ -8,8 +8,8 @@ begun=$(date +%s)
 lightning=.venv/bin/ssl-lightning
 if [ ! -e runs/digits-simclr/done ]; then
   rm -rf runs/digits-simclr
-  $lightning fit -c configs/experiment/digits_pretrain.yaml
+  $lightning fit -c experiment/digits_pretrain
   touch runs/digits-simclr/done
 fi
-$lightning compare configs/experiment/digits_compare.yaml
+$lightning compare experiment/digits_compare
 echo "took $(($(date +%s) - begun)) s; table, picture and report: runs/digits-compare/{table.md,curves.png,report.html}"

@@ -204,8 +204,8 @@ def require_facts(backbone: nn.Module, facts: dict[str, Any], who: str) -> None:
         if name not in BINDING or built in (None, value):
             continue
         raise ValueError(
-            f"{who} was built for `{name}={built}`, and the data have `{name}={value}`; give data of {built} (for a "
-            f"folder of images `--data.{name} {built}`), or another encoder."
+            f"{who} was built for `{name}={built}`, and the data have `{name}={value}`; give data of {built} (where "
+            f"they take it `--data.{name} {built}`), or another encoder."
         )
 
 

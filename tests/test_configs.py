@@ -27,7 +27,8 @@ def test_there_are_configs() -> None:
 def command_of(path: Path) -> list[str]:
     first, second = path.read_text().splitlines()[:2]
     assert first.startswith("# ssl-lightning "), "the first line is the exact command"
-    assert str(path.relative_to(ROOT)) in first, "the command names this file"
+    name = path.relative_to(ROOT / "configs").with_suffix("").as_posix()
+    assert name in first.split(), "the command names this file"
     assert second.startswith("# "), "the second line says what to expect"
     return shlex.split(first.removeprefix("# ssl-lightning "))
 
@@ -43,6 +44,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
+def test_strategies_differ_by_the_strategy_alone() -> None:
+    """One place says how an active run trains; a file for each strategy, and none is forgotten."""
+    from ssl_lightning.commands.catalogue import entries
+
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "configs" / "active").glob("*.yaml")}
+    assert set(files.pop("classifier")) == {"initial", "rounds", "steps_per_epoch", "model", "trainer"}
+    assert all(set(content) == {"strategy"} for content in files.values())
+    named = [content["strategy"] for content in files.values()]
+    named = [strategy["class_path"] if isinstance(strategy, dict) else strategy for strategy in named]
+    assert sorted(named) == sorted(entry.name for entry in entries() if entry.kind == "strategies")
+    assert [name.lower() for name in named] == list(files)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_config_runs(
     path: Path, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -50,7 +64,7 @@ def test_config_runs(
     monkeypatch.chdir(ROOT)
     command = command_of(path)
     if command[0] == "compare":
-        compare_config_parses(ROOT / command[1], capfd)
+        compare_config_parses(path, capfd)
         return
     text = " ".join(command)
     if "mnist" in text:

@@ -73,7 +73,8 @@ class CompareConfig:
             for name in (better, baseline):
                 if name not in self.arms:
                     raise ValueError(
-                        f"`pairs` names the unknown arm `{name}`{meant(name, self.arms)}; there are {', '.join(self.arms)}"
+                        f"`pairs` names the unknown arm `{name}`{meant(name, self.arms)}; there are "
+                        f"{', '.join(self.arms)}"
                     )
         for argument in (*self.base, *(part for arm in self.arms.values() for part in arm)):
             if argument.partition("=")[0] in _OURS:

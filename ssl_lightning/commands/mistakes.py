@@ -88,7 +88,7 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
             f"{option}: {found[0].strip().rstrip('.')}{meant(name.rpartition('.')[2], _names(option))}{_see(parser)}."
         )
     if found := re.search(
-        r"(?:the following arguments are required: |[Kk]ey )\"?([\w.]+)\"?(?:,|$| is required)", message
+        r"(?:the following arguments are required: |[Kk]ey )\"?([\w.]+)\"?(?:,|$|\n| is required)", message
     ):
         return _missing(found[1], option, owners, parser)
     return _wrong_value(message, option, owners, parser)

@@ -139,7 +139,8 @@ class CLI(LightningCLI):
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Let the parser above all commands know theirs."""
         super().setup_parser(*args, **kwargs)
-        self.parser.siblings = self._subcommand_parsers  # type: ignore[assignment]
+        parser: Any = self.parser
+        parser.siblings = self._subcommand_parsers
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser: Parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)  # type: ignore[assignment]

@@ -32,7 +32,7 @@ def read(path: Path) -> list[Result]:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             results = list(reader)
-        ours = set(reader.fieldnames or ()) == set(COLUMNS)
+            ours = set(reader.fieldnames or ()) == set(COLUMNS)
     except (UnicodeDecodeError, csv.Error):
         ours = False
     if not ours:

@@ -46,7 +46,9 @@ def test_curve_lines_runs_up_by_labels(tmp_path: Path, make_run: WriteRun) -> No
 
 def test_unknown_metric_is_named(tmp_path: Path, make_run: WriteRun) -> None:
     run = read_run(make_run(tmp_path / "a"))
-    with pytest.raises(ValueError, match=r"`metric=test/acuracy` was not logged .* did you mean `test/accuracy`\?"):
+    with pytest.raises(
+        ValueError, match=r"`metric=test/acuracy` was not logged .* \(did you mean `test/accuracy`\?\); there are"
+    ):
         curve_of([run], "test/acuracy")
 
 

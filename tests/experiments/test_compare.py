@@ -242,14 +242,14 @@ def test_config_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": [1]}, r"unknown key `seed`; did you mean `seeds`\?"),
+        ({"seed": [1]}, r"unknown key `seed` \(did you mean `seeds`\?\); there are folder, arms"),
         ({"folder": None}, "lacks `folder`"),
         ({"arms": None}, "lacks `arms`"),
         ({"arms": {}}, "`arms` is empty"),
         ({"arms": ["A"]}, "`arms` must be a mapping of names"),
         ({"arms": {"A": "--x 1"}}, "`arms` must be a mapping of names"),
         ({"arms": {"A b": [], "a-B": []}, "pairs": []}, "same folder `a-b`"),
-        ({"pairs": [["A", "b"]]}, r"unknown arm `b`; known: A, B"),
+        ({"pairs": [["A", "b"]]}, r"unknown arm `b` \(did you mean `B`\?\); there are A, B"),
         ({"pairs": [["A"]]}, "`pairs` must be a list of"),
         ({"seeds": 3}, r"`seeds: 3` is not valid; `seeds` must be a list of integers"),
         ({"seeds": [1, 1]}, "must be different integers"),
@@ -328,3 +328,24 @@ def test_tables(tmp_path: Path, make_run: WriteRun) -> None:
 
 def test_log_tail_without_a_log(tmp_path: Path) -> None:
     assert Outcome(Task("a", (), tmp_path / "none"), 1, 0.0).log_tail() == "(no log)"
+
+
+@pytest.mark.parametrize("name", ["experiment/digits_compare", "configs/experiment/digits_compare.yaml"])
+def test_a_config_of_the_package_is_found_from_anywhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(read_config(name).arms) == 6
+
+
+def test_a_config_of_another_command_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a config of `active`; give `ssl-lightning active -c active/entropy`"):
+        read_config("active/entropy")
+    with pytest.raises(ValueError, match=r"is a config of `fit`; give `ssl-lightning fit -c method/simclr`"):
+        read_config("method/simclr")
+    with pytest.raises(ValueError, match=r"no such file.*did you mean `experiment/digits_compare`"):
+        read_config("experiment/digit_compare")
+    path = tmp_path / "tab.yaml"
+    path.write_text("folder: x\n\tarms: 3\n")
+    with pytest.raises(ValueError, match=r"tab\.yaml`, line 2, column 1: .*never by tabs"):
+        read_config(path)
