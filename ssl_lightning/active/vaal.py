@@ -13,6 +13,7 @@ from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.data.base import Batch
 from ssl_lightning.engine.processes import share_buffers
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
+from ssl_lightning.functional.losses import gaussian_divergence
 
 KEY = "vaal"  # in checkpoints
 
@@ -77,7 +78,7 @@ def vae_loss(images: Tensor, decoded: Tensor, mean: Tensor, log_variance: Tensor
     Returns:
         The mean over the samples.
     """
-    divergence = 0.5 * (mean.pow(2) + log_variance.exp() - log_variance - 1).sum(dim=1)
+    divergence = gaussian_divergence(mean, log_variance)
     errors = (images - decoded).pow(2).flatten(1).sum(dim=1)
     return (errors + beta * divergence).mean() / images[0].numel()
 

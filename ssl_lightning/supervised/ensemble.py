@@ -91,7 +91,7 @@ class Ensemble(Classifier):
 class Snapshots(Classifier):
     """A classifier that keeps copies of itself, each at the end of a cycle of the learning rate.
 
-    An ensemble for the price of training one: the rate falls to 0 and starts anew `members` times, which leads to other
+    An ensemble for the price of training one: the rate falls, and starts anew `members` times, which leads to other
     minima. The prediction is the mean over the copies. Needs `members` more times the weights, and nothing else.
 
     Args:
