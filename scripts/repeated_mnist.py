@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
-from ssl_lightning.active import BALD, AcquisitionStrategy, BatchBALD, Random, run_rounds
+from ssl_lightning.active import BALD, AcquisitionStrategy, BatchBALD, PoolDataModule, Random, run_rounds
 from ssl_lightning.backbones import LeNet
 from ssl_lightning.commands.train import quieten
 from ssl_lightning.data import MNIST, TensorSamples
@@ -61,9 +61,9 @@ class RepeatedMNIST(MNIST):
         targets = torch.cat([some.target[1024:]] * self.repeats)
         return TensorSamples(torch.cat([some.input[:1024], noisy]), torch.cat([some.target[:1024], targets]))
 
-    def _split(self, targets: torch.Tensor) -> None:
+    def split(self, samples: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Validate on images that are not in the pool: copies would give the labels away."""
-        self.val_indices, self.train_indices = torch.arange(1024), torch.arange(1024, len(targets))
+        return torch.arange(1024, len(samples)), torch.arange(1024)
 
 
 class Best(EarlyStopping):
@@ -103,12 +103,14 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Path:
     run_rounds(
         lambda: Classifier(10, LeNet(1, 28, 0.5), dropout=0.5, optimizer=optimizer, clean=clean, channels_last=True),
         make_trainer,
-        RepeatedMNIST(arguments.pool // 3, 3, 0.1, root=str(ROOT / "data"), batch_size=64),
+        PoolDataModule(
+            RepeatedMNIST(arguments.pool // 3, 3, 0.1, root=str(ROOT / "data"), batch_size=64),
+            initial=20,
+            balanced=True,
+            steps_per_epoch=79,
+        ),
         strategies[name],
         rounds=(arguments.labels - 20) // 10,
-        initial=20,
-        balanced=True,
-        steps_per_epoch=79,
         folder=str(folder),
     )
     return folder
