@@ -2,10 +2,12 @@
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 
 class ProgressLines(Callback):
@@ -21,6 +23,7 @@ class ProgressLines(Callback):
         self.per_epoch, self.seconds, self.to_the_end = per_epoch, seconds, to_the_end
         self._said = -math.inf
         self._said_step = -1
+        self._loss: Tensor | None = None  # of the last step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count the seconds."""
@@ -30,6 +33,8 @@ class ProgressLines(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Print a line, at one of a few steps of the epoch."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        self._loss = loss if isinstance(loss, Tensor) else None
         steps = trainer.num_training_batches
         if math.isinf(steps) or (batch_idx + 1) % math.ceil(steps / self.per_epoch) == 0:
             self._say(trainer, batch_idx + 1)
@@ -53,5 +58,7 @@ class ProgressLines(Callback):
         of_steps = "" if math.isinf(total) else f" of {int(total)}"
         # those of a step are shown by the name that their mean over the epoch has
         metrics = {name.removesuffix("_step"): float(value) for name, value in trainer.callback_metrics.items()}
+        if self._loss is not None:
+            metrics = {"loss": float(self._loss), **{k: v for k, v in metrics.items() if k != "train/loss"}}
         numbers = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if not name.endswith("_epoch"))
         print(f"epoch {max(epoch, 1)}{of_epochs}, step {step}{of_steps}{numbers}", flush=True)

@@ -65,6 +65,7 @@ class _Instantiator(_InstantiatorFn):
         built = super().__call__(class_type, *args, applied_instantiation_links=links, **{**kwargs, **filled})
         if self.key == "data":
             self.cli.facts = dict(getattr(built, "facts", None) or {})
+            self.cli.require_agreement()
         return built
 
 
@@ -79,12 +80,7 @@ def fill_in(class_type: type, given: dict[str, Any], facts: dict[str, Any]) -> d
     Raises:
         ValueError: If the class requires a fact that the data do not have.
     """
-    parameters = {
-        name: parameter
-        for owner in class_type.__mro__[::-1]
-        if "__init__" in vars(owner)
-        for name, parameter in inspect.signature(vars(owner)["__init__"]).parameters.items()
-    }
+    parameters = _parameters(class_type)
     known = set(arguments(class_type)) & parameters.keys()
     for name in sorted(known & set(FACTS) - facts.keys()):
         if parameters[name].default is inspect.Parameter.empty and given.get(name) is None:
@@ -193,6 +189,26 @@ class CLI(LightningCLI):
         self._dump_config()
         options = [option for option in _options(self.config_dump) if f".{option}".endswith(f".{found[1]}")]
         return f"`--{options[0]}={message[found.end() :]}" if len(options) == 1 else message
+
+    def require_agreement(self) -> None:
+        """Refuse an option that says other than the data: the link would silently replace it.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        for name in self.facts.keys() & set(fact_names()):
+            for place in ("model", "model.backbone"):
+                spec = self._get(self.config, place.replace(".", ".init_args."))
+                path, given = getattr(spec, "class_path", None), getattr(spec, "init_args", None) or {}
+                value = given.get(name)
+                if path is None or value is None or value == self.facts[name]:
+                    continue
+                default = _parameters(import_class(path)).get(name)
+                if default is None or value != default.default:
+                    raise ValueError(
+                        f"`--{place}.{name}={value}` contradicts the data, which say {self.facts[name]}; leave it out, "
+                        "or choose other data."
+                    )
 
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it was given: Lightning would silently replace it by that of the checkpoint."""
@@ -338,6 +354,16 @@ class CLI(LightningCLI):
             make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs
         )
         say(f"done: {self.folder / 'rounds.csv'}")
+
+
+def _parameters(class_type: type) -> dict[str, inspect.Parameter]:
+    """Return a class's constructor arguments by name, those of its bases included."""
+    return {
+        name: parameter
+        for owner in class_type.__mro__[::-1]
+        if "__init__" in vars(owner)
+        for name, parameter in inspect.signature(vars(owner)["__init__"]).parameters.items()
+    }
 
 
 def _is_method(path: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ssl_lightning.engine.csv_files import replacing, write_csv
 from ssl_lightning.experiments.aggregate import (
     Floats,
     areas,
@@ -81,23 +81,26 @@ def rich_table(comparison: Comparison) -> Table:
 
 def write_tables(comparison: Comparison, folder: Path) -> None:
     """Write `summary.csv` (one row an arm and number of labels), `table.md` and `table.txt`."""
-    with (folder / "summary.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["arm", "metric", "labelled", "seeds", "mean", "std", "ci95_low", "ci95_high"])
-        for name, curve in curves_of(comparison).items():
-            mean, std, half = curve.mean, curve.std, curve.half_width
-            for i, labels in enumerate(curve.labels):
-                numbers = (mean[i], std[i], mean[i] - half[i], mean[i] + half[i])
-                cells = ["" if np.isnan(number) else f"{number:.6g}" for number in numbers]
-                writer.writerow([name, comparison.metric, int(labels), int(curve.count[i]), *cells])
+    columns = ["arm", "metric", "labelled", "seeds", "mean", "std", "ci95_low", "ci95_high"]
+    summary = []
+    for name, curve in curves_of(comparison).items():
+        mean, std, half = curve.mean, curve.std, curve.half_width
+        for i, labels in enumerate(curve.labels):
+            numbers = (mean[i], std[i], mean[i] - half[i], mean[i] + half[i])
+            cells = ["" if np.isnan(number) else f"{number:.6g}" for number in numbers]
+            values = [name, comparison.metric, int(labels), int(curve.count[i]), *cells]
+            summary.append(dict(zip(columns, values, strict=True)))
+    write_csv(folder / "summary.csv", columns, summary)
     header, rows = table_rows(comparison)
     lines = [header, ["---:"] * len(header), *rows]
     sentences = "".join(f"- {line}\n" for line in conclusions(comparison))
     markdown = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
-    (folder / "table.md").write_text(f"{markdown}\n{sentences}", encoding="utf-8")
+    with replacing(folder / "table.md") as file:
+        file.write(f"{markdown}\n{sentences}")
     text = io.StringIO()
     Console(file=text, width=max(80, 16 * len(header)), color_system=None).print(rich_table(comparison))
-    (folder / "table.txt").write_text(f"{text.getvalue()}\n{sentences}", encoding="utf-8")
+    with replacing(folder / "table.txt") as file:
+        file.write(f"{text.getvalue()}\n{sentences}")
 
 
 def _cell(values: Floats, number: Callable[[float], str], seeds: int) -> str:
