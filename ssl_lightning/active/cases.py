@@ -13,7 +13,7 @@ from ssl_lightning.active.disagreement import require_members, require_samples
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
 from ssl_lightning.active.strategy import Predictions, prepared
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.csv_files import write_csv
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers

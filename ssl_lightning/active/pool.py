@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ssl_lightning.data.base import Batch, DataModule
+from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle, Query
 

@@ -16,7 +16,7 @@ from rich.progress import (
 )
 from torch.utils.data import DataLoader
 
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 
 
 class RoundsProgress(Callback):

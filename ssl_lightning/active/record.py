@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 
 from ssl_lightning.active.pool import PoolDataModule
-from ssl_lightning.engine.csv_files import write_csv
+from ssl_lightning.engine.csv_files import replacing, write_csv
 from ssl_lightning.engine.naming import class_path
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.labelling import INITIAL, LabelStore
@@ -48,8 +48,8 @@ class Record:
             "data": {"class_path": class_path(type(self.pool.data)), "init_args": {}},
             "model": {"init_args": {}},
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(config))
+        with replacing(path) as file:
+            yaml.safe_dump(config, file)
 
     def compare_samples(self) -> None:
         """Say which samples have come, gone or changed their part since the last call, and note those of now."""
@@ -69,10 +69,8 @@ class Record:
             if keys:
                 names = ", ".join(f"`{key}`" for key in keys[:5]) + " ..." * (len(keys) > 5)
                 rank_zero_warn(f"{len(keys)} samples were {what} since the run's last call: {names}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(now, ensure_ascii=True), encoding="utf-8")
-        part.replace(path)
+        with replacing(path) as file:
+            json.dump(now, file)
 
     def write(self, number: int) -> None:
         """Write tables, and what was asked for in a round.
@@ -120,7 +118,8 @@ class Record:
             {"key": key, "kind": item.kind, "text": item.content if isinstance(item.content, str) else ""}
             for key, item in zip(keys, shown, strict=True)
         ]
-        path.with_suffix(".json").write_text(json.dumps(texts, ensure_ascii=True), encoding="utf-8")
+        with replacing(path.with_suffix(".json")) as file:
+            json.dump(texts, file)
 
 
 def _strip(pictures: list[bytes]) -> Image.Image:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.strategy import prepared
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.data.splits import chances
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers
 from ssl_lightning.engine.seeding import derive_generator, derive_seed

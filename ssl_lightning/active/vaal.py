@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.processes import share_buffers
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.functional.losses import gaussian_divergence

@@ -14,7 +14,7 @@ import yaml
 from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.checkpoint import describe_briefly
 from ssl_lightning.commands.parsing import Parser
-from ssl_lightning.commands.train import load_plugins, quieten, say
+from ssl_lightning.commands.start import load_plugins, quieten, say
 from ssl_lightning.data import DataModule
 from ssl_lightning.data.base import FACTS
 from ssl_lightning.engine.naming import meant

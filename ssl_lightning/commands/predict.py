@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ssl_lightning.checkpoint import Checkpoint, run_folder, tell_unknown_clean
 from ssl_lightning.commands.parsing import Parser
-from ssl_lightning.commands.train import load_plugins, quieten, say
-from ssl_lightning.data.base import Batch, DataModule, Samples
+from ssl_lightning.commands.start import load_plugins, quieten, say
+from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
+from ssl_lightning.data.samples import Batch, Samples
 from ssl_lightning.data.vectors import Vectors
 from ssl_lightning.engine.csv_files import write_csv
 from ssl_lightning.engine.naming import known_class
@@ -96,7 +97,8 @@ def open_source(source: str, predictor: Predictor) -> Part:
                 f"`source={source}` has rows of {data.feature_dim} numbers, and the checkpoint takes "
                 f"{facts['feature_dim']}; give embeddings of the same model."
             )
-        return Part("", data.load("train"), [""] * len(data.load("train")))
+        samples = data.load("train")
+        return Part("", samples, [""] * len(samples))
     if "channels" not in facts or "image_size" not in facts:
         raise ValueError(
             f"`{predictor.opened.path}` was trained on data that are no images "

@@ -1,15 +1,9 @@
 """The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`; bare class names."""
 
-import contextlib
-import inspect
-import logging
 import os
 import re
 import sys
-import warnings
 from collections import Counter
-from importlib.metadata import entry_points
-from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +11,6 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.rank_zero import rank_zero_module  # type: ignore[attr-defined]
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -27,12 +20,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from ssl_lightning import active, backbones, data, evaluation, labelling, methods, supervised  # noqa: F401
 from ssl_lightning.checkpoint import read
 from ssl_lightning.commands.active import active as active_run
+from ssl_lightning.commands.facts import fact_names, fill_in, parameters_of
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
 from ssl_lightning.commands.lines import ProgressLines
 from ssl_lightning.commands.mistakes import own_mistake
 from ssl_lightning.commands.parsing import ConfigFile, Parser
-from ssl_lightning.data.base import FACTS
-from ssl_lightning.engine.naming import PLUGINS, arguments, import_class
+from ssl_lightning.commands.start import import_data, load_plugins, quieten, require_wandb, say
+from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.processes import first_process, gather, joined
 
 
@@ -67,32 +61,6 @@ class _Instantiator(_InstantiatorFn):
             self.cli.facts = dict(getattr(built, "facts", None) or {})
             self.cli.require_agreement()
         return built
-
-
-def fill_in(class_type: type, given: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the facts of the data that a class has an argument for, where the user left its default.
-
-    Args:
-        class_type: To be built.
-        given: Its arguments, defaults among them.
-        facts: Of the data, by name.
-
-    Raises:
-        ValueError: If the class requires a fact that the data do not have.
-    """
-    parameters = _parameters(class_type)
-    known = set(arguments(class_type)) & parameters.keys()
-    for name in sorted(known & set(FACTS) - facts.keys()):
-        if parameters[name].default is inspect.Parameter.empty and given.get(name) is None:
-            raise ValueError(
-                f"`{class_type.__name__}` must know `{name}`, which these data do not have (they have "
-                f"{', '.join(facts) or 'no facts'}); choose another class, or data with it."
-            )
-    return {
-        name: facts[name]
-        for name in known & facts.keys()
-        if name not in given or given[name] is None or given[name] == parameters[name].default
-    }
 
 
 class CLI(LightningCLI):
@@ -203,7 +171,7 @@ class CLI(LightningCLI):
                 value = given.get(name)
                 if path is None or value is None or value == self.facts[name]:
                     continue
-                default = _parameters(import_class(path)).get(name)
+                default = parameters_of(import_class(path)).get(name)
                 if default is None or value != default.default:
                     raise ValueError(
                         f"`--{place}.{name}={value}` contradicts the data, which say {self.facts[name]}; leave it out, "
@@ -301,26 +269,26 @@ class CLI(LightningCLI):
         kwargs["return_predictions"] = True
         found = self.trainer.predict(**kwargs)
         found = found if found and isinstance(found[0], list) else [found]
-        data = self.datamodule
+        module = self.datamodule
         keys, paths, which, labels, rows = [], [], [], [], []
-        sides = (("train", data.train_samples), ("test", data.test_samples))
+        sides = (("train", module.train_samples), ("test", module.test_samples))
         for (side, samples), batches in zip(sides, found, strict=False):
             part = gather(joined([{name: row.cpu() for name, row in batch.items()} for batch in batches or []]))
             if not len(part["index"]):
                 continue
             mine = [samples.keys[place] for place in part["index"].tolist()]
             keys += mine
-            paths += [data.path_of(key) or "" for key in mine]
+            paths += [module.path_of(key) or "" for key in mine]
             which += [side] * len(mine)
             targets = samples.targets[part["index"]].tolist()
-            labels += [data.class_names[target] if target >= 0 else "" for target in targets]
+            labels += [module.class_names[target] if target >= 0 else "" for target in targets]
             rows += [part[name] for name in ("probabilities", "embedding") if name in part][:1]
         if not rows:
             raise ValueError(
                 f"`{type(self.model).__name__}` predicts nothing that could be written; use `trainer.predict` in "
                 "Python."
             )
-        names = (getattr(self.model, "facts", None) or {}).get("class_names") or data.class_names
+        names = (getattr(self.model, "facts", None) or {}).get("class_names") or module.class_names
         path = self.folder / ("predictions.csv" if isinstance(self.model, supervised.Classifier) else "embeddings.npy")
         if first_process() and path.suffix == ".csv":
             write_classes(path, keys, paths, which, torch.cat(rows), names)
@@ -356,30 +324,9 @@ class CLI(LightningCLI):
         say(f"done: {self.folder / 'rounds.csv'}")
 
 
-def _parameters(class_type: type) -> dict[str, inspect.Parameter]:
-    """Return a class's constructor arguments by name, those of its bases included."""
-    return {
-        name: parameter
-        for owner in class_type.__mro__[::-1]
-        if "__init__" in vars(owner)
-        for name, parameter in inspect.signature(vars(owner)["__init__"]).parameters.items()
-    }
-
-
 def _is_method(path: str) -> bool:
     kind = import_class(path)
     return isinstance(kind, type) and issubclass(kind, methods.SSLMethod)
-
-
-def fact_names() -> list[str]:
-    """Return the names of facts of data: ours, and those that strangers' data modules name."""
-    found = list(FACTS)
-    kinds = [data.DataModule]
-    while kinds:
-        kind = kinds.pop()
-        found += getattr(kind, "fact_names", ())
-        kinds += kind.__subclasses__()
-    return list(dict.fromkeys(found))
 
 
 def _options(node: Any, prefix: str = "") -> list[str]:
@@ -391,16 +338,6 @@ def _options(node: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def import_data(argv: list[str]) -> None:
-    """Import a stranger's data module that the command names by its dotted path, so that its facts are known."""
-    named = [after for before, after in pairwise(argv) if before == "--data"]
-    named += [argument.partition("=")[2] for argument in argv if argument.startswith("--data=")]
-    for path in named:
-        if "." in path and not path.startswith("ssl_lightning."):
-            with contextlib.suppress(Exception):  # the parser says what is wrong with it
-                import_class(path)
-
-
 def _require_single(callbacks: list[Callback]) -> None:
     """Refuse a callback twice whose state could not be told apart in a checkpoint, as Lightning does by a traceback."""
     stateful = [callback for callback in callbacks if type(callback).state_dict is not Callback.state_dict]
@@ -410,59 +347,6 @@ def _require_single(callbacks: list[Callback]) -> None:
             f"`--trainer.callbacks` names `{key.partition('{')[0]}` {times} times, one perhaps in a config file; give "
             "it once."
         )
-
-
-def require_wandb(logger: WandbLogger) -> None:
-    """Start a W&B run now, before hours of training, and say what is missing if it does not start.
-
-    Args:
-        logger: To be started.
-
-    Raises:
-        ValueError: If there is no key or no network.
-    """
-    import wandb
-
-    if not first_process():
-        return
-    try:
-        _ = logger.experiment
-    except (wandb.errors.Error, OSError) as error:
-        raise ValueError(
-            f"W&B does not start: {str(error).splitlines()[0]} Log in once by `wandb login` where there is a network, "
-            "or add `--wandb offline` and `wandb sync` the run's folder later."
-        ) from error
-
-
-def quieten() -> None:
-    """Leave out what Lightning tells everybody at every start, and what does not apply to our loaders."""
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    rank_zero_module.log.setLevel(logging.WARNING)  # whichever of the lightning packages was imported last
-    for text in (
-        ".*does not have many workers.*",
-        ".*your dataloader is not resumable.*",  # the data module is
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*overridden `on_after_batch_transfer`.*",  # the module's hook is the one that is meant
-        ".*smaller than the logging interval.*",
-        ".*Total length of `list` across ranks is zero.*",  # no validation part
-        ".*Checkpoint directory .* exists and is not empty.*",
-    ):
-        warnings.filterwarnings("ignore", text)
-
-
-def say(text: str) -> None:
-    """Print, in the first process only."""
-    if first_process():
-        print(text, flush=True)
-
-
-def load_plugins() -> None:
-    """Import what installed packages offer under the entry point group of plug-ins, so that bare names find it."""
-    for plugin in entry_points(group=PLUGINS):
-        try:
-            plugin.load()
-        except Exception as error:  # a stranger's import can fail in any way, and must not break ours
-            rank_zero_warn(f"plug-in `{plugin.name}` ({plugin.value}) cannot be imported: {error}")
 
 
 def main(argv: list[str]) -> int:
@@ -481,8 +365,6 @@ def main(argv: list[str]) -> int:
     load_plugins()
     before = sys.argv
     sys.argv = [before[0], *argv]  # LightningCLI reads it, and so do the processes of a distributed run
-    if os.getcwd() not in sys.path:  # a stranger's module beside the command
-        sys.path.insert(0, os.getcwd())
     import_data(argv)
     try:
         CLI()

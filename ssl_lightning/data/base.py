@@ -3,132 +3,23 @@
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, keep
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler
 from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing
 from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.transforms.base import Unchanged
 
-Split = Literal["train", "test"]
 # what data of the usual modalities tell; the command line links them to arguments of the same names
 FACTS = ("num_classes", "class_names", "channels", "image_size", "vocab_size", "sample_rate", "feature_dim")
-
-
-class Batch(NamedTuple):
-    """What every step receives.
-
-    Attributes:
-        input: As the data set holds it, with one row a sample: a tensor `(N, ...)`, or a NamedTuple of such tensors.
-        target: Classes `(N,)`, int64; -1 where unlabelled.
-        index: Positions in the training (or test) part `(N,)`, int64: valid in this process and call only. What
-            outlives it, in files and stores, speaks of keys.
-    """
-
-    input: Any
-    target: Tensor
-    index: Tensor  # type: ignore[assignment]  # the word of the contract, over tuple's method
-
-
-class Shown(NamedTuple):
-    """What a person sees of a sample.
-
-    Attributes:
-        kind: `image`: content is the bytes of a PNG file; `text`: a string; `audio`: the bytes of a WAV file.
-        content: That.
-    """
-
-    kind: Literal["image", "text", "audio"]
-    content: bytes | str
-
-
-class Samples(Protocol):
-    """A data set that returns a whole batch by one call of `__getitems__`, with all its keys and targets at hand.
-
-    Attributes:
-        keys: The name of each sample: unique, and the same whenever the sample is there.
-        targets: Classes, -1 where unlabelled, `(N,)`, int64.
-    """
-
-    keys: Sequence[str]
-    targets: Tensor
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Batch: ...
-
-    def __getitems__(self, indices: list[int]) -> Batch: ...
-
-
-class TensorSamples(Dataset[Batch]):
-    """Samples in memory.
-
-    Args:
-        inputs: A tensor `(N, ...)`, or a NamedTuple of such tensors.
-        targets: Classes `(N,)`; -1 where unknown.
-        keys: Of the samples, unique; null for their numbers, which suits sets that never change.
-
-    Raises:
-        ValueError: If the lengths differ, a key is there twice, or targets are of a kind that is no class.
-    """
-
-    def __init__(self, inputs: Any, targets: Tensor, keys: Sequence[str] | None = None) -> None:
-        self.inputs, self.targets = inputs, as_targets(targets)
-        self.keys: Sequence[str] = [str(place) for place in range(len(self.targets))] if keys is None else keys
-        lengths = {len(rows) for rows in pytree.tree_leaves(inputs)} | {len(self.targets), len(self.keys)}
-        if len(lengths) > 1:
-            raise ValueError(f"inputs, targets and keys must have one length; got {sorted(lengths)}.")
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> Batch:
-        return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], torch.tensor(index))
-
-    def __getitems__(self, indices: list[int]) -> Batch:
-        index = torch.as_tensor(indices, dtype=torch.int64)
-        if isinstance(self.inputs, Tensor):
-            return Batch(self.inputs[index], self.targets[index], index)
-        return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], index)
-
-
-def as_targets(targets: Any) -> Tensor:
-    """Return classes as int64 `(N,)`, from any whole numbers.
-
-    Raises:
-        ValueError: If they are no whole numbers, or more than one a sample.
-
-    Example:
-        >>> as_targets(torch.tensor([0.0, 2.0, -1.0]))
-        tensor([ 0,  2, -1])
-    """
-    found = torch.as_tensor(targets)
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
-    if found.ndim != 1:
-        raise ValueError(
-            f"targets of shape {tuple(found.shape)} are not supported: one class a sample is, `(N,)`, from 0, or -1 "
-            "where unknown; of one-hot rows take `argmax(dim=1)`, several classes of a sample cannot be learnt here."
-        )
-    whole = found.long()
-    if found.is_complex() or not torch.equal(whole.to(found.dtype), found):
-        raise ValueError(
-            f"targets of type {found.dtype} must be whole numbers, the classes from 0, or -1 where unknown; continuous "
-            "targets are not supported."
-        )
-    return whole
-
-
-def keep(batch: Any) -> Any:
-    """Collate a batch that `__getitems__` already put together."""
-    return batch
 
 
 class DataModule(L.LightningDataModule):

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import torch
 from sklearn.datasets import load_digits
 
-from ssl_lightning.data.base import Samples, Split, TensorSamples
 from ssl_lightning.data.image_data import ImageData
+from ssl_lightning.data.samples import Samples, Split, TensorSamples
 from ssl_lightning.data.splits import chosen_by_count
 
 

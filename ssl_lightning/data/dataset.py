@@ -12,8 +12,9 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from ssl_lightning.data.base import Batch, DataModule, Samples, Shown, Split, as_targets
+from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.image_data import png
+from ssl_lightning.data.samples import Batch, Samples, Shown, Split, as_targets
 from ssl_lightning.data.splits import chosen_by_share
 from ssl_lightning.transforms.image import CleanView, SimCLRViews
 from ssl_lightning.transforms.vectors import VectorViews

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 from PIL import Image
 from torch import Tensor, nn
 
-from ssl_lightning.data.base import DataModule, Shown
+from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.samples import Shown
 from ssl_lightning.transforms.image import CleanView, RandomView, SimCLRViews
 
 

@@ -10,10 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ssl_lightning.data.base import Batch, Samples, Shown, Split, TensorSamples
 from ssl_lightning.data.decoding import decode, fingerprint, thumbnail
 from ssl_lightning.data.files import FoundFile, find_images
 from ssl_lightning.data.image_data import ImageData
+from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 import torchvision
 
-from ssl_lightning.data.base import Samples, Split, TensorSamples
 from ssl_lightning.data.image_data import ImageData
+from ssl_lightning.data.samples import Samples, Split, TensorSamples
 
 DIGITS = tuple("0123456789")
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ssl_lightning.data.base import Batch, DataModule, Samples, Shown, Split, TensorSamples
+from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
 from ssl_lightning.transforms.vectors import VectorViews
 

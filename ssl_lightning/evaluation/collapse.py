@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.processes import Rows, gather, joined
 from ssl_lightning.engine.ranges import at_least, between, whole
 from ssl_lightning.evaluation.rank import effective_rank, rankme

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.checkpoint import Checkpoint, require_facts, tell_unknown_clean
-from ssl_lightning.data.base import DataModule, Samples
+from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.samples import Samples
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.engine.passes import make_fabric
 from ssl_lightning.engine.seeding import derive_generator

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, joined
 from ssl_lightning.engine.ranges import given, whole

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import evaluating
 from ssl_lightning.engine.ranges import above, at_least
 from ssl_lightning.evaluation.watcher import Watcher, data_of

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import evaluating
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_generator

@@ -7,7 +7,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from ssl_lightning.data.base import Batch, DataModule
+from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.processes import Rows
 
 

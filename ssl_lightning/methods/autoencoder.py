@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.decoders import ConvDecoder

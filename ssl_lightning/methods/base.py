@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import note, require_facts
-from ssl_lightning.data.base import Batch, clean_for, facts_of, require_batch
+from ssl_lightning.data.base import clean_for, facts_of, require_batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, enough_samples, require_finite
 from ssl_lightning.engine.resume import count_epoch, position

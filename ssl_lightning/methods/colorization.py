@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, between, one_of, whole
 from ssl_lightning.functional.losses import gather_rows
 from ssl_lightning.methods.base import SSLMethod, Step

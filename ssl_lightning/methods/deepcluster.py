@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather
 from ssl_lightning.engine.ranges import one_of, whole

@@ -9,7 +9,7 @@ from lightly.models.modules.heads import DINOProjectionHead
 from torch import nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, between, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.teacher import Teacher, momentum_at

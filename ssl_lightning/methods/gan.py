@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.methods.adversarial import (
     AdversarialMethod,
     discriminator_loss,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone, ConvNet
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import between, one_of, whole
 from ssl_lightning.methods.adversarial import clip_apart, discriminator_loss, frozen, generator_loss
 from ssl_lightning.methods.base import SSLMethod, Step

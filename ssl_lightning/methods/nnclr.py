@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, whole
 from ssl_lightning.functional.losses import info_nce
 from ssl_lightning.methods.base import SSLMethod, Step

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import SimCLRViews

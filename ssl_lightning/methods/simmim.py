@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.backbones.vit import require_size, transformer_of
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import between
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision

@@ -8,7 +8,7 @@ from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectio
 from torch import nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision

@@ -7,7 +7,7 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, whole
 from ssl_lightning.functional.losses import gather_rows, same_class, supervised_contrastive
 from ssl_lightning.methods.base import SSLMethod, Step

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, between, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.heads import lasting, without_bias

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, at_least, whole
 from ssl_lightning.functional.losses import gaussian_divergence
 from ssl_lightning.methods.base import SSLMethod, Step

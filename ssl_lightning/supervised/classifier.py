@@ -16,7 +16,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, note, require_facts
-from ssl_lightning.data.base import Batch, clean_for, facts_of, require_batch
+from ssl_lightning.data.base import clean_for, facts_of, require_batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, require_finite
 from ssl_lightning.engine.resume import count_epoch, position

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ssl_lightning.data.base import Batch
+from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.optim import configure_optimizers
 from ssl_lightning.supervised.classifier import Classifier, average
 

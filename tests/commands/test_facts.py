@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from ssl_lightning.commands.train import fill_in
+from ssl_lightning.commands.facts import fill_in
 from ssl_lightning.methods import SimCLR
 
 Command = Callable[..., tuple[int, str]]

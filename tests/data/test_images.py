@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from ssl_lightning.data import ImageFolder
-from ssl_lightning.data.images import LazyImages, decode
+from ssl_lightning.data.decoding import decode
+from ssl_lightning.data.images import LazyImages
 
 
 def write(path: Path, value: int, size: tuple[int, int] = (16, 16)) -> None:
