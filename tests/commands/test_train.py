@@ -17,8 +17,7 @@ import pytest
 import torch
 import yaml
 
-from ssl_lightning.commands import catalogue
-from ssl_lightning.commands import train as cli
+from ssl_lightning.commands import catalogue, start
 
 Command = Callable[..., tuple[int, str]]
 SMALL = ["--data", "Digits", "--data.batch_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
@@ -268,7 +267,7 @@ def test_a_strangers_classes_by_entry_point(command: Command, tmp_path: Path, mo
         EntryPoint("light", "stranger_b:Lightest", catalogue.PLUGINS),
         EntryPoint("broken", "no_such:X", catalogue.PLUGINS),
     ]
-    monkeypatch.setattr(cli, "entry_points", lambda group: points)
+    monkeypatch.setattr(start, "entry_points", lambda group: points)
     monkeypatch.setattr(catalogue, "entry_points", lambda group: points)
     catalogue.entries.cache_clear()
     try:
