@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from ssl_lightning.commands import catalogue, start
+from ssl_lightning.commands import catalogue, start, train
 
 Command = Callable[..., tuple[int, str]]
 SMALL = ["--data", "Digits", "--data.batch_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
@@ -182,7 +182,7 @@ def test_full_disk_takes_a_line(command: Command, monkeypatch: pytest.MonkeyPatc
     def full(_: list[str]) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cli, "main", full)
+    monkeypatch.setattr(train, "main", full)
     status, out = command("fit")
     assert status == 2
     assert "No space left on device; free some space" in out
