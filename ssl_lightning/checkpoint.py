@@ -142,8 +142,7 @@ def read(path: str | Path, argument: str = "checkpoint") -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"`{argument}={path}` is no checkpoint of ours: it is another kind of file, or holds objects that would "
-            "run "
-            "code when loaded; give one that `ssl-lightning fit` or `active` saved."
+            "run code when loaded; give one that `ssl-lightning fit` or `active` saved."
         ) from error
     except Exception as error:  # torch.load raises whatever the file's bytes lead to
         raise ValueError(
@@ -152,8 +151,7 @@ def read(path: str | Path, argument: str = "checkpoint") -> dict[str, Any]:
     if not isinstance(saved, dict) or not isinstance(saved.get("ssl_lightning"), dict) or "state_dict" not in saved:
         raise ValueError(
             f"`{argument}={path}` is a file of torch, but no checkpoint of ours: it does not say which encoder it "
-            "holds; "
-            "give one that `ssl-lightning fit` or `active` saved."
+            "holds; give one that `ssl-lightning fit` or `active` saved."
         )
     return saved
 
@@ -213,8 +211,7 @@ def tell_unknown_clean(checkpoint: Checkpoint, instead: nn.Module) -> None:
     """Warn that a checkpoint does not say how its input was made."""
     rank_zero_warn(
         f"`{checkpoint.path}` does not say how its input was normalised (a transform of a stranger's class, which "
-        "keeps "
-        f"no arguments); taken is {type(instead).__name__} as it is by default."
+        f"keeps no arguments); taken is {type(instead).__name__} as it is by default."
     )
 
 

@@ -108,6 +108,10 @@ class PoolDataModule(L.LightningDataModule):
         """Return the data's transform to clean input."""
         return self.data.clean()
 
+    def views(self, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module | None:
+        """Return the data's random views."""
+        return self.data.views(count, mild, local_count)
+
     def prepare_data(self) -> None:
         """Let the data prepare, in one process."""
         self.data.prepare_data()
@@ -175,9 +179,7 @@ class PoolDataModule(L.LightningDataModule):
         if changed:
             news.append(
                 f"{_listed(changed)} {where} have changed since: another sample of the same name, whose old label is "
-                "kept "
-                "and "
-                "not used; it is in the pool again."
+                "kept and not used; it is in the pool again."
             )
         if elsewhere:
             news.append(f"{_listed(elsewhere)} {where} are not in the training part now: kept, and not trained on.")
@@ -210,8 +212,7 @@ class PoolDataModule(L.LightningDataModule):
             if self.initial < self.num_classes:
                 rank_zero_warn(
                     f"`initial={self.initial}` labels with `balanced=true` cannot cover {self.num_classes} classes; "
-                    "give "
-                    f"at least `initial={self.num_classes}`."
+                    f"give at least `initial={self.num_classes}`."
                 )
         self._commit(INITIAL, "initial", seed, order[: self.initial].tolist(), None)
 

@@ -51,8 +51,7 @@ class Predictions:
         if not isinstance(self.input, Tensor) or not self.input.is_floating_point():
             raise ValueError(
                 f"`space=input` needs inputs that are one tensor of numbers; these are {type(self.input).__name__}, "
-                "which "
-                "have no distance. Take `space=embedding`."
+                "which have no distance. Take `space=embedding`."
             )
         return self.input.flatten(1).float()
 

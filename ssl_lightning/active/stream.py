@@ -201,11 +201,10 @@ class Stream(AcquisitionStrategy):
     r"""Lets the pool pass as a stream, and decides on each sample as it arrives, once: asked for, or discarded.
 
     Samples arrive in an order that their keys and the run's seed fix: one that is added later and whose turn is over
-    has
-    been let pass. Each round goes on where the last stopped, with its new model,
-    until `query_size` labels are asked for; what was let pass is never looked at again. Confidence is the largest class
-    probability. If the stream ends first, fewer are asked for. Logs `active/stream_asked` and
-    `active/stream_discarded`, over all rounds. For data that really arrive one by one: `decide`.
+    has been let pass. Each round goes on where the last stopped, with its new model, until `query_size` labels are
+    asked for; what was let pass is never looked at again. Confidence is the largest class probability. If the stream
+    ends first, fewer are asked for. Logs `active/stream_asked` and `active/stream_discarded`, over all rounds. For data
+    that really arrive one by one: `decide`.
 
     Args:
         query_size: Labels to ask for.

@@ -108,8 +108,7 @@ def require_command(content: dict[str, Any], name: str, command: str, keys: dict
         if command == "fit":
             raise ValueError(
                 f"`{name}` is a config of `active`: it says {_some(foreign)}; give `ssl-lightning active -c {name}`, "
-                "or "
-                "leave them out."
+                "or leave them out."
             )
         return set(foreign)
     if owners:

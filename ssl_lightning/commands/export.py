@@ -46,8 +46,7 @@ def open_checkpoint(path: str, trust: bool = False) -> tuple[Network, dict[str, 
 
     Returns:
         The network in evaluation mode, and what who uses it must know: the method, the clean transform, the facts of
-        the
-        data it was trained on with the names of the classes.
+        the data it was trained on with the names of the classes.
 
     Raises:
         ValueError: If it is no checkpoint of ours.

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
-from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, keep
+from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, keep
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler
 from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing
 from ssl_lightning.engine.seeding import base_seed, derive_generator
-from ssl_lightning.transforms.base import Unchanged
+from ssl_lightning.transforms.base import PerSample, Unchanged
 
 # what data of the usual modalities tell; the command line links them to arguments of the same names
 FACTS = ("num_classes", "class_names", "channels", "image_size", "vocab_size", "sample_rate", "feature_dim")
@@ -109,12 +109,13 @@ class DataModule(L.LightningDataModule):
         """Return the transform that makes clean input of these samples, where a model brings none."""
         return Unchanged()
 
-    def views(self, count: int = 2, mild: bool = False) -> nn.Module | None:
+    def views(self, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module | None:
         """Return random views of these samples, where nobody chose some; null where the modality knows none.
 
         Args:
             count: Views of each sample.
             mild: As a classifier wants them, near to the sample.
+            local_count: Further views that show a part, of a modality that has such.
         """
         return None
 
@@ -266,6 +267,9 @@ class DataModule(L.LightningDataModule):
         if self._batches_done < sampler.steps:  # at the end of an epoch, Lightning begins the next
             sampler.skip = self._batches_done
         self._batches_done = 0
+        views = getattr(self.trainer.lightning_module, "views", None) if self.trainer else None
+        if isinstance(views, PerSample):
+            sampler.numbered, samples = True, Viewed(samples, views, seed)
         return self._loader(samples, sampler, sampler.batch_size)
 
     def draw_evenly_over(self, groups: Tensor) -> None:
@@ -327,6 +331,19 @@ def clean_for(trainer: Any) -> nn.Module:
     return found
 
 
+def views_for(trainer: Any, count: int, local_count: int = 0) -> nn.Module | None:
+    """Return the random views that suit the data a trainer works on; null where they suggest none.
+
+    Args:
+        trainer: With its data.
+        count: Views of each sample.
+        local_count: Further views that show a part.
+    """
+    make = getattr(getattr(trainer, "datamodule", None), "views", None)
+    found: nn.Module | None = make(count, local_count=local_count) if callable(make) else None
+    return found
+
+
 def require_batch(batch: Any) -> None:
     """Refuse what a plain `DataLoader` gives.
 
@@ -336,7 +353,6 @@ def require_batch(batch: Any) -> None:
     if not isinstance(batch, Batch):
         raise ValueError(
             f"the model got a {type(batch).__name__} where a `Batch` with input, target and index is required, as "
-            "from a "
-            "plain DataLoader; wrap the data set itself: `trainer.fit(model, datamodule=FromDataset(dataset))`, of "
-            "`ssl_lightning.data`."
+            "from a plain DataLoader; wrap the data set itself: `trainer.fit(model, datamodule=FromDataset(dataset))`, "
+            "of `ssl_lightning.data`."
         )

@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
 from ssl_lightning.data.base import DataModule
-from ssl_lightning.data.image_data import png
+from ssl_lightning.data.image_data import image_views, png
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, as_targets
 from ssl_lightning.data.splits import chosen_by_share
-from ssl_lightning.transforms.image import CleanView, SimCLRViews
-from ssl_lightning.transforms.vectors import VectorViews
+from ssl_lightning.transforms.image import CleanView
+from ssl_lightning.transforms.vectors import vector_views
 
 
 class Wrapped(Dataset[Batch]):
@@ -121,11 +121,13 @@ class FromDataset(DataModule):
         """Return pixels to float for images; else inputs stay as they are."""
         return CleanView() if "channels" in self._facts else super().clean()
 
-    def views(self, count: int = 2, mild: bool = False) -> nn.Module | None:
-        """Return SimCLR's views of images, views of vectors of vectors, and none of anything else."""
+    def views(self, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module | None:
+        """Return the views of images for images, those of vectors for vectors, and none for anything else."""
         if "feature_dim" in self._facts:
-            return VectorViews(count)
-        return SimCLRViews(count=count) if "channels" in self._facts else None
+            return vector_views(count, mild)
+        if "channels" in self._facts:
+            return image_views(self._facts["channels"], count, mild, local_count)
+        return None
 
     def load(self, split: Split) -> Samples:
         """Return one part, without a sample decoded yet."""

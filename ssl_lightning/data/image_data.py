@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Shown
-from ssl_lightning.transforms.image import CleanView, RandomView, SimCLRViews
+from ssl_lightning.transforms.image import CleanView, MultiCropViews, RandomView, SimCLRViews
 
 
 class ImageData(DataModule):
@@ -29,17 +29,28 @@ class ImageData(DataModule):
         """Return pixels to float, with the default normalisation."""
         return CleanView()
 
-    def views(self, count: int = 2, mild: bool = False) -> nn.Module | None:
-        """Return SimCLR's views, or crops of half of the image at least, colours mirrored left to right."""
-        if not mild:
-            return SimCLRViews(count=count)
-        flip = 0.5 * (self.channels > 1)  # what is gray is mostly writing
-        return RandomView(crop_scale=(0.5, 1), flip=flip, jitter=(0, 0, 0, 0), grayscale=0)
+    def views(self, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module | None:
+        """Return SimCLR's views, or multi-crop's, or mild ones."""
+        return image_views(self.channels, count, mild, local_count)
 
     def show(self, key: str) -> Shown:
         """Return the image as a model gets it, as PNG."""
         samples, place = self.find(key)
         return Shown("image", png(samples.__getitems__([place]).input[0]))
+
+
+def image_views(channels: int, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module:
+    """Return random views that suit images.
+
+    Args:
+        channels: Of the images; gray ones are mostly writing, which nobody mirrors for a classifier.
+        count: Views of each image.
+        mild: One crop of half of the image at least, coloured images mirrored, and nothing else.
+        local_count: Further small crops.
+    """
+    if mild:
+        return RandomView(crop_scale=(0.5, 1), flip=0.5 * (channels > 1), jitter=(0, 0, 0, 0), grayscale=0)
+    return MultiCropViews(count, local_count) if local_count else SimCLRViews(count=count)
 
 
 def png(pixels: Tensor) -> bytes:

@@ -8,6 +8,9 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
+from ssl_lightning.engine.seeding import derive_seed
+from ssl_lightning.transforms.base import PerSample
+
 Split = Literal["train", "test"]
 
 
@@ -19,11 +22,13 @@ class Batch(NamedTuple):
         target: Classes `(N,)`, int64; -1 where unlabelled.
         index: Positions in the training (or test) part `(N,)`, int64: valid in this process and call only. What
             outlives it, in files and stores, speaks of keys.
+        views: Random views, where they were made by the sample while loading; null where they are made by the batch.
     """
 
     input: Any
     target: Tensor
     index: Tensor  # type: ignore[assignment]  # the word of the contract, over tuple's method
+    views: list[Any] | None = None
 
 
 class Shown(NamedTuple):
@@ -86,6 +91,30 @@ class TensorSamples(Dataset[Batch]):
         if isinstance(self.inputs, Tensor):
             return Batch(self.inputs[index], self.targets[index], index)
         return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], index)
+
+
+class Viewed(Dataset[Batch]):
+    """Samples with random views by a function of one sample, made where they are loaded: in the loader's workers.
+
+    Args:
+        samples: The data set.
+        views: Makes them.
+        seed: Each draw of a sample has views that are a function of this and of the draw's number.
+    """
+
+    def __init__(self, samples: Any, views: PerSample, seed: int) -> None:
+        self.samples, self.views, self.seed = samples, views, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, drawn: tuple[int, int]) -> Batch:
+        return self.__getitems__([drawn])
+
+    def __getitems__(self, drawn: list[tuple[int, int]]) -> Batch:
+        batch: Batch = self.samples.__getitems__([place for place, _ in drawn])
+        seeds = [derive_seed(self.seed, "views", number) for _, number in drawn]
+        return batch._replace(views=self.views.make(batch.input, seeds))
 
 
 def as_targets(targets: Any) -> Tensor:

@@ -1,6 +1,7 @@
 """Which samples go to which process, as pure functions of seed, epoch and rank."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +14,9 @@ class TrainSampler(DistributedSampler[int]):
     """Shuffled samples in full batches, repeated as often as an epoch is long.
 
     Each epoch is a fixed number of steps, so that ten labels and ten thousand train alike. Step by step, the global
-    batch
-    is the same for any number of processes; each takes its part. It is a `DistributedSampler` by type, since Lightning
-    replaces any other in a distributed run, and a checkpoint needs no more than `skip` to continue in mid-epoch.
+    batch is the same for any number of processes; each takes its part. It is a `DistributedSampler` by type, since
+    Lightning replaces any other in a distributed run, and a checkpoint needs no more than `skip` to continue in
+    mid-epoch.
 
     Args:
         indices: Samples, `(N,)`.
@@ -47,9 +48,10 @@ class TrainSampler(DistributedSampler[int]):
             batch_size = min(batch_size, len(indices) // world)
             steps = len(indices) // (batch_size * world)
         self.batch_size, self.steps, self.skip = batch_size, steps, 0
+        self.numbered = False  # yield pairs of a sample and the number of its draw, which no other of the fit has
         self.groups: Tensor | None = None  # of each of the indices: samples are then drawn evenly over the groups
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[Any]:
         need = self.steps * self.batch_size * self.num_replicas
         generator = derive_generator(self.seed, "order", self.epoch)
         if self.groups is None:
@@ -57,9 +59,11 @@ class TrainSampler(DistributedSampler[int]):
             order = torch.cat([torch.randperm(len(self.indices), generator=generator) for _ in range(passes)])[:need]
         else:
             order = draw_evenly(self.groups, need, generator)
-        mine = order.view(self.steps, self.num_replicas, self.batch_size)[self.skip :, self.rank]
+        shape = (self.steps, self.num_replicas, self.batch_size)
+        mine = self.indices[order.view(shape)[self.skip :, self.rank].flatten()].tolist()
+        numbers = (torch.arange(need) + self.epoch * need).view(shape)[self.skip :, self.rank].flatten().tolist()
         self.skip = 0
-        return iter(self.indices[mine.flatten()].tolist())
+        return zip(mine, numbers, strict=True) if self.numbered else iter(mine)
 
     def __len__(self) -> int:
         return self.steps * self.batch_size

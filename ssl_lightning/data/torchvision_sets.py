@@ -60,8 +60,7 @@ class TorchvisionImages(ImageData):
         except RuntimeError as error:  # torchvision's "Dataset not found or corrupted"
             raise ValueError(
                 f"`root={self.root}` holds no {type(self).__name__} ({Path(self.root).resolve()}); put torchvision's "
-                "files "
-                "there, or add `--data.download true` where there is a network."
+                "files there, or add `--data.download true` where there is a network."
             ) from error
 
     def load(self, split: Split) -> Samples:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
-from ssl_lightning.transforms.vectors import VectorViews
+from ssl_lightning.transforms.vectors import vector_views
 
 
 class Table(NamedTuple):
@@ -128,9 +128,9 @@ class Vectors(DataModule):
             return MappedVectors(table.rows, order, targets, keys)
         return TensorSamples(torch.from_numpy(np.asarray(table.rows[order], dtype=np.float32)), targets, keys)
 
-    def views(self, count: int = 2, mild: bool = False) -> nn.Module | None:
+    def views(self, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module | None:
         """Return views by leaving numbers out and adding noise."""
-        return VectorViews(count, drop=0.1, noise=0.05) if mild else VectorViews(count)
+        return vector_views(count, mild)
 
     def show(self, key: str) -> Shown:
         """Return the key and the first numbers of a row."""
@@ -185,8 +185,7 @@ def read_table(name: str, path: str, table_name: str, table: str | None) -> Tabl
     if len(lines) != len(rows):
         raise ValueError(
             f"`{table_name}={table}` has {len(lines)} lines and `{name}={path}` {len(rows)} rows; they must be one to "
-            "one, "
-            "in the same order."
+            "one, in the same order."
         )
     labels = [(line.get("class") or "").strip() for line in lines]
     if "key" not in lines[0]:

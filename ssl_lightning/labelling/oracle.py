@@ -66,8 +66,7 @@ class GroundTruth(Oracle):
             if truth < 0:
                 raise ValueError(
                     f"the ground-truth oracle has no label for `{key}`: the data are unlabelled there. Use labelled "
-                    "data "
-                    "to simulate, or another oracle."
+                    "data to simulate, or another oracle."
                 )
             generator = derive_generator(self.seed, "noise", key)
             wrong = torch.rand((), generator=generator) < self.noise and data.num_classes > 1

@@ -276,9 +276,8 @@ class LabelStore:
             if key in known and known[key] != given[key]:
                 name, new, old = _first_difference(key, given[key], known[key])
                 raise ValueError(
-                    f"`{name}={new}` differs from `{name}={old}` of the run in `{self.url}`; give the same settings "
-                    "to go "
-                    "on with it, or another `folder` for a new run."
+                    f"`{name}={new}` differs from `{name}={old}` of the run in `{self.url}`; give the same settings to "
+                    "go on with it, or another `folder` for a new run."
                 )
 
 
@@ -300,15 +299,13 @@ def _require_keys(columns: set[str], url: str) -> None:
     if "key" not in columns:
         raise ValueError(
             f"the label store `{url}` was made by an earlier version, whose labels belong to positions in a list and "
-            "not "
-            "to samples; begin a new run in another `folder`."
+            "not to samples; begin a new run in another `folder`."
         )
 
 
 def _failed(what: str, url: str, error: Exception) -> str:
     reason = str(getattr(error, "orig", None) or error)
     return (
-        f"the label store `{url}` cannot be {what}: {reason}. What was committed before is safe; mend the cause "
-        f"(free space, "
-        "rights, address) and give the same command again to go on."
+        f"the label store `{url}` cannot be {what}: {reason}. What was committed before is safe; mend the cause (free "
+        "space, rights, address) and give the same command again to go on."
     )

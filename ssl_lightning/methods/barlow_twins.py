@@ -12,7 +12,6 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class BarlowTwins(SSLMethod):
@@ -24,7 +23,7 @@ class BarlowTwins(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`.
+        views: Two random views; null for those of the data.
         redundancy: Weight of the second term, :math:`\lambda`.
         projection_dim: Size of the projection; this method likes wide ones.
         kwargs: The other arguments, as for `SSLMethod`.
@@ -45,7 +44,7 @@ class BarlowTwins(SSLMethod):
     ) -> None:
         above(0, redundancy=redundancy)
         whole(1, projection_dim=projection_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.projector = BarlowTwinsProjectionHead(self.backbone.feature_dim, projection_dim, projection_dim)
         self.criterion = BarlowTwinsLoss(redundancy, gather_distributed=True)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import note, require_facts
-from ssl_lightning.data.base import clean_for, facts_of, require_batch
+from ssl_lightning.data.base import clean_for, facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, enough_samples, require_finite
@@ -45,7 +45,7 @@ class SSLMethod(L.LightningModule, ABC):
     Args:
         backbone: The encoder to pretrain: one of ours, or any network that returns a vector a sample.
         views: Makes random views: one of ours, which turn a batch and a generator into a list of views, or any
-            function of one sample, as the transforms of torchvision are.
+            function of one sample, as the transforms of torchvision are; null for those that suit the data.
         optimizer: What optimizer to build, and its schedule.
         clean: Makes the input of evaluation; null for the one that `views` carry, else that of the data.
         channels_last: Keep images and convolutions in channels-last memory format; faster with bf16.
@@ -55,12 +55,13 @@ class SSLMethod(L.LightningModule, ABC):
     """
 
     view_count: ClassVar[int] = 2  # views of a sample that `compute_loss` looks at, at least
+    local_count: ClassVar[int] = 0  # further views that show a part, where the data have such
     least_batch: int = 2  # samples of a process that a step makes sense with
 
     def __init__(
         self,
         backbone: nn.Module,
-        views: Any,
+        views: Any = None,
         optimizer: OptimizerSpec | None = None,
         clean: nn.Module | None = None,
         channels_last: bool = False,
@@ -70,7 +71,7 @@ class SSLMethod(L.LightningModule, ABC):
         self.backbone = as_backbone(backbone)
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
-        self.views = as_views(views, self.view_count)
+        self.views = None if views is None else as_views(views, self.view_count)  # none: those of the data
         self.clean: Any = clean or clean_of(self.views)  # none: that of the data, once they are known
         self.optimizer_spec = optimizer or OptimizerSpec()
         self.channels_last = channels_last
@@ -101,6 +102,9 @@ class SSLMethod(L.LightningModule, ABC):
         self._seed = self.trainer.strategy.broadcast(base_seed())
         self.facts = facts_of(self.trainer)
         require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
+        if self.views is None:
+            self.views = views_for(self.trainer, self.view_count, self.local_count)
+            self.clean = self.clean or clean_of(self.views)
         if self.clean is None:
             self.clean = clean_for(self.trainer)
 
@@ -118,7 +122,13 @@ class SSLMethod(L.LightningModule, ABC):
         if random:
             epoch, number, rank = position(self) if self._trainer else (0, 1, 0)
             generator = derive_generator(self._seed, "views", epoch, number - 1, rank)
-            return [self._format(view) for view in make_views(self.views, batch.input, generator, self.view_count)]
+            if self.views is None:
+                raise ValueError(
+                    f"`{type(self).__name__}` has no random views: these data suggest none, or there is no trainer "
+                    "with data; give `views`, as `SimCLRViews()` for images, or any function of one sample."
+                )
+            make = self.views if batch.views is None else (lambda *_: batch.views)
+            return [self._format(view) for view in make_views(make, batch.input, generator, self.view_count)]
         if self.clean is None:
             raise ValueError(
                 f"`{type(self).__name__}` does not know how to make clean input: its views carry no transform for "

@@ -13,7 +13,6 @@ from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.teacher import Teacher, momentum_at
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class BYOL(SSLMethod):
@@ -25,7 +24,7 @@ class BYOL(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`. The paper's asymmetric ones are `BYOLViews`.
+        views: Two random views; null for those of the data. The paper's asymmetric ones are `BYOLViews`.
         momentum: Momentum of the target network at the start; it rises to 1 by a half cosine.
         projection_dim: Size of z.
         hidden_dim: Size of the hidden layers of projector and predictor.
@@ -51,7 +50,7 @@ class BYOL(SSLMethod):
     ) -> None:
         between(0, 1, momentum=momentum)
         whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.momentum = momentum
         self.projector = BYOLProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.predictor = BYOLPredictionHead(projection_dim, hidden_dim, projection_dim)

@@ -18,7 +18,6 @@ from ssl_lightning.functional.kmeans import Engine, kmeans
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import join
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class DeepCluster(SSLMethod):
@@ -36,7 +35,7 @@ class DeepCluster(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Random views of a sample, all with its cluster's number; null for one of `SimCLRViews`.
+        views: Random views of a sample, all with its cluster's number; null for those of the data.
         clusters: Number of clusters, k; the paper found ten times the number of classes good.
         every_n_epochs: Number of epochs from one clustering to the next.
         pca_dim: Dimensions left of the features before clustering; at most theirs.
@@ -67,7 +66,7 @@ class DeepCluster(SSLMethod):
         whole(2, clusters=clusters)
         whole(1, every_n_epochs=every_n_epochs, pca_dim=pca_dim)
         one_of(get_args(Engine), engine=engine)
-        super().__init__(backbone, views or SimCLRViews(count=1), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.clusters, self.every_n_epochs, self.pca_dim, self.engine = clusters, every_n_epochs, pca_dim, engine
         self.head = nn.Linear(self.backbone.feature_dim, clusters)
         self.assignments = torch.empty(0, dtype=torch.int64)  # of every training sample; -1: not in this fit

@@ -1,7 +1,7 @@
 """Self-distillation with no labels."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightly.loss import DINOLoss
@@ -14,7 +14,6 @@ from ssl_lightning.engine.ranges import above, between, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.teacher import Teacher, momentum_at
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import MultiCropViews
 
 
 class DINO(SSLMethod):
@@ -29,7 +28,7 @@ class DINO(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain; must take input of the small crops' size.
-        views: The first two are large crops; null for `MultiCropViews`.
+        views: The first two are large crops; null for those of the data.
         outputs: Dimensions of g; 65,536 on ImageNet.
         student_temperature: Temperature of the student, :math:`\tau_s`.
         teacher_temperature: Temperature of the teacher, :math:`\tau_t`, reached after `temperature_warmup`, from 0.04.
@@ -47,6 +46,8 @@ class DINO(SSLMethod):
         layer is held fixed in the first epoch. The warm-up is by the step.
     """
 
+    local_count: ClassVar[int] = 4
+
     def __init__(
         self,
         backbone: Backbone,
@@ -63,7 +64,7 @@ class DINO(SSLMethod):
         whole(1, hidden_dim=hidden_dim)
         above(0, student_temperature=student_temperature, teacher_temperature=teacher_temperature)
         between(0, 1, temperature_warmup=temperature_warmup, momentum=momentum)
-        super().__init__(backbone, views or MultiCropViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.momentum = momentum
         self.teacher_temperature, self.temperature_warmup = teacher_temperature, temperature_warmup
         with torch.no_grad():  # weight norm would leave a tensor of the graph behind, which cannot be copied

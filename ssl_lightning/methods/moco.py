@@ -16,7 +16,6 @@ from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.teacher import Teacher, momentum_at
 from ssl_lightning.networks.heads import lasting
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class MoCo(SSLMethod):
@@ -32,7 +31,7 @@ class MoCo(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`.
+        views: Two random views; null for those of the data.
         version: Version of the method, 2 or 3; see above.
         temperature: Temperature of the softmax, :math:`\tau`.
         queue_size: Number of keys kept, for version 2.
@@ -68,7 +67,7 @@ class MoCo(SSLMethod):
         above(0, temperature=temperature)
         between(0, 1, momentum=momentum)
         whole(1, queue_size=queue_size, projection_dim=projection_dim, hidden_dim=hidden_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.least_batch = 1 if version == 2 else 2  # a queue has negatives enough
         self.version, self.temperature, self.momentum = version, temperature, momentum
         layers, norm = (2, False) if version == 2 else (3, True)

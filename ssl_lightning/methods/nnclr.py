@@ -15,7 +15,6 @@ from ssl_lightning.functional.losses import info_nce
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.heads import lasting
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class NNCLR(SSLMethod):
@@ -28,7 +27,7 @@ class NNCLR(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`.
+        views: Two random views; null for those of the data.
         temperature: Temperature of the softmax, :math:`\tau`.
         queue_size: Number of projections kept.
         projection_dim: Size of z and p.
@@ -56,7 +55,7 @@ class NNCLR(SSLMethod):
     ) -> None:
         above(0, temperature=temperature)
         whole(1, queue_size=queue_size, projection_dim=projection_dim, hidden_dim=hidden_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.temperature = temperature
         self.projector = NNCLRProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.predictor = NNCLRPredictionHead(projection_dim, 2 * hidden_dim, projection_dim)

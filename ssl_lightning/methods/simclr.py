@@ -13,7 +13,6 @@ from ssl_lightning.engine.ranges import above, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import join
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class SimCLR(SSLMethod):
@@ -25,7 +24,7 @@ class SimCLR(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`.
+        views: Two random views; null for those of the data.
         temperature: Temperature of the softmax, :math:`\tau`; 0.5 was best on CIFAR-10 (appendix B.9).
         projection_dim: Size of the projection z.
         decoupled: Leave the positive out of the denominator (Yeh et al. 2022, arXiv 2110.06848, Eq. 6, unweighted):
@@ -48,7 +47,7 @@ class SimCLR(SSLMethod):
     ) -> None:
         above(0, temperature=temperature)
         whole(1, projection_dim=projection_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.projector = SimCLRProjectionHead(self.backbone.feature_dim, self.backbone.feature_dim, projection_dim)
         loss = DCLLoss if decoupled else NTXentLoss
         self.criterion = loss(temperature, gather_distributed=True)

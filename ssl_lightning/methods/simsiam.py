@@ -12,7 +12,6 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class SimSiam(SSLMethod):
@@ -25,7 +24,7 @@ class SimSiam(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`.
+        views: Two random views; null for those of the data.
         stop_gradient: Hold z fixed. Without it the embedding collapses: docs/collapse.md shows how.
         projection_dim: Size of z.
         hidden_dim: Size of the hidden layers of the projector; a quarter of that in the predictor, a
@@ -47,7 +46,7 @@ class SimSiam(SSLMethod):
         **kwargs: Any,
     ) -> None:
         whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.stop_gradient = stop_gradient
         self.projector = SimSiamProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.predictor = SimSiamPredictionHead(projection_dim, max(1, hidden_dim // 4), projection_dim)

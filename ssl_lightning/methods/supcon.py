@@ -13,7 +13,6 @@ from ssl_lightning.functional.losses import gather_rows, same_class, supervised_
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import join
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class SupCon(SSLMethod):
@@ -29,7 +28,7 @@ class SupCon(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`.
+        views: Two random views; null for those of the data.
         temperature: Temperature of the softmax, :math:`\tau`; 0.1 as in the paper.
         projection_dim: Size of the projection z.
         kwargs: The other arguments, as for `SSLMethod`.
@@ -49,7 +48,7 @@ class SupCon(SSLMethod):
     ) -> None:
         above(0, temperature=temperature)
         whole(1, projection_dim=projection_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.projector = SimCLRProjectionHead(self.backbone.feature_dim, self.backbone.feature_dim, projection_dim)
         self.temperature = temperature
 

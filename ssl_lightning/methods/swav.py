@@ -1,7 +1,7 @@
 """Swapped assignments between views."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightly.loss import SwaVLoss
@@ -17,7 +17,6 @@ from ssl_lightning.engine.ranges import above, between, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.heads import lasting, without_bias
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import MultiCropViews
 
 
 class SwAV(SSLMethod):
@@ -30,7 +29,7 @@ class SwAV(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain; must take input of the small crops' size.
-        views: The first two are large crops; null for `MultiCropViews`.
+        views: The first two are large crops; null for those of the data.
         prototypes: Number of prototypes, the columns of C.
         temperature: Temperature of the softmax, :math:`\tau`.
         epsilon: Smoothness of the codes that the Sinkhorn-Knopp iteration finds; 0.05 in the paper, whose code advises
@@ -51,6 +50,8 @@ class SwAV(SSLMethod):
         are held fixed in the first epoch, as in the authors' code. Codes are found over all processes.
     """
 
+    local_count: ClassVar[int] = 4
+
     def __init__(
         self,
         backbone: Backbone,
@@ -69,7 +70,7 @@ class SwAV(SSLMethod):
         whole(0, queue_size=queue_size)
         between(0, 1, queue_start=queue_start)
         whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
-        super().__init__(backbone, views or MultiCropViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.queue_start = queue_start
         self.projector = SwaVProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)
         self.prototypes = without_bias(SwaVPrototypes(projection_dim, prototypes))

@@ -21,7 +21,6 @@ from ssl_lightning.functional.losses import (
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import join
-from ssl_lightning.transforms.image import SimCLRViews
 
 Positives = Literal["augmentation", "labels", "neighbours", "clusters"]
 
@@ -45,7 +44,7 @@ class Triplet(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Random views, at least two; null for `SimCLRViews`.
+        views: Random views, at least two; null for those of the data.
         margin: The margin, :math:`\epsilon`, in squared distances on the unit sphere, which go from 0 to 4.
         positives: What is a positive of an anchor; see above.
         negatives: How the negative is chosen: `random`; `hard`, the nearest; or `semi-hard`, the nearest that is
@@ -81,7 +80,7 @@ class Triplet(SSLMethod):
         whole(1, neighbours=neighbours)
         whole(2, clusters=clusters)
         whole(0, projection_dim=projection_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.margin, self.positives, self.negatives = margin, positives, negatives
         self.neighbours, self.clusters = neighbours, clusters
         dim = self.backbone.feature_dim

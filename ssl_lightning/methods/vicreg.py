@@ -12,7 +12,6 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
 
 
 class VICReg(SSLMethod):
@@ -25,7 +24,7 @@ class VICReg(SSLMethod):
 
     Args:
         backbone: The encoder to pretrain.
-        views: Two random views; null for `SimCLRViews`.
+        views: Two random views; null for those of the data.
         invariance: Weight of the distance of the views, :math:`\lambda`.
         variance: Weight of the spread of each dimension, :math:`\mu`.
         covariance: Weight of the correlation of dimensions, :math:`\nu`.
@@ -50,7 +49,7 @@ class VICReg(SSLMethod):
     ) -> None:
         at_least(0, invariance=invariance, variance=variance, covariance=covariance)
         whole(1, projection_dim=projection_dim)
-        super().__init__(backbone, views or SimCLRViews(), **kwargs)
+        super().__init__(backbone, views, **kwargs)
         self.projector = VICRegProjectionHead(self.backbone.feature_dim, projection_dim, projection_dim)
         self.criterion = VICRegLoss(invariance, variance, covariance, gather_distributed=True)
 

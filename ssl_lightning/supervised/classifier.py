@@ -191,7 +191,8 @@ class Classifier(L.LightningModule):
         """
         if random and self.views is not None:
             epoch, number, rank = position(self) if self._trainer else (0, 1, 0)
-            inputs = self.views(batch.input, derive_generator(self._seed, "views", epoch, number - 1, rank))
+            generator = derive_generator(self._seed, "views", epoch, number - 1, rank)
+            inputs = self.views(batch.input, generator) if batch.views is None else batch.views
             inputs = inputs[0] if isinstance(inputs, list) else inputs
         else:
             if self.clean is None:
@@ -213,8 +214,7 @@ class Classifier(L.LightningModule):
         if stage == "fit" and classes != self.num_classes:
             raise ValueError(
                 f"`num_classes={self.num_classes}` of the classifier is not the data's {classes}; labels would be out "
-                "of "
-                "range. Leave it out on the command line, or pass `num_classes=data.num_classes`."
+                "of range. Leave it out on the command line, or pass `num_classes=data.num_classes`."
             )
         if not self.facts or stage == "fit":
             self.facts = found

@@ -1,10 +1,14 @@
 """What turns a batch of a data set into what an encoder takes, of any modality: random views, and the clean input."""
 
 import inspect
+import random
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -41,9 +45,10 @@ class Unchanged(Clean):
 class PerSample(nn.Module):
     """Makes views by a function of one sample, such as a transform of torchvision: slow, but any will do.
 
-    The function is called once for each sample and view, in this process, and draws from the global random state of
-    torch, which is seeded for each batch and restored after it. Batched views (`SimCLRViews`) are 10 to 20 times faster
-    at small sizes.
+    The function is called once for each sample and view, where samples are loaded: in the loader's workers with
+    `data.num_workers` above 0. It draws from the global random states of torch, numpy and Python, which are seeded for
+    each sample and restored after the batch: the same views for any number of workers. Batched views (`SimCLRViews`)
+    are 10 to 20 times faster at small sizes.
 
     Args:
         function: Makes of one sample, such as an image `(C, H, W)`, uint8, what an encoder takes.
@@ -71,14 +76,25 @@ class PerSample(nn.Module):
             generator: Of the CPU; None takes torch's global one.
         """
         total = len(pytree.tree_leaves(inputs)[0])
-        seed = int(torch.randint(2**31 - 1, (), generator=generator))
-        views = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for _ in range(self.count):
-                made = [self.function(pytree.tree_map(lambda rows, n=n: rows[n], inputs)) for n in range(total)]
-                views.append(pytree.tree_map(lambda *rows: torch.stack(rows), *made))
-        return views
+        return self.make(inputs, torch.randint(2**31 - 1, (total,), generator=generator).tolist())
+
+    def make(self, inputs: Any, seeds: Sequence[int]) -> list[Any]:
+        """Return `count` views of a batch.
+
+        Args:
+            inputs: A tensor `(N, ...)`, or a NamedTuple of such tensors.
+            seeds: Of each sample.
+        """
+        made: list[list[Any]] = [[] for _ in range(self.count)]
+        with isolate_rng(include_cuda=False):
+            for place, seed in enumerate(seeds):
+                random.seed(seed)
+                np.random.seed(seed)  # noqa: NPY002  # what strangers' functions draw from
+                torch.default_generator.manual_seed(seed)
+                sample = pytree.tree_map(itemgetter(place), inputs)
+                for views in made:
+                    views.append(self.function(sample))
+        return [pytree.tree_map(lambda *rows: torch.stack(rows), *views) for views in made]
 
 
 def as_views(views: Any, count: int) -> nn.Module:

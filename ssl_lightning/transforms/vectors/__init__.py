@@ -1,5 +1,5 @@
 """Random views of vectors."""
 
-from ssl_lightning.transforms.vectors.random_view import VectorViews
+from ssl_lightning.transforms.vectors.random_view import VectorViews, vector_views
 
-__all__ = ["VectorViews"]
+__all__ = ["VectorViews", "vector_views"]

@@ -46,3 +46,13 @@ class VectorViews(nn.Module):
             noise = torch.randn(rows.shape, generator=generator)
             views.append((rows + scale * noise.to(rows)) * kept.to(rows))
         return views
+
+
+def vector_views(count: int = 2, mild: bool = False) -> VectorViews:
+    """Return random views that suit vectors.
+
+    Args:
+        count: Views of each sample.
+        mild: As a classifier wants them, near to the sample.
+    """
+    return VectorViews(count, drop=0.1, noise=0.05) if mild else VectorViews(count)
