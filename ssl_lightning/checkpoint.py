@@ -4,13 +4,13 @@ import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from ssl_lightning.backbones import Backbone, build, describe, plain
+from ssl_lightning.backbones import Backbone, as_backbone, build, describe, plain
 from ssl_lightning.engine.naming import class_path
 from ssl_lightning.transforms.base import Clean, build_clean, describe_clean
 
@@ -99,12 +99,13 @@ class Checkpoint:
         try:
             weights = {key: value for key, value in saved["state_dict"].items() if isinstance(value, Tensor)}
             description = dict(about["backbone"])
-            facts = dict(about.get("facts") or {})
+            facts = _checked_facts(about.get("facts"))
+            hyper_parameters = {str(name): value for name, value in dict(saved.get("hyper_parameters") or {}).items()}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{where} is no checkpoint of ours ({type(error).__name__}: {error}).") from error
         mine = plain({key.removeprefix("backbone."): v for key, v in weights.items() if key.startswith("backbone.")})
         try:
-            found = cast(Backbone, backbone) if backbone is not None else build(description, trust, facts)
+            found = as_backbone(backbone) if backbone is not None else build(description, trust, facts)
             view = clean if clean is not None else _clean(about.get("clean"), trust)
         except Exception as error:  # whatever a constructor makes of what the file says
             raise ValueError(f"{where}: {error}") from error
@@ -116,8 +117,7 @@ class Checkpoint:
             head.load_state_dict({name: weights[HEAD + name] for name in ("weight", "bias")})
         name = str(about.get("class_path", ""))
         return cls(
-            str(path), name.rpartition(".")[2], name, found, view, facts, head, weights,
-            dict(saved.get("hyper_parameters") or {}),
+            str(path), name.rpartition(".")[2], name, found, view, facts, head, weights, hyper_parameters
         )  # fmt: skip
 
 
@@ -158,6 +158,23 @@ def read(path: str | Path, argument: str = "checkpoint") -> dict[str, Any]:
 
 def _clean(description: Any, trust: bool) -> Clean | None:
     return build_clean(description, trust) if isinstance(description, dict) else None
+
+
+def _checked_facts(told: Any) -> dict[str, Any]:
+    """Return the facts that a file tells, if classes are counted and named as classes are.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    facts = dict(told or {})
+    count, names = facts.get("num_classes"), facts.get("class_names")
+    if count is not None and (not isinstance(count, int) or count < 0):
+        raise ValueError(f"its `num_classes={count!r:.50}` is no number of classes")
+    if names is not None:
+        if not isinstance(names, list) or (count is not None and len(names) != count):
+            raise ValueError(f"its `class_names={names!r:.50}` are not the names of {count} classes")
+        facts["class_names"] = [str(name) for name in names]
+    return facts
 
 
 def _load(backbone: Backbone, weights: dict[str, Tensor], where: str, description: dict[str, Any]) -> None:

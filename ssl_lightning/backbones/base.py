@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
-from ssl_lightning.engine.naming import arguments, class_path, known_class
+from ssl_lightning.engine.naming import arguments, class_path, known_class, require_plain
 
 IMAGE_SIZES = (32, 28, 64, 224, 96, 8, 16, 48, 128, 256, 299)  # pixels tried, in this order
 
@@ -73,7 +74,8 @@ class AnyModule(Backbone):
 
     Args:
         module: The network, which takes a batch of clean input.
-        example: A batch of one sample to try the network with; null to guess it from the network's first layer.
+        example: A batch of one sample to try the network with; null to guess it from the network's first layer, which
+            suffices where the size of the embedding does not depend on that of the sample.
 
     Raises:
         ValueError: If the network cannot take the sample, or does not return one vector for it.
@@ -93,8 +95,15 @@ class AnyModule(Backbone):
 
     def forward(self, inputs: Any) -> Tensor:
         """Encode a batch to embeddings `(N, feature_dim)`."""
-        output: Tensor = _first(self.module(inputs))
-        return output.mean(dim=(2, 3)) if output.ndim == 4 else output
+        output = first_vector(self.module(inputs))
+        if output.ndim != 2 or output.shape[1] != self.feature_dim:
+            name = type(self.module).__name__
+            raise ValueError(
+                f"`backbone`: `{name}` returned {tuple(output.shape)} for input {_shape(inputs)}, and not "
+                f"{self.feature_dim} numbers a sample, as it says or returned for the sample it was tried with; give "
+                f"`AnyModule({name}(...), example=SAMPLE)` with a batch of one of your samples."
+            )
+        return output
 
     def fresh(self) -> "AnyModule":
         """Return a copy whose layers begin anew, those that can (`reset_parameters`)."""
@@ -110,24 +119,39 @@ class AnyModule(Backbone):
         told = getattr(self.module, "feature_dim", None)
         if isinstance(told, int) and example is None:
             return told, None
-        reasons = []
+        name = type(self.module).__name__
+        remedy = f"`AnyModule({name}(...), example=SAMPLE)` with a batch of one of your samples"
+        if example is None and any(is_lazy(leaf) for leaf in self.module.parameters()):
+            raise ValueError(
+                f"`backbone`: `{name}` has lazy layers, which take the size of what they see; give {remedy}."
+            )
+        reasons: list[str] = []
+        found: list[tuple[int, Any]] = []
         for sample in _examples(self.module) if example is None else [example]:
             try:
                 output = _dry_run(self.module, sample)
             except Exception as error:  # a stranger's network may raise anything
                 reasons.append(f"{_shape(sample)}: {type(error).__name__}: {' '.join(str(error).split())[:150]}")
                 continue
-            found = _first(output)
-            if isinstance(found, Tensor) and found.ndim in (2, 4) and len(found) == 1 and found.shape[1]:
-                return found.shape[1], sample
-            what = _shape(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            first = _first(output)
+            if isinstance(first, Tensor) and first.ndim in (2, 4) and len(first) == 1 and first.shape[1]:
+                found.append((first.shape[1], sample))
+                if found[0][0] != first.shape[1]:
+                    raise ValueError(
+                        f"`backbone`: the embedding of `{name}` is as long as its input is large ({found[0][0]} "
+                        f"numbers for {_shape(found[0][1])}, {first.shape[1]} for {_shape(sample)}); give {remedy}."
+                    )
+                if len(found) == 2 or isinstance(_first_layer(self.module), nn.Linear):
+                    break
+                continue
+            what = _shape(first) if isinstance(first, Tensor) else f"a {type(first).__name__}"
             reasons.append(f"{_shape(sample)}: it returned {what}")
-        name = type(self.module).__name__
+        if found:
+            return found[0]
         tried = f" It was tried with {reasons[0]}." if reasons else ""
         raise ValueError(
             f"`backbone`: `{name}` must return one vector a sample, `(N, d)`, or a map, `(N, d, h, w)`; d was not "
-            f"found.{tried} Give a batch of one sample, `AnyModule({name}(...), example=torch.zeros(1, ...))`, or a "
-            "network without what comes after its embedding."
+            f"found.{tried} Give {remedy}, or a network without what comes after its embedding."
         )
 
 
@@ -153,6 +177,12 @@ def as_backbone(module: Any) -> Backbone:
     return AnyModule(module)
 
 
+def first_vector(output: Any) -> Tensor:
+    """Return one vector a sample of what a network returned: of several outputs the first, of a map the mean."""
+    found: Tensor = _first(output)
+    return found.mean(dim=(2, 3)) if found.ndim == 4 else found
+
+
 def _first(output: Any) -> Any:
     while isinstance(output, tuple | list) and output:
         output = output[0]
@@ -166,6 +196,7 @@ def _shape(sample: Any) -> str:
 def _dry_run(module: nn.Module, sample: Any) -> Any:
     """Apply a network to a sample, leaving no trace: modes, statistics and random states are as before."""
     modes = [(child, child.training) for child in module.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     first = next(module.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
     devices = [device] if device.type == "cuda" else []
@@ -176,29 +207,39 @@ def _dry_run(module: nn.Module, sample: Any) -> Any:
         finally:
             for child, training in modes:
                 child.training = training
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def _first_layer(module: nn.Module) -> nn.Module | None:
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding, nn.EmbeddingBag, nn.Linear, nn.RNNBase)
+    return next((layer for layer in module.modules() if isinstance(layer, kinds)), None)
 
 
 def _examples(module: nn.Module) -> Iterator[Tensor]:
-    """Yield samples that a network might take, by its first layer that has weights."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            yield from (torch.zeros(1, layer.in_channels, side, side) for side in IMAGE_SIZES)
-            return
-        if isinstance(layer, nn.Conv1d):
-            yield from (torch.zeros(1, layer.in_channels, length) for length in (1024, 128, 16_000))
-            return
-        if isinstance(layer, nn.Embedding):
-            yield from (torch.zeros(1, length, dtype=torch.int64) for length in (16, 64, 128))
-            return
-        if isinstance(layer, nn.Linear):
-            yield torch.zeros(1, layer.in_features)
-            # behind a flattening: images of one or three channels
-            for channels in (1, 3):
-                side = round((layer.in_features / channels) ** 0.5)
-                if channels * side * side == layer.in_features:
-                    yield torch.zeros(1, channels, side, side)
-            return
-    yield from (torch.zeros(1, channels, side, side) for channels in (3, 1) for side in IMAGE_SIZES)
+    """Yield samples that a network might take, by its first layer that has weights: of two sizes, if it takes such."""
+    layer = _first_layer(module)
+    if isinstance(layer, nn.Conv2d):
+        # most take any size, or one of the usual ones; last, all others
+        sizes = dict.fromkeys([*IMAGE_SIZES, *range(4, 129)])
+        yield from (torch.zeros(1, layer.in_channels, side, side) for side in sizes)
+    elif isinstance(layer, nn.Conv1d):
+        yield from (torch.zeros(1, layer.in_channels, length) for length in (1024, 128, 16_000))
+    elif isinstance(layer, nn.Conv3d):
+        yield from (torch.zeros(1, layer.in_channels, side, side, side) for side in (16, 32, 64))
+    elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
+        yield from (torch.zeros(1, length, dtype=torch.int64) for length in (16, 64, 128))
+    elif isinstance(layer, nn.RNNBase):
+        yield from (torch.zeros(1, length, layer.input_size) for length in (16, 24))
+    elif isinstance(layer, nn.Linear):
+        yield torch.zeros(1, layer.in_features)
+        # behind a flattening: images of one or three channels
+        for channels in (1, 3):
+            side = round((layer.in_features / channels) ** 0.5)
+            if channels * side * side == layer.in_features:
+                yield torch.zeros(1, channels, side, side)
+    else:
+        yield from (torch.zeros(1, channels, side, side) for side in IMAGE_SIZES for channels in (3, 1))
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
@@ -224,25 +265,25 @@ def build(description: dict[str, Any], trust: bool = False, facts: dict[str, Any
     Raises:
         ValueError: If its class is not known or cannot be imported, or does not take such arguments.
     """
-    path, init_args = description.get("class_path"), description.get("init_args")
-    if not isinstance(init_args, dict):
-        raise ValueError(
-            f"the description of the backbone `{path!s:.100}` has no arguments; pass the backbone yourself."
-        )
+    path = description.get("class_path")
+    init_args = require_plain(description.get("init_args"), path)
     init_args = {**init_args, "pretrained": False} if "pretrained" in init_args else init_args
     stranger = bool(description.get("any_module"))
     if stranger and not trust:
         raise ValueError(
             f"the backbone `{path!s:.100}` is a network of your own, which a file does not get built by itself: pass "
-            "it (`backbone=...` in Python), or, if you trust the file, add `--trust`."
+            "it (`backbone=...` in Python, `--model.backbone CLASS` in `fit` and `active`), or, if you trust the file, "
+            "add `--trust` (to `evaluate`, `export`, `predict`, `sample`)."
         )
     kind: type[nn.Module] = known_class(path, nn.Module if stranger else Backbone, trust)
     if stranger:
         init_args = {name: (facts or {})[name] for name in arguments(kind) if name in (facts or {})}
     try:
-        return as_backbone(kind(**init_args))
+        found = as_backbone(kind(**init_args))
     except TypeError as error:
         raise ValueError(f"the backbone `{path}` cannot be built again ({error}); pass it yourself.") from error
+    found.init_args = init_args
+    return found
 
 
 def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Networks of torchvision and timm by their names."""
 
-import difflib
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone, with_channels
+from ssl_lightning.engine.naming import meant
 from ssl_lightning.engine.ranges import given, whole
 
 
@@ -108,10 +108,9 @@ class Timm(Backbone):
 def _require_name(name: str, names: Iterable[str], where: str) -> None:
     names = list(names)
     if name not in names:
-        near = difflib.get_close_matches(name, names, 3)
-        meant = f"; did you mean {', '.join(near)}?" if near else ""
         raise ValueError(
-            f"`name={name}` is no network of {where}{meant} ({len(names)} names: `{where}.list_models()`)."
+            f"`name={name}` is no network of {where}{meant(name, names)}; `{where}.list_models()` names all "
+            f"{len(names)}."
         )
 
 

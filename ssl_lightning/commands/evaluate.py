@@ -14,11 +14,11 @@ import yaml
 from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.checkpoint import describe_briefly
 from ssl_lightning.commands.parsing import Parser
-from ssl_lightning.commands.start import load_plugins, quieten, say
+from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
 from ssl_lightning.data import DataModule
 from ssl_lightning.data.base import FACTS
 from ssl_lightning.engine.naming import meant
-from ssl_lightning.evaluation.judge import Judge, load_subject
+from ssl_lightning.evaluation.judge import RAW, UNTRAINED, Judge, Subject, load_subject
 from ssl_lightning.evaluation.knn import require_temperature
 from ssl_lightning.experiments.results import PROTOCOLS, markdown, read, write
 
@@ -70,11 +70,7 @@ def parser() -> Parser:
     options.add_argument("checkpoints", nargs="+", type=str, help="files, or `untrained` or `pixels` for baselines")
     options.add_subclass_arguments(DataModule, "data", required=True, help="what to judge on")
     options.add_subclass_arguments(Backbone, "backbone", required=False, help="of `untrained`")
-    options.add_argument(
-        "--trust",
-        action="store_true",
-        help="build classes that a checkpoint names and that are neither ours nor a plug-in's",
-    )
+    add_trust(options)
     options.add_argument("--protocols", type=str, default=",".join(PROTOCOLS), help="any of " + ", ".join(PROTOCOLS))
     options.add_argument("--fractions", type=str, default="0.01,0.1,1.0", help="of the labels, for linear and finetune")
     options.add_argument("--k", type=int, default=200, help="neighbours of kNN")
@@ -157,12 +153,21 @@ def describe_data(data: DataModule) -> str:
     return f"{type(data).__name__}{root}" + (f", {data.limit} samples" if data.limit else "")
 
 
+def _identity(subject: Subject) -> Any:
+    """Return what tells a subject from all others: a file's path however it is spelt, else the untrained network."""
+    if subject.backbone is None:
+        return RAW
+    return describe(subject.backbone) if subject.name == UNTRAINED else str(Path(subject.name).resolve())
+
+
 def _run(judge: Judge, protocol: str, path: Path, described: dict[str, Any]) -> None:
     subject, begun = judge.subject, time.monotonic()
     if protocol == "finetune" and subject.backbone is None:
         say(f"`{subject.name}` has no weights to fine-tune; left out")
     found: Callable[[], Iterator[tuple[float, str, float, int]]] = getattr(judge, protocol)
-    settings = json.dumps({"data": described["data"], protocol: described[protocol]}, sort_keys=True)
+    settings = json.dumps(
+        {"subject": _identity(subject), "data": described["data"], protocol: described[protocol]}, sort_keys=True
+    )
     for fraction, metric, value, labels in found():
         row = {
             "checkpoint": subject.name, "data": describe_data(judge.data), "settings": settings, "protocol": protocol,

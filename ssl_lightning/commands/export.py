@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ssl_lightning.backbones import Backbone, ResNet, Timm, Torchvision, describe
+from ssl_lightning.backbones import AnyModule, Backbone, ResNet, Timm, Torchvision, describe
+from ssl_lightning.backbones.base import first_vector
 from ssl_lightning.checkpoint import Checkpoint, describe_briefly, run_folder
+from ssl_lightning.commands.start import add_trust
 from ssl_lightning.engine.naming import class_path, meant
 from ssl_lightning.transforms.base import describe_clean
 
@@ -32,7 +34,7 @@ class Network(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn normalised images `(N, C, H, W)` into embeddings `(N, dim)`, or into logits with a head."""
+        """Turn clean input, as images `(N, C, H, W)`, into embeddings `(N, dim)`, or into logits with a head."""
         rows: Tensor = self.backbone(images)
         return rows if self.head is None else self.head(rows)
 
@@ -70,6 +72,14 @@ def head_name(backbone: Backbone) -> str:
     return "head"
 
 
+def _source(backbone: Backbone) -> nn.Module:
+    """Return the network as those know it who have never heard of this package."""
+    if isinstance(backbone, ResNet | Torchvision | Timm):
+        net: nn.Module = backbone.net
+        return net
+    return backbone.module if isinstance(backbone, AnyModule) else backbone
+
+
 def state_dict_of(network: Network) -> dict[str, Tensor]:
     """Return the weights by the names of the library that the network comes from.
 
@@ -80,8 +90,7 @@ def state_dict_of(network: Network) -> dict[str, Tensor]:
         A plain dictionary of contiguous tensors.
     """
     backbone = network.backbone
-    source: nn.Module = backbone.net if isinstance(backbone, ResNet | Torchvision | Timm) else backbone
-    weights = dict(source.state_dict())
+    weights = dict(_source(backbone).state_dict())
     if network.head is not None:
         weights |= {f"{head_name(backbone)}.{key}": value for key, value in network.head.state_dict().items()}
     return {key: value.contiguous().clone() for key, value in weights.items()}
@@ -113,7 +122,7 @@ def loading_lines(network: Network, file: str) -> str:
         lines += _changed_layers(backbone)
     else:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        module, _, name = class_path(type(backbone)).rpartition(".")
+        module, _, name = class_path(type(_source(backbone))).rpartition(".")
         lines += [f"from {module} import {name}", f"net = {name}({given})"]
         if classes is not None:
             lines += ["import torch", f"net.add_module('head', torch.nn.Linear({backbone.feature_dim}, {classes}))"]
@@ -138,11 +147,31 @@ def _changed_layers(backbone: ResNet | Torchvision) -> list[str]:
     return lines
 
 
-def example(backbone: Backbone, count: int) -> Tensor:
-    """Return random images that a backbone takes `(count, C, H, W)`."""
-    size = backbone.init_args.get("image_size") or (224 if isinstance(backbone, Timm) else 32)
+def example(backbone: Backbone, facts: dict[str, Any], count: int) -> Tensor:
+    """Return random input that a backbone takes: `(count, ...)`.
+
+    Args:
+        backbone: The encoder.
+        facts: Of the data it was trained on.
+        count: Number of samples.
+
+    Raises:
+        ValueError: If it takes no single tensor of floats.
+    """
+    known = {**facts, **backbone.init_args}
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, int(backbone.init_args.get("channels", 3)), size, size, generator=generator)
+    if "channels" in known:
+        size = known.get("image_size") or (224 if isinstance(backbone, Timm) else 32)
+        return torch.randn(count, int(known["channels"]), int(size), int(size), generator=generator)
+    if "feature_dim" in known:
+        return torch.randn(count, int(known["feature_dim"]), generator=generator)
+    sample = getattr(backbone, "example", None)
+    if isinstance(sample, Tensor) and sample.is_floating_point():
+        return torch.randn(count, *sample.shape[1:], generator=generator)
+    raise ValueError(
+        f"`checkpoint`: the input of `{type(_source(backbone)).__name__}` is not known to be one tensor of floats, as "
+        "the formats of export want it; load the checkpoint in Python (`Checkpoint.open`), and export what you need."
+    )
 
 
 def export(network: Network, about: dict[str, Any], formats: list[str], folder: Path) -> dict[str, float]:
@@ -161,7 +190,7 @@ def export(network: Network, about: dict[str, Any], formats: list[str], folder: 
         ValueError: If a file's outputs differ by more than `TOLERANCE`, or ONNX is asked for and not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images = example(network.backbone, 3)
+    images = example(network.backbone, about["facts"], 3)
     with torch.inference_mode():
         wanted = network(images)
     differences: dict[str, float] = {}
@@ -186,11 +215,10 @@ def _write_safetensors(network: Network, about: dict[str, Any], images: Tensor, 
     scope: dict[str, Any] = {}
     exec(loading_lines(network, str(path)), scope)  # the very lines that we tell the user
     net: nn.Module = scope["net"]
+    rows: Tensor = first_vector(net(images))
     if isinstance(network.backbone, ResNet | Torchvision | Timm) or network.head is None:
-        output = net(images)
-        return output if isinstance(output, Tensor) else output[0]
-    rows: Tensor = net.head(net(images))  # type: ignore[operator]
-    return rows
+        return rows
+    return net.head(rows)  # type: ignore[operator,no-any-return]
 
 
 def _umask() -> int:
@@ -250,9 +278,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("checkpoint", help="that `ssl-lightning fit` or `active` saved")
     parser.add_argument("--to", default="safetensors,pt2", help="any of " + ", ".join(FORMATS) + ", with commas")
     parser.add_argument("--folder", default=None, help="for the files; null: `export` in the run's folder")
-    parser.add_argument(
-        "--trust", action="store_true", help="build classes that it names and that are neither ours nor a plug-in's"
-    )
+    add_trust(parser)
     options = parser.parse_args(arguments)
     formats = [name.strip() for name in options.to.split(",") if name.strip()]
     for name in formats or [""]:

@@ -84,6 +84,11 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
     if found := re.search(r"(?:No module named|Failed to import|Import path|does not correspond)[^\n]*", message):
         value = re.search(r"Given value: (\S+)", message)
         name = value[1] if value else ""
+        if "does not correspond" in found[0] and option.endswith("backbone"):
+            return (
+                f"`{option} {name}` is no `Backbone` of ours; any other network goes within `AnyModule`: `{option} "
+                f"AnyModule {option}.module {name}`."
+            )
         return (
             f"{option}: {found[0].strip().rstrip('.')}{meant(name.rpartition('.')[2], _names(option))}{_see(parser)}."
         )

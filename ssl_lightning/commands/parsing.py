@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from ssl_lightning.commands.configs import find_config, read_config, require_command
 from ssl_lightning.commands.mistakes import explain, pretrains
 
-_resolve = typehints.resolve_class_path_by_name
+_resolve, _subclasses = typehints.resolve_class_path_by_name, typehints.get_all_subclass_paths
 
 
 def _resolve_ours_first(cls: Any, name: str) -> str:
@@ -26,7 +26,15 @@ def _resolve_ours_first(cls: Any, name: str) -> str:
     return str(_resolve(cls, name))
 
 
+def _listed_subclasses(cls: Any, include_abstract: bool = False, closed_types: bool = True) -> list[str]:
+    """Leave the thousand networks of torch, torchvision and timm out of what `--help` lists."""
+    paths: list[str] = _subclasses(cls, include_abstract, closed_types)
+    foreign = ("torch.", "torchvision.", "timm.", "lightly.", "lightning.", "torchmetrics.", "transformers.")
+    return paths if closed_types else [path for path in paths if not path.startswith(foreign)]
+
+
 typehints.resolve_class_path_by_name = _resolve_ours_first
+typehints.get_all_subclass_paths = _listed_subclasses
 
 
 class Parser(LightningArgumentParser):

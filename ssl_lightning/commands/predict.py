@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssl_lightning.checkpoint import Checkpoint, run_folder, tell_unknown_clean
 from ssl_lightning.commands.parsing import Parser
-from ssl_lightning.commands.start import load_plugins, quieten, say
+from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
@@ -240,9 +240,7 @@ def parser() -> Parser:
     options.add_argument("--batch_size", type=int, default=256, help="samples a step")
     options.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu, or what there is")
     options.add_argument("--precision", type=str, default="32-true", help="such as bf16-mixed")
-    options.add_argument(
-        "--trust", action="store_true", help="build classes that it names and that are neither ours nor a plug-in's"
-    )
+    add_trust(options)
     return options
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_lightning.checkpoint import Checkpoint, run_folder
+from ssl_lightning.commands.start import add_trust
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
@@ -83,9 +84,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--count", type=int, default=64, help="how many images")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--folder", default=None, help="for the images; default: `samples` in the run's folder")
-    parser.add_argument(
-        "--trust", action="store_true", help="build classes that it names and that are neither ours nor a plug-in's"
-    )
+    add_trust(parser)
     options = parser.parse_args(arguments)
     if options.count < 1:
         raise ValueError(f"`count={options.count}` must be at least 1.")

@@ -1,5 +1,6 @@
 """What every command that builds classes does first: quiet, plug-ins, modules beside the command."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -35,6 +36,12 @@ def say(text: str) -> None:
     """Print, in the first process only."""
     if first_process():
         print(text, flush=True)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets a checkpoint name anybody's classes."""
+    meaning = "build classes that a checkpoint names and that are neither ours nor a plug-in's: they run their code"
+    parser.add_argument("--trust", action="store_true", help=meaning)
 
 
 def load_plugins() -> None:

@@ -104,6 +104,11 @@ class DataModule(L.LightningDataModule):
     def _name_classes(self) -> None:
         if not self.class_names:
             self.class_names = tuple(str(number) for number in range(self.num_classes))
+        if len(self.class_names) != self.num_classes or len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(
+                f"`{type(self).__name__}` has `num_classes={self.num_classes}` and "
+                f"`class_names={self.class_names!s:.200}`; name each class once, or none."
+            )
 
     def clean(self) -> nn.Module:
         """Return the transform that makes clean input of these samples, where a model brings none."""

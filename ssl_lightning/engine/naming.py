@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Kind = TypeVar("Kind")
 PLUGINS = "ssl_lightning.plugins"  # entry point group of strangers' classes
@@ -51,11 +51,13 @@ def known_class(path: object, base: type[Kind], trust: bool = False) -> type[Kin
     name = base.__name__
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")) or "." not in path:
         raise ValueError(f"`{path!s:.100}` is no path of a class; a {name} was expected.")
+    argument = "clean" if name == "Clean" else "backbone"
     packages = {"ssl_lightning", *(plugin.module.partition(".")[0] for plugin in entry_points(group=PLUGINS))}
     if path.partition(".")[0] not in packages and not trust:
         raise ValueError(
             f"the file names the class `{path}`, which is neither ours nor of an installed plug-in, and so is not "
-            f"imported; pass the {name} yourself (`backbone=...` in Python), or, if you trust the file, add `--trust`."
+            f"imported; pass it yourself (`{argument}=...` in Python, `--model.{argument} CLASS` in `fit` and "
+            "`active`), or, if you trust the file, add `--trust` (to `evaluate`, `export`, `predict`, `sample`)."
         )
     try:
         kind = import_class(path)
@@ -67,6 +69,35 @@ def known_class(path: object, base: type[Kind], trust: bool = False) -> type[Kin
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise ValueError(f"`{path}` is no {name}, and is not used.")
     return kind
+
+
+def require_plain(arguments: object, path: object) -> dict[str, Any]:
+    """Return the arguments that a file tells of a class, if they are names and plain values.
+
+    Args:
+        arguments: Whatever the file holds.
+        path: Of the class, for messages.
+
+    Raises:
+        ValueError: If they are anything else.
+    """
+    if not isinstance(arguments, dict):
+        raise ValueError(f"the description of `{path!s:.100}` has no arguments; pass it yourself.")
+    for name, value in arguments.items():
+        if not isinstance(name, str) or not name.isidentifier() or not _is_plain(value):
+            raise ValueError(
+                f"the description of `{path!s:.100}` has the argument `{name!s:.60}={value!s:.60}`, which is no name "
+                "with a number, a string, or a list of them; it is not used."
+            )
+    return dict(arguments)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(part) for part in value)
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(part) for key, part in value.items())
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def meant(word: str, candidates: Iterable[str]) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from ssl_lightning.engine.csv_files import locked, replacing, write_csv
 
 PROTOCOLS = ("knn", "linear", "finetune", "rank")
-KEY = ("checkpoint", "settings", "protocol", "fraction", "metric", "seed")
-COLUMNS = ("checkpoint", "data", *KEY[2:], "method", "backbone", "labels", "value", "seconds", "date", "settings")
+KEY = ("settings", "protocol", "fraction", "metric", "seed")
+COLUMNS = ("checkpoint", "data", *KEY[1:], "method", "backbone", "labels", "value", "seconds", "date", "settings")
 
 Result = dict[str, str]
 
@@ -20,8 +20,8 @@ def read(path: Path) -> list[Result]:
     """Return the results of a file; none where there is no file.
 
     A result has all of `COLUMNS`. `data` is a short name for the table; `settings` is the JSON, keys sorted, of
-    `{"data": the class and all options that matter, PROTOCOL: its options}`. What differs in a column of `KEY` is
-    another result.
+    `{"subject": the file or network, "data": the class and all options that matter, PROTOCOL: its options}`. What
+    differs in a column of `KEY` is another result.
 
     Raises:
         ValueError: The file is no table of ours.

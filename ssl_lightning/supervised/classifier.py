@@ -262,10 +262,12 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log cross-entropy and accuracy."""
+        require_batch(batch)
         self._evaluate(self.prepare(batch), self._targets(batch), "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log cross-entropy and accuracy."""
+        require_batch(batch)
         self._evaluate(self.prepare(batch), self._targets(batch), "test")
 
     def _evaluate(self, inputs: Any, targets: Tensor, part: str) -> Tensor:
@@ -299,6 +301,7 @@ class Classifier(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Return index, class probabilities, the most probable class and its probability."""
+        require_batch(batch)
         probabilities = self(self.prepare(batch)).softmax(dim=1)
         confidence, prediction = probabilities.max(dim=1)
         return {
@@ -342,9 +345,15 @@ class Classifier(L.LightningModule):
         parts = {"backbone": opened.backbone, "clean": opened.clean, "checkpoint": None, "freeze": False}
         takes = set(arguments(cls))
         given = {name: value for name, value in opened.hyper_parameters.items() if name in takes}
-        model = cls(**{**given, **parts, **kwargs})
-        model.on_load_checkpoint({"ssl_lightning": {"facts": opened.facts}})
-        model.load_state_dict(opened.state_dict)
+        try:
+            model = cls(**{**given, **parts, **kwargs})
+            model.on_load_checkpoint({"ssl_lightning": {"facts": opened.facts}})
+            model.load_state_dict(opened.state_dict)
+        except (TypeError, RuntimeError) as error:  # whatever a damaged file makes of the constructor
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"`checkpoint_path={checkpoint_path}` cannot be opened as a {cls.__name__}: {reason}"
+            ) from error
         return model
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ssl_lightning.engine.naming import class_path, known_class
+from ssl_lightning.engine.naming import class_path, known_class, require_plain
 from ssl_lightning.engine.ranges import whole
 
 
@@ -169,7 +169,7 @@ def build_clean(description: dict[str, Any], trust: bool = False) -> Clean:
         ValueError: If its class is not known, or does not take such arguments.
     """
     kind = known_class(description.get("class_path"), Clean, trust)
-    init_args = description.get("init_args", {})
+    init_args = require_plain(description.get("init_args", {}), description.get("class_path"))
     try:
         return kind(**init_args)
     except TypeError as error:

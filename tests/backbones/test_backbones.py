@@ -155,9 +155,9 @@ def test_timm_vision_transformer_takes_the_datas_size() -> None:
     [
         (
             lambda: Torchvision("resnet81"),
-            r"`name=resnet81` is no network of torchvision.models; did you mean resnet18",
+            r"`name=resnet81` is no network of torchvision.models \(did you mean `resnet18`",
         ),
-        (lambda: Timm("resnet188"), r"`name=resnet188` is no network of timm; did you mean resnet18"),
+        (lambda: Timm("resnet188"), r"`name=resnet188` is no network of timm \(did you mean `resnet18`"),
         (lambda: Torchvision("vit_b_16", image_size=33), r"`vit_b_16` cannot be built for `image_size=33`"),
         (lambda: Torchvision("resnet18", pretrained=True, channels=1), r"`pretrained=true` needs `channels=3`, got 1"),
     ],
