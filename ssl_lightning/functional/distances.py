@@ -15,15 +15,39 @@ _BLOCK = 2**20  # floats looked at together; stays in cache
 
 
 def rounding(dim: int) -> float:
-    """Return by how much an expanded squared distance can be wrong, as a share of the sum of both squared norms."""
-    return torch.finfo(torch.float32).eps * (
-        6 + math.sqrt(dim) / 8
-    )  # twice what we found, from 2 to 150,000 dimensions
+    r"""Return by how much an expanded squared distance can be wrong at most, as a share of both squared norms' sum.
+
+    In whichever order they add up, with u half of float32's epsilon, a product errs by less than
+    :math:`d u |x| |c|` and norms by less than :math:`d u |x|^2`; twelve u more are for centring and the last sum.
+    """
+    return torch.finfo(torch.float32).eps * (dim + 6)
 
 
 def close(dim: int) -> float:
-    """Return the share of the squared norms below which a squared distance is not known to a ten-thousandth."""
-    return 1e4 * rounding(dim)
+    """Return the share of the squared norms below which a squared distance is not known to a ten-thousandth.
+
+    By four times what random rows err: `rounding`, which holds for any rows, would have most distances found twice.
+    """
+    return 1e4 * torch.finfo(torch.float32).eps * (12 + math.sqrt(dim) / 4)
+
+
+def numbers(rows: Tensor) -> Tensor:
+    """Return rows in a type to compute with: float64 as it is, all else as float32."""
+    return rows if rows.dtype == torch.float64 else rows.float()
+
+
+def scale(*parts: Tensor) -> float:
+    """Return a power of two, by which to multiply rows lest their squares overflow or vanish in float32; mostly 1.
+
+    Example:
+        >>> scale(torch.tensor([3.0])), scale(torch.tensor([1e20]), torch.ones(1)) < 1e-10
+        (1.0, True)
+    """
+    largest = max((float(torch.stack(part.aminmax()).abs().max()) for part in parts if part.numel()), default=0.0)
+    if largest == 0 or not math.isfinite(largest) or 1e-6 < largest < 1e12:
+        return 1.0
+    most = 120 if all(part.dtype == torch.float32 for part in parts) else 1000  # the power itself must be a number
+    return 2.0 ** min(20 - math.frexp(largest)[1], most)
 
 
 def middle(rows: Tensor) -> Tensor:
@@ -47,14 +71,17 @@ def distances(rows: Tensor, others: Tensor) -> Tensor:
         >>> distances(torch.tensor([[1e6, 0.0]]), torch.tensor([[1e6, 0.0], [1e6, 0.5]]))
         tensor([[0.0000, 0.5000]])
     """
-    rows, others = rows.float(), others.float()
+    rows, others = numbers(rows), numbers(others)
+    unit = scale(rows, others)
+    if unit != 1:
+        return distances(rows * unit, others * unit).double().div_(unit).float()
     origin = middle(others)
-    points, ends = rows - origin, others - origin
+    points, ends = (rows - origin).float(), (others - origin).float()
     norms, lengths = (x.pow(2).sum(dim=1, keepdim=True) for x in (points, ends))
     left = torch.cat([-2 * points, norms, torch.ones_like(norms)], dim=1)
     right = torch.cat([ends, torch.ones_like(lengths), lengths], dim=1)  # whose product is the squared distances
     limit = 3 * close(rows.shape[1]) * norms  # of both norms: so near to one another they are about the same
-    found = rows.new_empty(len(rows), len(others))
+    found = points.new_empty(len(rows), len(others))
     width = max(1, _BLOCK // max(1, len(others)))
     for start in range(0, len(rows), width):
         part = slice(start, start + width)
@@ -93,10 +120,11 @@ class Nearest:
     """
 
     def __init__(self, rows: Tensor, room: int) -> None:
-        self.rows = rows.float()
-        self.origin = middle(self.rows)
-        self.points = self.rows - self.origin
-        self.norms = self.points.pow(2).sum(dim=1)
+        self.rows = numbers(rows)
+        self._centre()
+        if not 1e-12 < float(self.norms.max()) < 1e24:  # which row is farther does not hang on the scale
+            self.rows = self.rows * scale(self.rows)
+            self._centre()
         self.share = rounding(rows.shape[1])
         self.upper = torch.full_like(self.norms, torch.inf)
         self.centres = torch.zeros(0, dtype=torch.int64)
@@ -105,11 +133,16 @@ class Nearest:
         self._seen = torch.zeros(len(rows), dtype=torch.int64)  # centres that the known value is of
         self._passed = 0  # centres that the bounds know
 
+    def _centre(self) -> None:
+        self.origin = middle(self.rows)
+        self.points = (self.rows - self.origin).float()
+        self.norms = self.points.pow(2).sum(dim=1)
+
     def outermost(self) -> int:
         """Return the row farthest from the mean of all; the first of equals."""
         mean = self.rows.mean(dim=0, dtype=torch.float64)
         shift = (mean - self.origin).float()
-        base = (self.norms + shift @ shift) * (1 + self.share)
+        base = (self.norms + shift.double().square().sum().float()) * (1 + self.share)
         upper = torch.addmv(base, self.points, shift, alpha=-2)
         least = float((upper - 2 * self.share * base).max())
         some = (upper >= least * (1 - TIE)).nonzero()[:, 0]

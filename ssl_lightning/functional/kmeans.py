@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ssl_lightning.functional.distances import close, middle, pairs
+from ssl_lightning.functional.distances import close, middle, numbers, pairs, scale
 
 Engine = Literal["auto", "torch", "sklearn", "faiss"]
 
@@ -62,15 +62,17 @@ def kmeans(
     """
     if not 1 <= k <= len(rows):
         raise ValueError(f"`k={k}` clusters of {len(rows)} samples; give 1 to {len(rows)}.")
-    rows = rows.detach().float()
+    rows = numbers(rows.detach())
+    unit = scale(rows)
+    rows = rows if unit == 1 else rows * unit
     origin = middle(rows)
-    points = rows - origin  # far from the origin squares would lose their digits
+    points = (rows - origin).float()  # far from the origin squares would lose their digits
     weights = None if weights is None else weights.to(points)
     if engine == "auto":
         engine = "faiss" if len(rows) >= 100_000 and rows.device.type == "cpu" and _has_faiss() else "torch"
     if engine == "torch":
         found = _lloyd(points, k, generator, iterations, weights)
-        return found._replace(centroids=found.centroids + origin)
+        return _placed(found, origin, unit)
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     if engine == "sklearn":
         from sklearn.cluster import KMeans
@@ -82,7 +84,12 @@ def kmeans(
     else:
         centroids = _faiss(points, k, seed, iterations, weights)
     distances, assignments = _nearest(points, centroids)
-    return Clusters(centroids + origin, assignments, _inertia(distances, weights))
+    return _placed(Clusters(centroids, assignments, _inertia(distances, weights)), origin, unit)
+
+
+def _placed(found: Clusters, origin: Tensor, unit: float) -> Clusters:
+    """Return clusters of centred and scaled rows where the rows were."""
+    return Clusters((found.centroids + origin) / unit, found.assignments, found.inertia / unit / unit)
 
 
 def nearest(rows: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,8 @@ from torch.nn.functional import one_hot
 def least_confidence(log_probabilities: Tensor) -> Tensor:
     r"""How far the best class is from certain, :math:`1 - \max_c p_c`.
 
+    Summed over the other classes, which keeps its digits where the model is all but certain.
+
     Args:
         log_probabilities: `(..., classes)`, normalised; entries may be -inf.
 
@@ -23,11 +25,13 @@ def least_confidence(log_probabilities: Tensor) -> Tensor:
         >>> least_confidence(torch.tensor([[0.75, 0.25], [1.0, 0.0]]).log())
         tensor([0.2500, 0.0000])
     """
-    return 1 - log_probabilities.amax(dim=-1).exp()
+    return _others(log_probabilities).sum(dim=-1)
 
 
 def margin(log_probabilities: Tensor) -> Tensor:
     r"""How close the two best classes are, :math:`-(p_{(1)} - p_{(2)})`; negative, since a small margin is asked first.
+
+    Where a model is all but certain of all, no digits are left to choose by: `informativeness` is this plus 1.
 
     Args:
         log_probabilities: `(..., classes)`, normalised; entries may be -inf.
@@ -78,8 +82,14 @@ def informativeness(log_probabilities: Tensor) -> Tensor:
         >>> informativeness(torch.tensor([[0.75, 0.25], [1.0, 0.0]]).log())
         tensor([0.5000, 0.0000])
     """
-    ordered = log_probabilities.exp().sort(dim=-1, descending=True).values
-    return ordered[..., 1:].sum(dim=-1) + ordered[..., 1]
+    others = _others(log_probabilities)
+    return others.sum(dim=-1) + others.amax(dim=-1)
+
+
+def _others(log_probabilities: Tensor) -> Tensor:
+    """Return the probabilities with 0 for the best class, the first of equals."""
+    best = log_probabilities.argmax(dim=-1, keepdim=True)
+    return log_probabilities.exp().scatter(-1, best, 0.0)
 
 
 def residuals(log_probabilities: Tensor) -> Tensor:
@@ -99,9 +109,8 @@ def residuals(log_probabilities: Tensor) -> Tensor:
         tensor([[-0.2500,  0.2500],
                 [ 0.0000,  0.0000]])
     """
-    guessed = log_probabilities.argmax(dim=1, keepdim=True)
-    others = log_probabilities.exp().scatter(1, guessed, 0.0)
-    return others.scatter(1, guessed, 0 - others.sum(dim=1, keepdim=True))
+    others = _others(log_probabilities)
+    return others.scatter(1, log_probabilities.argmax(dim=1, keepdim=True), 0 - others.sum(dim=1, keepdim=True))
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:
@@ -163,11 +172,16 @@ def vote_entropy(log_probabilities: Tensor) -> Tensor:
 def mutual_information(log_probabilities: Tensor) -> Tensor:
     r"""BALD: what a label would tell about the weights, :math:`I(y; w) = H(E_w[y]) - E_w[H(y|w)]`.
 
+    The difference of two entropies, of which rounding would leave nothing where the members all but agree, is added up
+    from terms that are at least 0, with the mean prediction m:
+
+    .. math:: I(y; w) = \sum_c m_c E_w[\phi(\log p_c - \log m_c)], \qquad \phi(r) = r e^r - e^r + 1
+
     Args:
         log_probabilities: Of draws of the weights, `(members, ..., classes)`, normalised; entries may be -inf.
 
     Returns:
-        `(...)`, in nats, from 0 to log(min(members, classes)).
+        `(...)`, in nats, from 0 to log(min(members, classes)), to a billionth: less is what float32 makes of equals.
 
     Reference:
         N. Houlsby, F. Huszar, Z. Ghahramani, M. Lengyel, Bayesian Active Learning for Classification and Preference
@@ -179,7 +193,10 @@ def mutual_information(log_probabilities: Tensor) -> Tensor:
         >>> mutual_information(certain_but_divided)
         tensor([0.6931])
     """
-    return (entropy(mean_prediction(log_probabilities)) - entropy(log_probabilities).mean(dim=0)).clamp(min=0)
+    mean = mean_prediction(log_probabilities)
+    ratios = (log_probabilities - mean).nan_to_num(nan=0.0).clamp(min=-100)  # of minus infinities: m is 0
+    terms = torch.expm1(ratios) * (ratios - 1) + ratios
+    return (mean.exp() * terms.mean(dim=0)).sum(dim=-1).clamp(min=0).round(decimals=9)
 
 
 def expected_predictive_information_gain(pool: Tensor, targets: Tensor) -> Tensor:
@@ -207,7 +224,8 @@ def expected_predictive_information_gain(pool: Tensor, targets: Tensor) -> Tenso
         >>> expected_predictive_information_gain(torch.cat([divided, agreed]), divided)
         tensor([0.6931, 0.0000])
     """
-    pool, targets = pool.double(), targets.double()  # what is left of the difference is small
+    # what is left of the difference is small: rounded sums of probabilities would show
+    pool, targets = (some.double() / some.sum(dim=-1, keepdim=True, dtype=torch.float64) for some in (pool, targets))
     members, classes = pool.shape[1:]
     there = targets.transpose(0, 1).flatten(1) / members  # (K, M * classes)
     alone = torch.special.entr(targets.mean(dim=1)).sum(dim=-1).mean()
@@ -218,4 +236,4 @@ def expected_predictive_information_gain(pool: Tensor, targets: Tensor) -> Tenso
         joint = part.transpose(1, 2).flatten(0, 1) @ there  # (n * classes, M * classes)
         together = torch.special.entr(joint).sum(dim=1).reshape(len(part), classes).sum(dim=1) / len(targets)
         scores[start : start + width] = torch.special.entr(part.mean(dim=1)).sum(dim=-1) + alone - together
-    return scores.clamp(min=0).float()
+    return scores.clamp(min=0).round(decimals=9).float()

@@ -3,21 +3,33 @@
 import torch
 from torch import Tensor
 
-from ssl_lightning.functional.distances import TIE, Nearest, close, distances, first_least, middle, pairs, rounding
+from ssl_lightning.functional.distances import (
+    TIE,
+    Nearest,
+    close,
+    distances,
+    first_least,
+    middle,
+    numbers,
+    pairs,
+    rounding,
+    scale,
+)
 from ssl_lightning.functional.kmeans import kmeans, weighted_draw
 
 
 def top(scores: Tensor, indices: Tensor, count: int, decimals: int = 6) -> Tensor:
     """Choose the samples of largest score; ties by smaller index.
 
-    Scores are compared to a millionth (of a nat or a probability), and those of 10 or more to six digits more of their
-    own, since the last bits of a network's outputs depend on the batch a sample was in, and must not decide.
+    Scores are compared to a millionth (of a nat or a probability), those of 10 or more to six digits more than their
+    first, and those below 0.01, of which a confident model gives many, to four more: the last bits of a network's
+    outputs depend on the batch a sample was in, and must not decide.
 
     Args:
         scores: `(n,)`; larger is chosen first.
         indices: Dataset index of each, `(n,)`, distinct.
         count: How many, at most n.
-        decimals: To which scores are compared.
+        decimals: To which scores from 0.01 to 10 are compared; the others by so many more or fewer digits of their own.
 
     Returns:
         Positions in `scores`, best first, `(count,)`.
@@ -38,7 +50,8 @@ def top(scores: Tensor, indices: Tensor, count: int, decimals: int = 6) -> Tenso
         )
     by_index = indices.argsort(stable=True)
     ordered = scores.double()[by_index]
-    unit = 10 ** ordered.abs().clamp(min=1).log10().floor().nan_to_num(posinf=0.0)  # of each score, not of the largest
+    first = ordered.abs().log10().floor().nan_to_num(posinf=0.0, neginf=0.0)  # of each score, not of the largest
+    unit = 10 ** torch.where(first < 0, (first + 2).clamp(max=0), first)
     rounded = torch.round(ordered / unit, decimals=decimals) * unit
     return by_index[rounded.argsort(descending=True, stable=True)[:count]]
 
@@ -138,9 +151,11 @@ def badge(residuals: Tensor, embeddings: Tensor, count: int, generator: torch.Ge
     _require(torch.cat([residuals.sum(dim=1, keepdim=True), embeddings.sum(dim=1, keepdim=True)], 1), ~free, count)
     sizes = residuals.double().norm(dim=1)
     units = (residuals.double() / sizes.masked_fill(sizes == 0, 1)[:, None]).float()
+    unit = scale(embeddings)
+    embeddings = embeddings.float() if unit == 1 else (numbers(embeddings) * unit).float()
     lengths = sizes.square() * embeddings.pow(2).sum(dim=1)
     limit = close(embeddings.shape[1])
-    squares = torch.full_like(lengths, torch.inf)
+    nearest = torch.full_like(lengths, torch.inf)
     chosen = [int((lengths >= lengths.max() * (1 - TIE)).nonzero()[0])]
     for draw in torch.rand(count - 1, generator=generator, dtype=torch.float64).tolist():
         last = chosen[-1]
@@ -151,9 +166,9 @@ def badge(residuals: Tensor, embeddings: Tensor, count: int, generator: torch.Ge
         near = ((found < limit * base) & free).nonzero()[:, 0]
         if len(near):
             found[near] = _between(near, last, units, embeddings, sizes)
-        squares = torch.minimum(squares, found)
-        squares[last] = 0
-        chosen.append(weighted_draw(squares if (squares > 0).any() else free, draw))
+        nearest = torch.minimum(nearest, found)
+        nearest[last] = 0
+        chosen.append(weighted_draw(nearest if (nearest > 0).any() else free, draw))
     return torch.tensor(chosen)
 
 
@@ -163,14 +178,14 @@ def _between(some: Tensor, last: int, units: Tensor, embeddings: Tensor, sizes: 
     With unit vectors u and :math:`k = |q| h`, and both of one gradient turned so that :math:`u u' > 0`,
     :math:`\lVert u k - u' k' \rVert^2 = \lVert k - k' \rVert^2 + \lVert u - u' \rVert^2 (k \cdot k')`.
     """
-    squares = [torch.zeros(0, dtype=torch.float64)]
+    parts = [torch.zeros(0, dtype=torch.float64)]
     for part in torch.split(some, max(1, 2**20 // embeddings.shape[1])):
         unit, there = units[part].double(), units[last].double()
         turn = torch.sign(unit @ there)[:, None]
         long, those = embeddings[part].double() * sizes[part, None], embeddings[last].double() * sizes[last] * turn
         apart = (unit - there * turn).pow(2).sum(dim=1)
-        squares.append((long - those).pow(2).sum(dim=1) + apart * (long * those).sum(dim=1))
-    return torch.cat(squares)
+        parts.append((long - those).pow(2).sum(dim=1) + apart * (long * those).sum(dim=1))
+    return torch.cat(parts)
 
 
 def dbal(embeddings: Tensor, informativeness: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -188,7 +203,8 @@ def dbal(embeddings: Tensor, informativeness: Tensor, count: int, generator: tor
     Reference:
         F. Zhdanov, Diverse Mini-Batch Active Learning, 2019, arXiv 1901.05954, algorithm 1.
     """
-    rows = embeddings - middle(embeddings)  # centroids far from the origin would be rounded
+    rows = numbers(embeddings) * scale(embeddings)
+    rows = (rows - middle(rows)).float()  # centroids far from the origin would be rounded
     weights = informativeness.double().clamp(min=0)
     weights = weights / weights.max() if (weights > 0).any() else torch.ones_like(weights)
     found = kmeans(rows, count, generator, weights=weights)
@@ -260,8 +276,8 @@ def _most_typical(rows: Tensor, neighbours: int) -> int:
     best = []
     for some in torch.split(near, 1024):
         others = nearest(some, k + 8)[1]
-        squares = pairs(rows, rows, some.repeat_interleave(others.shape[1]), others.flatten()).reshape(others.shape)
-        best.append(squares.sqrt().topk(k, dim=1, largest=False).values.mean(dim=1))
+        found = pairs(rows, rows, some.repeat_interleave(others.shape[1]), others.flatten()).reshape(others.shape)
+        best.append(found.sqrt().topk(k, dim=1, largest=False).values.mean(dim=1))
     return int(near[first_least(torch.cat(best))])
 
 
@@ -293,7 +309,9 @@ def prob_cover(rows: Tensor, asked: Tensor, count: int, delta: float) -> Tensor:
         tensor([1, 3])
     """
     _require(rows, asked, count)
-    points = rows - middle(rows)
+    unit = scale(rows)
+    rows, delta = numbers(rows) * unit, delta * unit
+    points = (rows - middle(rows)).float()
     norms = points.pow(2).sum(dim=1)
     radius = delta**2 * (1 - TIE)  # ties at the rim do not hang on rounding
     # what a product can be wrong by at the rim, where the other end is at most delta farther from the origin

@@ -34,6 +34,10 @@ SETS = {
     "copies": normal(10, 16).repeat(20, 1) + 1000,
     "two dimensions": normal(200, 2),
     "one of everything": torch.ones(1, 1),
+    "huge": 1e25 * normal(100, 16),
+    "tiny": 1e-22 * normal(100, 16),
+    "float64 far from the origin": 1e-3 * normal(100, 16).double() + 1000,
+    "half": normal(100, 16).half(),
 }
 
 
@@ -50,9 +54,11 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(distances(rows, others).double(), slow(rows, others), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("offset", [1.0, 1000.0])
 @pytest.mark.parametrize("dim", [2, 64, 1024, 20_000])
-def test_a_product_errs_by_no_more_than_rounding_allows(dim: int) -> None:
-    rows = normal(40, dim).abs() + 1
+def test_a_product_errs_by_no_more_than_rounding_allows(dim: int, offset: float) -> None:
+    """Rows whose coordinates share an offset err most: all terms of a product are about as large."""
+    rows = normal(40, dim).abs() + offset
     norms = rows.pow(2).sum(dim=1)
     found = norms[:, None] + norms - 2 * rows @ rows.T
     error = (found.double() - slow(rows, rows).square()).abs() / (norms[:, None] + norms)

@@ -179,3 +179,24 @@ def test_missing_faiss_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ValueError, match=r'pip install "ssl-lightning\[faiss\]"'):
         kmeans(torch.randn(5, 2), 2, generator(), engine="faiss")
+
+
+@pytest.mark.parametrize("engine", ["torch", "sklearn"])
+def test_float64_rows_are_centred_before_they_are_rounded(engine: Engine) -> None:
+    """The inertia of rows far from the origin is that of the same rows about it."""
+    near = torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one, other = (
+        kmeans(rows, 4, torch.Generator().manual_seed(1), engine=engine) for rows in (near, near * 1e-5 + 1e3)
+    )
+    assert torch.equal(one.assignments, other.assignments)
+    assert other.inertia == pytest.approx(one.inertia * 1e-10, rel=1e-4)
+    torch.testing.assert_close((other.centroids - 1e3) * 1e5, one.centroids, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("power", [-90, 70, 120])
+def test_the_scale_does_not_matter(power: int) -> None:
+    rows = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    one, other = (kmeans(some, 4, torch.Generator().manual_seed(1)) for some in (rows, rows * 2.0**power))
+    assert torch.equal(one.assignments, other.assignments)
+    assert torch.equal(one.centroids, other.centroids / 2.0**power)
+    assert one.inertia == other.inertia / 4.0**power

@@ -1,5 +1,7 @@
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy as scipy_entropy
@@ -97,6 +99,44 @@ def test_certain_predictions_keep_their_digits() -> None:
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
     found = informativeness(logits.log_softmax(dim=1))
     torch.testing.assert_close(found.double(), others.sum(dim=1) + others.amax(dim=1), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("score", [entropy, ratio, informativeness, least_confidence])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_confident_pool_is_chosen_from_by_score(score: Any, order: int) -> None:
+    """Against float64, where all scores are below a millionth."""
+    logits = torch.zeros(100, 3)
+    logits[:, 0] = torch.tensor(np.linspace(17, 30, 100)[::order].copy())
+    expected = score(logits.double().log_softmax(dim=1)).argsort(descending=True)[:20]
+    assert top(score(logits.log_softmax(dim=1)), torch.arange(100), 20).tolist() == expected.tolist()
+
+
+def test_small_scores_are_compared_by_their_own_digits() -> None:
+    """The last bits of a small score are no more known than those of a large one; from 0.01 on it is a millionth."""
+    scores = torch.tensor([1e-9, 1e-9 * (1 + 1e-6), 1.001e-9, 0.0, -1e-9, -2e-9], dtype=torch.float64)
+    assert top(scores, torch.arange(6), 6).tolist() == [2, 0, 1, 3, 4, 5]
+    assert top(torch.tensor([0.01, 0.0100004, 0.010002]), torch.arange(3), 3).tolist() == [2, 0, 1]
+
+
+def test_mutual_information_of_members_that_all_but_agree() -> None:
+    """Against float64: a difference of entropies in float32 would be rounding, 1e-7."""
+    logits = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+    members = logits + 1e-3 * torch.randn(10, 200, 5, generator=torch.Generator().manual_seed(1))
+    p = members.double().softmax(dim=-1)
+    expected = (p * (p / p.mean(dim=0)).log()).sum(dim=-1).mean(dim=0)
+    found = mutual_information(members.log_softmax(dim=-1)).double()
+    assert float(expected.max()) < 1e-6
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-9)
+    assert (mutual_information(members[:1].expand(7, -1, -1).log_softmax(dim=-1)) == 0).all()
+
+
+def test_epig_of_members_that_all_but_agree() -> None:
+    logits = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    members = (logits + 5e-3 * torch.randn(10, 60, 5, generator=torch.Generator().manual_seed(1))).transpose(0, 1)
+    exact = expected_predictive_information_gain(members.double().softmax(dim=-1), members[:9].double().softmax(dim=-1))
+    found = expected_predictive_information_gain(members.softmax(dim=-1), members[:9].softmax(dim=-1))
+    assert float(exact.max()) < 1e-5
+    torch.testing.assert_close(found, exact, rtol=0, atol=3e-9)
 
 
 def test_informativeness_is_one_and_the_margin() -> None:

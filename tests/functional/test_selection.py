@@ -105,6 +105,51 @@ def test_farthest_first_of_odd_data_is_the_naive_traversal(name: str, step: int,
     assert farthest_first(rows, asked, 150, block).tolist() == slow_farthest_first(rows, asked, 150)
 
 
+@pytest.mark.parametrize("dim", [300, 1000])
+@pytest.mark.parametrize("seed", range(5))
+def test_farthest_first_is_right_where_products_round_to_one_side(dim: int, seed: int) -> None:
+    """All coordinates of a group share an offset: each term of a product errs the same way, and random rows do not."""
+    draws = generator(seed)
+    near, far = torch.randn(20, dim, generator=draws) * 5e-4, torch.randn(20, dim, generator=draws) * 1e-3 + 1e3
+    rows, asked = torch.cat([near, far]), torch.arange(40) % 20 == 0
+    assert farthest_first(rows, asked, 10).tolist() == slow_farthest_first(rows, asked, 10)
+
+
+@pytest.mark.parametrize("exponent", [-20, -30, 18, 37])
+@pytest.mark.parametrize("step", [0, 30])
+def test_the_scale_does_not_matter(exponent: int, step: int) -> None:
+    """Powers of two change no digit; squares of these overflow or vanish in float32."""
+    rows = torch.randn(150, 5, generator=generator(exponent + 99))
+    scaled, asked = rows * 2.0 ** round(exponent * 3.3219), every(step, 150)
+    assert farthest_first(scaled, asked, 60).tolist() == slow_farthest_first(rows, asked, 60)
+    assert _most_typical(scaled, 10) == _most_typical(rows, 10)
+    q, embeddings = gradients(150)
+    large = embeddings * 2.0 ** round(exponent * 3.3219)
+    assert badge(q, large, 20, generator()).tolist() == badge(q, embeddings, 20, generator()).tolist()
+    weights = torch.rand(150, generator=generator())
+    assert dbal(scaled, weights, 9, generator()).tolist() == dbal(rows, weights, 9, generator()).tolist()
+    if exponent > 0:
+        delta = 2.0 ** round(exponent * 3.3219)
+        assert prob_cover(scaled, asked, 60, delta).tolist() == prob_cover(rows, asked, 60, 1.0).tolist()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_types_are_computed_with_at_least_float32s_digits(kind: torch.dtype) -> None:
+    rows = normalize(torch.randn(300, 8, generator=generator()), dim=1).to(kind)
+    for asked in (every(0, 300), every(100, 300)):
+        assert prob_cover(rows, asked, 20, 0.5).tolist() == prob_cover(rows.float(), asked, 20, 0.5).tolist()
+        assert farthest_first(rows, asked, 20).tolist() == farthest_first(rows.float(), asked, 20).tolist()
+
+
+def test_float64_rows_are_centred_before_they_are_rounded() -> None:
+    near = torch.randn(200, 6, generator=generator(), dtype=torch.float64)
+    rows, asked = 1000 + 1e-4 * near, every(50, 200)
+    assert farthest_first(rows, asked, 50).tolist() == slow_farthest_first(rows, asked, 50)
+    assert prob_cover(rows, asked, 20, 1e-4).tolist() == prob_cover(near, asked, 20, 1.0).tolist()
+    weights = torch.rand(200, generator=generator())
+    assert dbal(rows, weights, 9, generator()).tolist() == dbal(near, weights, 9, generator()).tolist()
+
+
 def test_farthest_first_never_takes_what_was_asked() -> None:
     """All that is left are copies of an asked row: they come in their order."""
     rows = torch.tensor([[1000.0, 0.0], *[[-1000.0, 0.0]] * 7])
