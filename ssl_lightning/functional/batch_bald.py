@@ -6,7 +6,7 @@ from torch import Tensor
 from ssl_lightning.functional.selection import top
 
 _BLOCK = 2**22  # floats of a product; stays near the cache, bounds the memory
-_ROUNDING = 2e-6  # nats: entropies of up to 7 in float32 are not known better
+_ROUNDING = 3e-7  # of an entropy in float32, as a share of one more than itself
 
 
 def batch_bald(
@@ -32,7 +32,8 @@ def batch_bald(
 
     Returns:
         Positions in the order of choice, and what each added in nats, `(count,)` each. The first adds its BALD score.
-        Once no candidate adds 0.0001 nats, the rest are those of largest BALD score.
+        Once no candidate adds a hundred-thousandth of what the first did, or more than rounding (some 0.000001 nats),
+        the rest are those of largest BALD score.
 
     Raises:
         ValueError: If there are too few candidates, or a probability is no number.
@@ -48,20 +49,23 @@ def batch_bald(
     if not probabilities.isfinite().all():
         raise ValueError("a probability is NaN: the model's outputs are not finite; look at its training loss.")
     probabilities = probabilities.float()
-    given_weights = torch.special.entr(probabilities).sum(dim=2).mean(dim=1).double()  # (N,)
-    alone = torch.special.entr(probabilities.mean(dim=1)).sum(dim=1).double() - given_weights
+    width = max(1, _BLOCK // (members * classes))
+    parts = [_alone(part.double()) for part in torch.split(probabilities, width)]
+    given_weights, predicted = (torch.cat(found) for found in zip(*parts, strict=True))  # (N,) both
+    alone, slack = (predicted - given_weights).round(decimals=9), _ROUNDING * (1 + predicted)
     joint = _Joint(members, classes, configurations, generator)
     bounds = torch.full((total,), torch.inf, dtype=torch.float64)  # what each added when it was last looked at
     left = indices.argsort(stable=True)  # who can still be chosen
     chosen: list[int] = []
     gains: list[float] = []
     for _ in range(count):
-        fresh = _look(joint, probabilities, given_weights, bounds, left)
-        most = float(fresh.max())
-        if most < 1e-4:  # the batch tells all there is to know: the rest by what each tells alone
+        fresh = _look(joint, probabilities, given_weights, bounds, left, float(slack.max()))
+        most, best = fresh.max(dim=0)
+        least = max(1e-5 * gains[0] if gains else 0.0, float(slack[left[best]]))
+        if most < least:  # the batch tells all there is to know: the rest by what each tells alone
             rest = left[top(alone[left], indices[left], count - len(chosen))]
             return torch.cat([torch.tensor(chosen, dtype=torch.int64), rest]), torch.tensor(gains + [0.0] * len(rest))
-        place = (fresh >= most - _ROUNDING).nonzero()[0]
+        place = (fresh >= most - slack[left[best]]).nonzero()[0]
         chosen.append(int(left[place]))
         gains.append(float(fresh[place]))
         left = left[left != chosen[-1]]
@@ -69,7 +73,15 @@ def batch_bald(
     return torch.tensor(chosen), torch.tensor(gains)
 
 
-def _look(joint: "_Joint", probabilities: Tensor, given_weights: Tensor, bounds: Tensor, left: Tensor) -> Tensor:
+def _alone(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the expected entropy given the weights, and that of the mean prediction, of `(n, K, classes)`."""
+    expected, mean = torch.special.entr(probabilities).sum(dim=2).mean(dim=1), probabilities.mean(dim=1)
+    return expected, torch.special.entr(mean).sum(dim=1)
+
+
+def _look(
+    joint: "_Joint", probabilities: Tensor, given_weights: Tensor, bounds: Tensor, left: Tensor, slack: float
+) -> Tensor:
     """Return what candidates add, minus infinity for those whose bound rules them out.
 
     Args:
@@ -78,13 +90,14 @@ def _look(joint: "_Joint", probabilities: Tensor, given_weights: Tensor, bounds:
         given_weights: Their expected entropy given the weights, `(N,)`.
         bounds: What each can add at most, `(N,)`; lowered where it is found.
         left: The candidates that can still be chosen, positions `(n,)`.
+        slack: What a bound can be wrong by at most.
 
     Returns:
         In nats, `(n,)`.
     """
     fresh = torch.full_like(bounds, -torch.inf)
     for block in torch.split(_falling(bounds, left), joint.width(rough=True)):
-        if float(bounds[block[0]]) < float(fresh.max()) - 2 * _ROUNDING:
+        if float(bounds[block[0]]) < float(fresh.max()) - 2 * slack:
             break
         means, errors = joint.entropies(probabilities[block], rough=True)
         bounds[block] = means + errors - given_weights[block]
@@ -92,7 +105,7 @@ def _look(joint: "_Joint", probabilities: Tensor, given_weights: Tensor, bounds:
             fresh[block] = bounds[block]
             continue
         for some in torch.split(_falling(bounds, block), joint.width()):
-            if float(bounds[some[0]]) < float(fresh.max()) - 2 * _ROUNDING:
+            if float(bounds[some[0]]) < float(fresh.max()) - 2 * slack:
                 break
             means, errors = joint.entropies(probabilities[some])
             fresh[some] = means - given_weights[some]
