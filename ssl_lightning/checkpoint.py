@@ -1,6 +1,7 @@
 """The one place that opens a checkpoint: what a module notes when it is saved, and what others read of it."""
 
 import pickle
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,8 @@ def read(path: str | Path, argument: str = "checkpoint") -> dict[str, Any]:
             "runs/NAME/checkpoints/last.ckpt."
         )
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's, on files that are refused below
+            saved = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"`{argument}={path}` is no checkpoint of ours: it is another kind of file, or holds objects that would "
@@ -221,6 +223,26 @@ def require_facts(backbone: nn.Module, facts: dict[str, Any], who: str) -> None:
         raise ValueError(
             f"{who} was built for `{name}={built}`, and the data have `{name}={value}`; give data of {built} (where "
             f"they take it `--data.{name} {built}`), or another encoder."
+        )
+
+
+def require_kind(backbone: nn.Module, facts: dict[str, Any], who: str) -> None:
+    """Check that data are of the kind that a finished encoder takes; one in training may be given a transform to it.
+
+    Args:
+        backbone: The encoder; what it was built with is compared, where it keeps that.
+        facts: Of the data.
+        who: Names the encoder, for messages.
+
+    Raises:
+        ValueError: If it was built for facts of which the data have none, but others.
+    """
+    takes = [name for name in BINDING if name in getattr(backbone, "init_args", {})]
+    have = [name for name in BINDING if name in facts]
+    if takes and have and not set(takes) & set(have):
+        raise ValueError(
+            f"{who} was built for `{takes[0]}`, which the data do not have, and they have `{have[0]}`: they are of "
+            "another kind; give data of the kind that it was trained on, or another encoder."
         )
 
 

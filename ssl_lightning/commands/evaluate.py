@@ -12,7 +12,7 @@ import lightning as L
 import yaml
 
 from ssl_lightning.backbones import Backbone, describe
-from ssl_lightning.checkpoint import describe_briefly
+from ssl_lightning.checkpoint import describe_briefly, require_kind
 from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
 from ssl_lightning.data import DataModule
@@ -67,22 +67,30 @@ def parser() -> Parser:
     options = Parser(
         "ssl-lightning evaluate", allow_abbrev=False, description="Judge encoders on the test part of a data set."
     )
-    options.add_argument("checkpoints", nargs="+", type=str, help="files, or `untrained` or `pixels` for baselines")
-    options.add_subclass_arguments(DataModule, "data", required=True, help="what to judge on")
-    options.add_subclass_arguments(Backbone, "backbone", required=False, help="of `untrained`")
+    options.add_argument(
+        "checkpoints", nargs="+", type=str, help="checkpoints to judge, or `untrained` or `pixels`, the baselines"
+    )
+    options.add_subclass_arguments(DataModule, "data", required=True, help="data to judge on")
+    options.add_subclass_arguments(
+        Backbone, "backbone", required=False, help="network that `untrained` judges with random weights"
+    )
     add_trust(options)
-    options.add_argument("--protocols", type=str, default=",".join(PROTOCOLS), help="any of " + ", ".join(PROTOCOLS))
-    options.add_argument("--fractions", type=str, default="0.01,0.1,1.0", help="of the labels, for linear and finetune")
-    options.add_argument("--k", type=int, default=200, help="neighbours of kNN")
-    options.add_argument("--temperature", type=float, default=0.1, help="of their weights")
-    options.add_argument("--steps", type=int, default=1000, help="of fine-tuning")
-    options.add_argument("--lr", type=float, default=1e-3, help="of fine-tuning (AdamW, cosine)")
+    options.add_argument(
+        "--protocols", type=str, default=",".join(PROTOCOLS), help="what to do: any of " + ", ".join(PROTOCOLS)
+    )
+    fractions = "fractions of the labels that linear and finetune learn from"
+    options.add_argument("--fractions", type=str, default="0.01,0.1,1.0", help=fractions)
+    options.add_argument("--k", type=int, default=200, help="neighbours that vote in kNN")
+    options.add_argument("--temperature", type=float, default=0.1, help="temperature of the votes in kNN")
+    options.add_argument("--steps", type=int, default=1000, help="steps of fine-tuning")
+    options.add_argument("--lr", type=float, default=1e-3, help="learning rate of fine-tuning (AdamW, cosine)")
     options.add_argument("--lidar_images", type=int, default=500, help="samples that LiDAR looks at")
-    options.add_argument("--views", type=int, default=20, help="views of each")
-    options.add_argument("--seed", type=int, default=0, help="of label subsets and fine-tuning")
-    options.add_argument("--accelerator", type=str, default="auto")
-    options.add_argument("--precision", type=str, default="32-true", help="such as bf16-mixed")
-    options.add_argument("--results", type=str, default="runs/evaluate/results.csv", help="the table, which grows")
+    options.add_argument("--views", type=int, default=20, help="random views of each sample that LiDAR looks at")
+    options.add_argument("--seed", type=int, default=0, help="seed of the label subsets and of fine-tuning")
+    options.add_argument("--accelerator", type=str, default="auto", help="device: cpu, gpu, or auto for what there is")
+    options.add_argument("--precision", type=str, default="32-true", help="precision of the network, as bf16-mixed")
+    results = "file of the table, which grows; ends in .csv, and a .md is written beside it"
+    options.add_argument("--results", type=str, default="runs/evaluate/results.csv", help=results)
     for fact in FACTS:
         options.link_arguments(f"data.{fact}", f"backbone.init_args.{fact}", apply_on="instantiate")
     return options
@@ -115,6 +123,9 @@ def main(arguments: list[str]) -> int:
     data.setup("fit")
     data.setup("test")
     subjects = [load_subject(name, built.get("backbone"), data, settings.trust) for name in settings.checkpoints]
+    for subject in subjects:
+        if subject.backbone is not None:
+            require_kind(subject.backbone, data.facts, f"`{subject.name}`")
     for subject in subjects:
         judge = Judge(subject, data, settings)
         for protocol in settings.protocols:

@@ -275,9 +275,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "ssl-lightning export", allow_abbrev=False, description="Write a checkpoint's encoder for use elsewhere."
     )
-    parser.add_argument("checkpoint", help="that `ssl-lightning fit` or `active` saved")
-    parser.add_argument("--to", default="safetensors,pt2", help="any of " + ", ".join(FORMATS) + ", with commas")
-    parser.add_argument("--folder", default=None, help="for the files; null: `export` in the run's folder")
+    parser.add_argument("checkpoint", help="a file that `ssl-lightning fit` or `active` saved")
+    parser.add_argument(
+        "--to", default="safetensors,pt2", help="formats: any of " + ", ".join(FORMATS) + ", with commas"
+    )
+    parser.add_argument("--folder", default=None, help="folder for the files; default: `export` in the run's")
     add_trust(parser)
     options = parser.parse_args(arguments)
     formats = [name.strip() for name in options.to.split(",") if name.strip()]

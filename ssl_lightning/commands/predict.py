@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import track
 from torch import Tensor
 
-from ssl_lightning.checkpoint import Checkpoint, run_folder, tell_unknown_clean
+from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind, run_folder, tell_unknown_clean
 from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
 from ssl_lightning.data.base import DataModule
@@ -20,7 +20,7 @@ from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
 from ssl_lightning.data.samples import Batch, Samples
 from ssl_lightning.data.vectors import Vectors
-from ssl_lightning.engine.csv_files import write_csv
+from ssl_lightning.engine.csv_files import replacing, write_csv
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.passes import make_fabric
 from ssl_lightning.supervised import Classifier
@@ -109,6 +109,29 @@ def open_source(source: str, predictor: Predictor) -> Part:
     keys, paths = [key for key, _ in files], [found for _, found in files]
     targets = torch.full((len(files),), -1)
     return Part("", LazyImages(paths, targets, keys, facts["channels"], facts["image_size"]), [str(p) for p in paths])
+
+
+def output_path(output: str | None, predictor: Predictor) -> Path:
+    """Return the file to write, whose ending says what is in it.
+
+    Args:
+        output: As the user named it; null for one in the run's folder.
+        predictor: From the checkpoint.
+
+    Raises:
+        ValueError: If it ends as another kind of file.
+    """
+    what, ending = ("classes", ".csv") if predictor.class_names else ("embeddings", ".npy")
+    if output is None:
+        name = f"{'predictions' if predictor.class_names else 'embeddings'}{ending}"
+        return run_folder(predictor.opened.path) / name
+    path = Path(output)
+    if path.suffix != ending and (path.is_file() or not path.exists()):  # a pipe or device may have any name
+        raise ValueError(
+            f"`output={output}` must end in {ending}: the checkpoint is of a {predictor.opened.method}, which gives "
+            f"{what}."
+        )
+    return path
 
 
 def parts_of(data: DataModule) -> list[Part]:
@@ -216,11 +239,8 @@ def write_embeddings(path: Path, keys: Sequence[str], classes: Sequence[str], ro
         classes: Their labels' names, empty where unknown.
         rows: `(n, dim)`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
-    with scratch.open("wb") as file:
+    with replacing(path, "wb") as file:
         np.save(file, rows.numpy())
-    scratch.replace(path)
     lines = [{"key": key, "class": name} for key, name in zip(keys, classes, strict=True)]
     write_csv(path.with_suffix(".csv"), ["key", "class"], lines)
 
@@ -232,14 +252,19 @@ def parser() -> Parser:
         allow_abbrev=False,
         description="Write a class and its probability for every file, or an embedding, from a checkpoint alone.",
     )
-    options.add_argument("checkpoint", type=str, help="that `ssl-lightning fit` or `active` saved")
+    options.add_argument("checkpoint", type=str, help="a file that `ssl-lightning fit` or `active` saved")
     options.add_argument("source", type=str, nargs="?", help="folder of images, an image, or a .npy file of vectors")
     options.add_subclass_arguments(DataModule, "data", required=False, help="data to predict, instead of `source`")
-    options.add_argument("--output", type=str | None, default=None, help="file; null: in the run's folder")
-    options.add_argument("--all", action="store_true", help="write the probability of every class")
-    options.add_argument("--batch_size", type=int, default=256, help="samples a step")
-    options.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu, or what there is")
-    options.add_argument("--precision", type=str, default="32-true", help="such as bf16-mixed")
+    output = "file for classes (.csv) or embeddings (.npy, and a .csv beside it); null: in the run's folder"
+    options.add_argument("--output", type=str | None, default=None, help=output)
+    options.add_argument(
+        "--all", action="store_true", help="write the probability of every class, not of the best alone"
+    )
+    options.add_argument("--batch_size", type=int, default=256, help="samples that are predicted at once")
+    options.add_argument("--accelerator", type=str, default="auto", help="device: cpu, gpu, or auto for what there is")
+    options.add_argument(
+        "--precision", type=str, default="32-true", help="precision of the network, such as bf16-mixed"
+    )
     add_trust(options)
     return options
 
@@ -271,11 +296,14 @@ def main(arguments: list[str]) -> int:
             "give either a `source` (folder of images, image, .npy file), or `--data CLASS`, and not both."
         )
     predictor = load_predictor(settings.checkpoint, settings.trust)
+    path = output_path(settings.output, predictor)
     if settings.source is not None:
         parts = [open_source(settings.source, predictor)]
         names: Sequence[str] = ()
     else:
         data: DataModule = options.instantiate_classes(settings).data
+        for require in (require_facts, require_kind):
+            require(predictor.opened.backbone, data.facts, f"`checkpoint={settings.checkpoint}`")
         parts, names = parts_of(data), data.class_names
     fabric = make_fabric(settings.accelerator, settings.precision)
     keys, paths, labels, which, rows = [], [], [], [], []
@@ -288,10 +316,8 @@ def main(arguments: list[str]) -> int:
         targets = part.samples.targets[done].tolist()
         labels += [names[target] if target >= 0 else "" for target in targets]
     if predictor.class_names:
-        path = Path(settings.output or run_folder(settings.checkpoint) / "predictions.csv")
         write_classes(path, keys, paths, which, torch.cat(rows), predictor.class_names, settings.all)
     else:
-        path = Path(settings.output or run_folder(settings.checkpoint) / "embeddings.npy")
         write_embeddings(path, keys, labels, torch.cat(rows))
         say(f"keys and classes beside them: {path.with_suffix('.csv')}; `--data Vectors` reads both")
     say(f"wrote {len(keys)} rows to {path}")

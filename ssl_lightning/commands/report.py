@@ -18,7 +18,9 @@ def main(argv: list[str]) -> int:
     )
     help_folder = "folder of a comparison, of one run, or with runs below it; several are shown as arms of one page"
     parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path, help=help_folder)
-    parser.add_argument("--output", metavar="FILE", type=Path, help="default: report.html in the (first) folder")
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="page to write; default: report.html in the (first) folder"
+    )
     parser.add_argument(
         "--metric", metavar="KEY", help="what to show, such as test/accuracy (the default) or train/loss"
     )

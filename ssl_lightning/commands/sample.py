@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_lightning.checkpoint import Checkpoint, run_folder
 from ssl_lightning.commands.start import add_trust
 from ssl_lightning.engine.naming import known_class
+from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
 from ssl_lightning.methods import SSLMethod
@@ -31,6 +32,11 @@ def load_method(path: str, trust: bool = False) -> SSLMethod:
         ValueError: If it is no checkpoint of a method, or its class cannot be built again.
     """
     opened = Checkpoint.open(path, trust=trust)
+    if opened.head is not None:
+        raise ValueError(
+            f"`checkpoint={path}` is of a {opened.method}, which sorts images and makes none; give one of a GAN, SSGAN "
+            "or VAE that `ssl-lightning fit` saved."
+        )
     kind: Any = known_class(opened.method_path, SSLMethod, trust)
     takes: set[str] = set()
     for parent in kind.__mro__:  # a method passes on what it does not name
@@ -80,14 +86,13 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "ssl-lightning sample", allow_abbrev=False, description="Write new images, drawn from a generative method."
     )
-    parser.add_argument("checkpoint", help="of a GAN, SSGAN or VAE that `ssl-lightning fit` saved")
+    parser.add_argument("checkpoint", help="file of a GAN, SSGAN or VAE that `ssl-lightning fit` saved")
     parser.add_argument("--count", type=int, default=64, help="how many images")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--folder", default=None, help="for the images; default: `samples` in the run's folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise that images are made of")
+    parser.add_argument("--folder", default=None, help="folder for the images; default: `samples` in the run's")
     add_trust(parser)
     options = parser.parse_args(arguments)
-    if options.count < 1:
-        raise ValueError(f"`count={options.count}` must be at least 1.")
+    whole(1, count=options.count)
     method: Any = load_method(options.checkpoint, options.trust)
     if not hasattr(method, "sample"):
         raise ValueError(

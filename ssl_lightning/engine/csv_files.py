@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, Literal
 
 
 def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, Any]]) -> None:
@@ -28,20 +28,31 @@ def write_csv(path: Path, columns: Sequence[str], lines: Iterable[Mapping[str, A
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """Open a text file that takes the place of `path` when it is complete; what was there stays if writing fails.
+def replacing(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
+    """Open a file that takes the place of `path` when it is complete; what was there stays if writing fails.
+
+    A link stays one, and what it points to is replaced. What is no file, as a pipe or a device, is written into.
 
     Args:
         path: Of the file; its folder is made.
+        mode: Text in UTF-8, or bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    text: dict[str, Any] = {"newline": "", "encoding": "utf-8"} if mode == "w" else {}
+    if path.exists() and not path.is_file():
+        with path.open(mode, **text) as file:
+            yield file
+        return
+    path = path.resolve()
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")  # of no other process, on no other machine
     try:
-        with scratch.open("w", newline="", encoding="utf-8") as file:
+        with scratch.open(mode, **text) as file:
             yield file
         os.replace(scratch, path)
-    except BaseException:
+    except BaseException as error:
         scratch.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(scratch):
+            error.filename = str(path)  # the one that the user knows
         raise
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,35 @@ def test_what_fails_leaves_the_old_file_and_no_scraps(tmp_path: Path) -> None:
         _stop(file)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_what_is_no_file_is_written_into_and_a_link_stays(tmp_path: Path) -> None:
+    pipe, null, link, real = (tmp_path / name for name in ("pipe", "null", "link", "real"))
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    write_csv(pipe, ["a"], [{"a": 1}])
+    reader.join()
+    assert got == [b"a\r\n1\r\n"]
+    assert pipe.is_fifo()
+    null.symlink_to("/dev/null")
+    real.write_text("old")
+    link.symlink_to(real)
+    for path in (null, link):
+        with replacing(path, "wb") as file:
+            file.write(b"\x00new")
+    assert null.is_symlink()
+    assert null.is_char_device()
+    assert link.is_symlink()
+    assert real.read_bytes() == b"\x00new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "null", "pipe", "real"]
+
+
+def test_what_the_system_refuses_is_told_of_the_file_that_was_named() -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        write_csv(Path("/proc/a.csv"), ["a"], [])
+    assert caught.value.filename == "/proc/a.csv"
 
 
 def _stop(file: Any) -> None:

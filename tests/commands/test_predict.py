@@ -1,0 +1,129 @@
+"""The commands that read a checkpoint alone: what they write where, and what they refuse."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssl_lightning.backbones import MLP, ConvNet
+from ssl_lightning.methods import SimCLR
+from ssl_lightning.supervised import Classifier
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def saved(trainer: Any, tmp_path: Path) -> Path:
+    """A folder with checkpoints of a method, a classifier and an encoder of vectors, five images, and 30 vectors."""
+    facts = {"channels": 1, "image_size": 8, "class_names": ["a", "b"], "num_classes": 2}
+    vectors = {"feature_dim": 4, "class_names": ["a", "b"], "num_classes": 2}
+    for name, model, known in (
+        ("method", SimCLR(ConvNet(width=4)), facts),
+        ("classifier", Classifier(2, ConvNet(width=4)), facts),
+        ("vectors", Classifier(2, MLP(feature_dim=4)), vectors),
+    ):
+        model.facts = known
+        fit = trainer()
+        fit.strategy.connect(model)
+        fit.save_checkpoint(tmp_path / f"{name}.ckpt")
+    (tmp_path / "flat").mkdir()
+    for number in range(5):
+        Image.new("L", (8, 8), 40 * number).save(tmp_path / "flat" / f"{number}.png")
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((30, 4), dtype=np.float32))
+    (tmp_path / "v.csv").write_text("key,class\n" + "".join(f"{number},{'ab'[number % 2]}\n" for number in range(30)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right", "what"),
+    [("method", "o.csv", "o.npy", "embeddings"), ("classifier", "o.npy", "o.csv", "classes")],
+)
+def test_the_ending_says_what_is_in_a_file(
+    name: str, wrong: str, right: str, what: str, saved: Path, command: Command
+) -> None:
+    status, out = command("predict", f"{name}.ckpt", "flat", "--output", wrong)
+    assert status == 2
+    assert f"`output={wrong}` must end in {right[1:]}: the checkpoint is of a" in out
+    assert out.endswith(f"which gives {what}.\n")
+    assert not (saved / wrong).exists()
+    status, out = command("predict", f"{name}.ckpt", "flat", "--output", right)
+    assert status == 0, out
+    rows = np.load(right) if what == "embeddings" else (saved / right).read_text().splitlines()[1:]
+    assert len(rows) == 5
+
+
+def test_a_device_is_written_into(saved: Path, command: Command) -> None:
+    (saved / "null").symlink_to("/dev/null")
+    for name in ("method", "classifier"):
+        status, out = command("predict", f"{name}.ckpt", "flat", "--output", "null")
+        assert status == 0, out
+        assert (saved / "null").is_char_device()
+
+
+@pytest.mark.parametrize("command_line", [["predict"], ["evaluate", "--protocols", "knn"]], ids=["predict", "evaluate"])
+def test_data_of_another_kind(command_line: list[str], saved: Path, command: Command) -> None:
+    vectors = ["--data", "Vectors", "--data.path", "v.npy"]
+    for checkpoint, data, takes, have in (
+        ("method.ckpt", vectors, "channels", "feature_dim"),
+        ("classifier.ckpt", vectors, "channels", "feature_dim"),
+        ("vectors.ckpt", ["--data", "Digits"], "feature_dim", "channels"),
+    ):
+        status, out = command(command_line[0], checkpoint, *data, *command_line[1:])
+        assert status == 2, out
+        assert (
+            f"was built for `{takes}`, which the data do not have, and they have `{have}`: they are of another" in out
+        )
+        assert len(out.splitlines()) == 1
+
+
+def test_a_classifier_makes_no_images(saved: Path, command: Command) -> None:
+    status, out = command("sample", "classifier.ckpt")
+    assert status == 2
+    assert (
+        "`checkpoint=classifier.ckpt` is of a Classifier, which sorts images and makes none; give one of a GAN" in out
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (["export", "method.ckpt", "--folder", "/proc/x"], "/proc/x"),
+        (["predict", "classifier.ckpt", "flat", "--output", "/proc/o.csv"], "/proc/o.csv"),
+        (["compare", "c.yaml"], "/proc/x"),
+    ],
+)
+def test_where_nothing_can_be_made(arguments: list[str], path: str, saved: Path, command: Command) -> None:
+    (saved / "c.yaml").write_text("folder: /proc/x\narms: {a: [--strategy, Entropy]}\n")
+    status, out = command(*arguments)
+    assert status == 2, out
+    assert f"error: `{path}`: No such file or directory; give a path that exists, or where one can be made." in out
+
+
+def test_a_pickle_is_refused_without_a_warning(saved: Path, command: Command) -> None:
+    (saved / "p.ckpt").write_bytes(pickle.dumps({"a": print}))
+    with warnings.catch_warnings(action="error"):
+        status, out = command("predict", "p.ckpt", "flat")
+    assert status == 2
+    assert "`checkpoint=p.ckpt` is no checkpoint of ours" in out
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "sample", "export", "compare", "report", "list"])
+def test_each_line_of_help_makes_sense_alone(name: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsers: list[argparse.ArgumentParser] = []
+    monkeypatch.setattr(argparse.ArgumentParser, "print_help", lambda self, file=None: parsers.append(self))
+    assert command(name, "--help")[0] == 0
+    helps = [action.help or "" for action in parsers[0]._actions if action.help != argparse.SUPPRESS]
+    assert len(helps) > 1
+    for text in helps:
+        assert text.split()[:1] not in ([], ["of"], ["that"], ["such"], ["for"], ["as"], ["instead"], ["default:"]), (
+            text
+        )
