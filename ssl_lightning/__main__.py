@@ -5,20 +5,26 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from ssl_lightning import __version__
+from ssl_lightning.commands.launch import FOLDER
 from ssl_lightning.commands.mistakes import COMMANDS, no_command, own_mistake
 
 TRAINED = ("fit", "validate", "test", "active")  # commands of commands/train.py; each other has a file of its name
 REMEDIES = {
+    errno.ENOENT: "give a path that exists, or where one can be made",
     errno.EACCES: "there is no permission for it; give a folder or file of your own",
     errno.EPERM: "there is no permission for it; give a folder or file of your own",
     errno.EROFS: "its file system cannot be written; give a folder elsewhere",
     errno.ENOSPC: "free some space and give the same command again: finished epochs and labels are safe",
     errno.EDQUOT: "free some of your quota and give the same command again: finished epochs and labels are safe",
+    errno.EFBIG: "its file system takes no file of that size; give a folder elsewhere",
+    errno.EIO: "its disk or network cannot be read or written; give a folder elsewhere",
     errno.EISDIR: "it is a folder; give a file",
     errno.ENOTDIR: "a part of that path is a file; give another folder",
     errno.EEXIST: "it is there already, and no folder; give another path",
+    errno.ELOOP: "its links lead in a circle; give another path",
     errno.ENAMETOOLONG: "the name is too long; give a shorter one",
 }
 USAGE = "\n".join(
@@ -52,11 +58,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _command(arguments[0])(arguments)
     except KeyboardInterrupt:
-        how = "add --ckpt_path FOLDER/checkpoints/last.ckpt" if arguments[0] == "fit" else "give the same command again"
-        print(f"interrupted; {how} to go on", file=sys.stderr)
-        return 130
-    except SystemExit as stop:  # argparse has said why
-        return int(stop.code or 0)
+        return _interrupted(arguments[0])
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
+            return _interrupted(arguments[0])
+        return int(stop.code or 0)  # argparse has said why
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
         return 0
@@ -77,6 +83,14 @@ def _command(name: str) -> Callable[[list[str]], int]:
         return train.main
     module = importlib.import_module(f"ssl_lightning.commands.{name}")
     return lambda arguments: int(module.main(arguments[1:]))
+
+
+def _interrupted(command: str) -> int:
+    """Say how to go on, and return the exit status."""
+    last = Path(os.environ.get(FOLDER, "")) / "checkpoints" / "last.ckpt"
+    add = f"add --ckpt_path {last}" if command == "fit" and FOLDER in os.environ and last.exists() else ""
+    print(f"interrupted; {add or 'give the same command again'} to go on", file=sys.stderr)
+    return 130
 
 
 def _system(error: BaseException | None) -> str | None:

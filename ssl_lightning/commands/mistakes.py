@@ -4,6 +4,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -72,18 +73,12 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
         return f"there is no option `{name}`{meant(name, _options(parser))}{_see(parser)}."
     if found := re.search(r"does not accept option '([^']+)'", message):
         return _unknown_key(found[1], parser, given or {})
-    if found := re.search(r"Option '([^']+)' is not accepted", message):
-        accepted = sorted(set(arguments(import_class(owners[-1])))) if owners else []
-        owner = owners[-1].rpartition(".")[2] if owners else option
-        if owner in ABSTRACT and owner != "Classifier":  # no class was named before
-            return f"`{option}.{found[1]}` comes before the class it belongs to; give `{option} CLASS` first."
-        which = f"; it takes {', '.join(accepted)}." if accepted else "."
-        return f"`{owner}` has no argument `{found[1]}`{meant(found[1], accepted)}{which}"
+    if unaccepted := re.findall(r"(?:class_path '([^']+)':\s+)?Option '([^']+)' is not accepted", message):
+        return _not_accepted(unaccepted, option)
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return _no_class(found[1], option)
+        return _parts(option, owners, parser, found[1]) or _no_class(found[1], option)
     if found := re.search(r"(?:No module named|Failed to import|Import path|does not correspond)[^\n]*", message):
-        value = re.search(r"Given value: (\S+)", message)
-        name = value[1] if value else ""
+        name = _value(message) or ""
         if "does not correspond" in found[0] and option.endswith("backbone"):
             return (
                 f"`{option} {name}` is no `Backbone` of ours; any other network goes within `AnyModule`: `{option} "
@@ -153,11 +148,8 @@ def _plural(hint: Any) -> str:
 
 
 def _wrong_value(message: str, option: str, owners: list[str], parser: Any) -> str:
-    values = re.findall(r"(?:Given|Got) value: (.*)", message)
-    if values:
-        value = next((v for v in values if not v.startswith("NestedArg(")), values[0])
-        if nested := re.match(r"NestedArg\(key='([^']+)', val='?([^']*)'?\)", value):
-            value = nested[2]
+    value = _value(message)
+    if value is not None:
         hint, default = _argument(option, owners, parser)
         if hint is not Parameter.empty and "such as" not in message:
             required = describe_type(hint, default)
@@ -174,6 +166,48 @@ def _wrong_value(message: str, option: str, owners: list[str], parser: Any) -> s
         if expected:
             return f"`{option}={value}` is not possible; required is {' or '.join(dict.fromkeys(expected))}."
     return "\n".join(line for line in message.splitlines() if line.strip() and "NoneType" not in line)
+
+
+def _value(message: str) -> str | None:
+    """Return the value that the user gave, which jsonargparse may tell as the argument of another."""
+    values = re.findall(r"(?:Given|Got) value: (.*)", message)
+    if not values:
+        return None
+    value: str = next((value for value in values if not value.startswith("NestedArg(")), values[0])
+    nested = re.match(r"NestedArg\(key='[^']+', val='?([^']*)'?\)", value)
+    return nested[1] if nested else value
+
+
+def _not_accepted(pairs: list[tuple[str, str]], option: str) -> str:
+    """Say that a class has no such argument.
+
+    Args:
+        pairs: Path of a class, or nothing, and what it does not accept; a list's base may follow the class in it.
+        option: That names the class.
+    """
+    path, name = next(((path, name) for path, name in pairs if path and not _is_abstract(path)), pairs[0])
+    first = name.partition(".")[0]
+    if first != name and (perhaps := meant(first, ("init_args",))):
+        return f"`{option}` has the unknown key `{first}`{perhaps}; a class is given by `class_path` and `init_args`."
+    if _is_abstract(path):  # no class was named before
+        return f"`{option}.{name}` comes before the class it belongs to; give `{option} CLASS` first."
+    accepted = sorted(set(arguments(import_class(path)))) if path else []
+    which = f"; it takes {', '.join(accepted)}." if accepted else "."
+    return f"`{path.rpartition('.')[2] or option}` has no argument `{name}`{meant(name, accepted)}{which}"
+
+
+def _is_abstract(path: str) -> bool:
+    name = path.rpartition(".")[2]
+    return name in ABSTRACT and name != "Classifier"
+
+
+def _parts(option: str, owners: list[str], parser: Any, value: str) -> str | None:
+    """Say how an argument is given that is no class to be named but has parts; null for any other."""
+    for kind in _alternatives(_argument(option, owners, parser)[0]):
+        if is_dataclass(kind):
+            names = [part.name for part in fields(kind)]
+            return f"`{option}={value}` is not possible: it has {', '.join(names)}; give `{option}.{names[0]} {value}`."
+    return None
 
 
 def _argument(option: str, owners: list[str], parser: Any) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +36,8 @@ def _listed_subclasses(cls: Any, include_abstract: bool = False, closed_types: b
 
 typehints.resolve_class_path_by_name = _resolve_ours_first
 typehints.get_all_subclass_paths = _listed_subclasses
+# a default of Lightning's `Timer` is a member of an enumeration, which YAML does not know
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
 class Parser(LightningArgumentParser):

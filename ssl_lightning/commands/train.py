@@ -3,14 +3,11 @@
 import os
 import re
 import sys
-from collections import Counter
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -22,12 +19,20 @@ from ssl_lightning.checkpoint import read
 from ssl_lightning.commands.active import active as active_run
 from ssl_lightning.commands.facts import fact_names, fill_in, parameters_of
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
-from ssl_lightning.commands.lines import ProgressLines
 from ssl_lightning.commands.mistakes import own_mistake
 from ssl_lightning.commands.parsing import ConfigFile, Parser
+from ssl_lightning.commands.refusals import (
+    refusals,
+    require_judged,
+    require_numbers,
+    require_same_optimizer,
+    require_single,
+)
 from ssl_lightning.commands.start import import_data, load_plugins, quieten, require_wandb, say
+from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.processes import first_process, gather, joined
+from ssl_lightning.engine.ranges import whole
 
 
 class Trainer(L.Trainer):
@@ -68,9 +73,10 @@ class CLI(LightningCLI):
 
     folder: Path
     facts: dict[str, Any]  # of the data, once they are built
+    saved_groups: set[str]  # names of what the checkpoint to go on from tells of its optimizer
 
     def __init__(self) -> None:
-        self.facts = {}
+        self.facts, self.saved_groups = {}, set()
         super().__init__(
             trainer_class=Trainer,
             parser_class=Parser,
@@ -142,21 +148,30 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build all, and name the option where a class refuses an argument."""
         try:
-            super().instantiate_classes()
+            with refusals(self._trainer_options()):
+                super().instantiate_classes()
         except Exception as error:
             mistake = own_mistake(error)  # jsonargparse buries it among the types that it tried
             if mistake is None:
                 raise
             raise ValueError(self._with_option(str(mistake))) from error
 
+    def _trainer_options(self) -> dict[str, Any]:
+        return dict(vars(self._get(self.config, "trainer")))
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with refusals(self._trainer_options()):
+            super()._run_subcommand(subcommand)
+
     def _with_option(self, message: str) -> str:
-        """Write `name=value` at the beginning of a message as the option, where only one option has that name."""
-        found = re.match(r"`([\w.]+)=", message)
+        """Write `name=value` at the beginning of a message as the option, where only one has that name and value."""
+        found = re.match(r"`([\w.]+)=([^`]*)`", message)
         if found is None:
             return message
         self._dump_config()
-        options = [option for option in _options(self.config_dump) if f".{option}".endswith(f".{found[1]}")]
-        return f"`--{options[0]}={message[found.end() :]}" if len(options) == 1 else message
+        named = [(path, value) for path, value in _options(self.config_dump) if f".{path}".endswith(f".{found[1]}")]
+        told = named if len(named) == 1 else [one for one in named if found[2] in (str(one[1]), repr(one[1]))]
+        return f"`--{told[0][0]}={message[found.start(2) :]}" if len(told) == 1 else message
 
     def require_agreement(self) -> None:
         """Refuse an option that says other than the data: the link would silently replace it.
@@ -181,12 +196,20 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the config as it was given: Lightning would silently replace it by that of the checkpoint."""
 
+    def _set_seed(self) -> None:
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool):
+            whole(0, 2**32 - 1, **{"--seed_everything": seed})
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         """Choose the run's folder."""
         command = str(self.subcommand)
-        ckpt_path = self._get(self.config, "ckpt_path")
-        if ckpt_path and ckpt_path not in ("best", "last", "hpc", "registry"):
-            read(ckpt_path, "ckpt_path")  # says what is wrong with it in a line
+        require_numbers(self._trainer_options())
+        if ckpt_path := self._get(self.config, "ckpt_path"):
+            saved = read(ckpt_path, "ckpt_path")  # says what is wrong with it in a line
+            groups = [group for state in saved.get("optimizer_states") or [] for group in state["param_groups"]]
+            self.saved_groups = {str(key) for group in groups[:1] for key in group}
         given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
         given = os.environ[FOLDER] = given or agree_on_folder(command, first_process())
         self.folder = Path(given)
@@ -210,8 +233,10 @@ class CLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         callbacks = list(config.callbacks or []) if isinstance(config.callbacks, list | None) else [config.callbacks]
         callbacks += kwargs.pop("callbacks", [])
-        _require_single(callbacks)
+        require_single(callbacks)
         saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
+        if self.subcommand == "active" and not saves and config.enable_checkpointing is None:
+            kwargs["enable_checkpointing"] = False  # the round loop saves the model itself
         if self.subcommand == "fit" and not saves and config.enable_checkpointing is not False:
             # not `save_last`: with `save_top_k=0` Lightning saves nothing before the fit ends
             folder = self.folder / "checkpoints"
@@ -222,7 +247,8 @@ class CLI(LightningCLI):
             callbacks.append(ProgressLines(to_the_end=self.subcommand == "fit"))
         kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
         kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
-        return super().instantiate_trainer(callbacks=callbacks, **kwargs)
+        with refusals(self._trainer_options()):
+            return super().instantiate_trainer(callbacks=callbacks, **kwargs)
 
     def _loggers(self) -> list[Logger]:
         loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
@@ -251,12 +277,21 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Save the config, and say what will be lost of a class that lives nowhere."""
+        require_same_optimizer(self.model, self.saved_groups)
         self._save_config()
         if type(self.model).__module__ == "__main__":
             rank_zero_warn("the model's class is defined in __main__: its checkpoint cannot be opened without it.")
         say(f"folder: {self.folder}")
 
     before_validate = before_test = _save_config
+
+    def after_validate(self) -> None:
+        """Say where nothing was judged."""
+        require_judged(self.trainer, "val", "give `--data.val_size 0.1`")
+
+    def after_test(self) -> None:
+        """Say where nothing was judged."""
+        require_judged(self.trainer, "test", "give data that have one")
 
     def before_predict(self) -> None:
         """Save the config."""
@@ -299,7 +334,6 @@ class CLI(LightningCLI):
     def active(self, **kwargs: Any) -> None:
         """Run the rounds, each with a model, callbacks and trainer made afresh from the config."""
         del kwargs["model"]
-        fresh: dict[str, Any] = {}
         loggers = self.trainer.loggers
 
         def make_model() -> L.LightningModule:
@@ -309,10 +343,8 @@ class CLI(LightningCLI):
             return model
 
         def make_trainer(callbacks: list[Callback]) -> L.Trainer:
-            return self.instantiate_trainer(callbacks=callbacks, logger=loggers, enable_model_summary=False, **fresh)
+            return self.instantiate_trainer(callbacks=callbacks, logger=loggers, enable_model_summary=False)
 
-        if self._get(self.config_init, "trainer").enable_checkpointing is None:
-            fresh["enable_checkpointing"] = False  # the round loop saves the model itself
         self._dump_config()
         dump = self.config_dump
         settings = {key: dump[key] for key in ("model", "data", "strategy", "oracle", "steps_per_epoch") if key in dump}
@@ -329,24 +361,14 @@ def _is_method(path: str) -> bool:
     return isinstance(kind, type) and issubclass(kind, methods.SSLMethod)
 
 
-def _options(node: Any, prefix: str = "") -> list[str]:
-    """Return the options that a config holds, as they are typed: without `init_args`."""
-    found: list[str] = []
-    for key, value in node.items() if isinstance(node, dict) else ():
-        path = prefix if key == "init_args" else f"{prefix}.{key}" if prefix else key
-        found += _options(value, path) if isinstance(value, dict) and value else [path]
-    return found
-
-
-def _require_single(callbacks: list[Callback]) -> None:
-    """Refuse a callback twice whose state could not be told apart in a checkpoint, as Lightning does by a traceback."""
-    stateful = [callback for callback in callbacks if type(callback).state_dict is not Callback.state_dict]
-    key, times = max(Counter(callback.state_key for callback in stateful).items(), key=itemgetter(1), default=("", 0))
-    if times > 1:
-        raise ValueError(
-            f"`--trainer.callbacks` names `{key.partition('{')[0]}` {times} times, one perhaps in a config file; give "
-            "it once."
-        )
+def _options(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the options that a config holds, as they are typed, without `init_args`, and their values."""
+    if isinstance(node, dict) and node:
+        inner = {key: prefix if key == "init_args" else f"{prefix}.{key}".removeprefix(".") for key in node}
+        return [found for key, value in node.items() for found in _options(value, inner[key])]
+    if isinstance(node, list) and any(isinstance(item, dict) for item in node):  # as of callbacks
+        return [found for item in node for found in _options(item, prefix)]
+    return [(prefix, node)]
 
 
 def main(argv: list[str]) -> int:
@@ -368,30 +390,6 @@ def main(argv: list[str]) -> int:
     import_data(argv)
     try:
         CLI()
-    except SystemExit as stop:
-        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
-            raise KeyboardInterrupt from None
-        raise
-    except MisconfigurationException as error:
-        if found := re.search(r"No supported (\w+) backend found|(\w+)Accelerator` can not run", str(error)):
-            kind = (found[1] or found[2]).lower()
-            raise ValueError(
-                f"`--trainer.accelerator={kind}` cannot be had: this machine has none that works with the installed "
-                "torch; give `cpu`, or `auto` for what there is."
-            ) from error
-        raise ValueError(" ".join(str(error).split())) from error
-    except FileNotFoundError as error:
-        if "heckpoint" not in str(error) and ".ckpt" not in str(error):
-            raise
-        raise ValueError(f"`ckpt_path`: {error}; give the path of a checkpoint that `fit` saved.") from error
-    except RuntimeError as error:
-        if "loading state_dict" not in str(error):
-            raise
-        first = " ".join(str(error).split("\n\t")[1:2])
-        raise ValueError(
-            f"`ckpt_path` holds another architecture: {first} Give the model and data of its run, by "
-            "`-c FOLDER/config.yaml`."
-        ) from error
     finally:
         sys.argv = before
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lightning.__main__ import USAGE
-from ssl_lightning.commands import train
+from ssl_lightning import methods
+from ssl_lightning.__main__ import REMEDIES, USAGE
+from ssl_lightning.commands import evaluate, train
 from ssl_lightning.commands.configs import config_names, find_config
+from ssl_lightning.commands.launch import FOLDER
 from ssl_lightning.commands.mistakes import COMMANDS, describe_type, no_command
 
 Command = Callable[..., tuple[int, str]]
@@ -27,6 +30,8 @@ FILES = {
     "key.yaml": "modle: SimCLR\n",
     "nested.yaml": "trainer:\n  max_epoch: 3\n",
     "list.yaml": "- 1\n- 2\n",
+    "init.yaml": "model:\n  class_path: SimCLR\n  init_arg:\n    temperature: 0.2\n",
+    "inits.yaml": "trainer:\n  callbacks:\n  - class_path: KNN\n    init_arg:\n      k: 3\n",
     "empty.yaml": "# nothing\n",
     "binary.yaml": "\x00\x01",
 }
@@ -59,6 +64,47 @@ TOLD = [
     (["active", "-c", "method/simclr", "-c", "data/digits", "--strategy", "Entropy"], "`--model=SimCLR` learns", ""),
     (["compare", "method/simclr"], "`method/simclr` is a config of `fit`; give `ssl-lightning fit -c method/", ""),
     (["compare", "tab.yaml"], "`tab.yaml`, line 3, column 1", "never by tabs"),
+    *(
+        (["fit", *SIMCLR, f"--trainer.{given}"], f"`--trainer.{given}` is refused by Lightning: {why}", also)
+        for given, why, also in [
+            ("accelerator=foo", "You selected an invalid accelerator", "cpu"),
+            ("accelerator=tpu", "Requirement 'torch_xla", ""),
+            ("devices=foo", "`devices` selected with", "an int > 0"),
+            ("devices=-1", "`devices` selected with", "an int > 0"),
+            ("strategy=foo", "You selected an invalid strategy", "ddp"),
+            ("num_nodes=0", "`num_nodes` must be a positive integer", ""),
+            ("val_check_interval=99999", "`val_check_interval` (99999) must be less", ""),
+            ("precision=transformer-engine", "Requirement 'transformer_engine", ""),
+            ("max_time=foo", "`Timer(duration='foo')` is not a valid duration", "DD:HH:MM:SS"),
+        ]
+    ),
+    (["fit", *SIMCLR, "--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor", "val/foo"],
+     "`--trainer.callbacks` is refused by Lightning: Early stopping conditioned on metric `val/foo`", "not available"),
+    (["fit", *SIMCLR, "--trainer.callbacks+=LearningRateFinder"],
+     "`--trainer.callbacks` is refused by Lightning: When using the learning rate finder", ""),
+    (["fit", *SIMCLR, "--trainer.callbacks+=Timer", "--trainer.callbacks.duration", "foo"],
+     "`--trainer.callbacks` is refused by Lightning: `Timer(duration='foo')`", ""),
+    *((["fit", *SIMCLR, f"--trainer.{name}", "0"], f"`--trainer.{name}=0` must be at least 1.", "")
+      for name in ("check_val_every_n_epoch", "accumulate_grad_batches")),
+    (["fit", *SIMCLR, "--trainer.gradient_clip_val", "-1"], "`--trainer.gradient_clip_val=-1` must be at least 0.", ""),
+    (["active", *ACTIVE, *CPU, "--strategy", "Entropy", "--trainer.barebones", "true"],
+     "`--trainer.barebones=True` allows neither logs nor checkpoints", "leave it out"),
+    *((["fit", *SIMCLR, "--seed_everything", seed], f"`--seed_everything={seed}` must be from 0 to 4294967295.", "")
+      for seed in ("-1", "99999999999")),
+    *((["validate", *SIMCLR, "--ckpt_path", name], f"`ckpt_path={name}` is no file; give a checkpoint", "last.ckpt")
+      for name in ("last", "best", "hpc", "registry")),
+    (["validate", *SIMCLR, "--data.val_size", "0"], "nothing to judge on: the validation part is empty", "--data.val_"),
+    (["test", *SIMCLR], "nothing to tell: `SimCLR` logs no metric of the test part", "--trainer.callbacks+=KNN"),
+    (["active", *ACTIVE, *CPU, "--strategy", "Entropy", "--data.val_size", "9", "--stop+=NoGain", "--stop.rounds", "0"],
+     "`--stop.rounds=0` must be at least 1", ""),
+    (["fit", *SIMCLR, "--trainer.callbacks+=KNN", "--trainer.callbacks.kk", "3"],
+     "`KNN` has no argument `kk` (did you mean `k`?); it takes", ""),
+    (["fit", *SIMCLR, "-c", "init.yaml"], "`--model` has the unknown key `init_arg` (did you mean `init_args`?)", ""),
+    (["fit", *SIMCLR, "-c", "inits.yaml"], "`--trainer.callbacks` has the unknown key `init_arg` (did you mean", ""),
+    (["fit", *SIMCLR, "--model.optimizer", "adamw"],
+     "`--model.optimizer=adamw` is not possible: it has name, lr, ", "give `--model.optimizer.name adamw`."),
+    (["fit", *SIMCLR, "--model.backbone", "torch.nn.Linear"], "`--model.backbone torch.nn.Linear` is no `Backbone`",
+     "--model.backbone.module torch.nn.Linear`."),
     (["list", "config"], "there is no kind `config` (did you mean `configs`?)", ""),
 ]  # fmt: skip
 
@@ -102,11 +148,11 @@ def test_a_checkpoint_of_other_channels(command: Command, tmp_path: Path) -> Non
         assert "channels" in said or "another architecture" in said
 
 
-@pytest.mark.parametrize("number", ["EACCES", "EPERM", "EROFS", "ENOSPC", "EISDIR", "ENOTDIR", "EEXIST"])
-def test_what_the_system_refuses_names_the_path(number: str, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", REMEDIES, ids=lambda number: errno.errorcode[number])
+def test_what_the_system_refuses_names_the_path(number: int, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: list[str]) -> int:
         try:
-            raise OSError(getattr(errno, number), "refused", "/some/path")
+            raise OSError(number, "refused", "/some/path")
         except OSError as error:
             raise RuntimeError("while saving") from error
 
@@ -125,6 +171,69 @@ def test_a_defect_stays_a_traceback(kind: type[Exception], command: Command, mon
     monkeypatch.setattr(train, "main", fail)
     with pytest.raises(kind, match="defect"):
         command("fit")
+
+
+def _fall_over(model: Any) -> None:
+    torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def _misuse_lightning(model: Any) -> None:
+    model.log("train/pair", torch.ones(2))
+
+
+@pytest.mark.parametrize("defect", [_fall_over, _misuse_lightning])
+def test_a_defect_in_a_training_step_stays_a_traceback(
+    defect: Callable[[Any], None], command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where Lightning is who raises it."""
+    monkeypatch.setattr(methods.SimCLR, "compute_loss", lambda self, views, batch: defect(self))
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        command("fit", *SIMCLR)
+    assert caught.traceback[-1].frame.f_globals["__name__"] != "ssl_lightning.commands.refusals"
+
+
+def test_a_timer_ends_a_fit_and_is_in_its_config(command: Command, tmp_path: Path) -> None:
+    timer = ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration", "00:00:10:00"]
+    status, out = command("fit", *SIMCLR, *timer, "--folder", "run")
+    assert status == 0, out
+    assert "interval: step" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_a_checkpoint_callback_in_an_active_run(command: Command, tmp_path: Path) -> None:
+    given = ["--strategy", "Entropy", "--rounds", "0", "--folder", "run", "--trainer.callbacks+=ModelCheckpoint"]
+    status, out = command("active", *ACTIVE, *CPU, *given)
+    assert status == 0, out
+    assert len(list((tmp_path / "run").rglob("*.ckpt"))) == 2  # the callback's, and that of the round
+
+
+def test_going_on_by_another_optimizer(command: Command) -> None:
+    assert command("fit", *SIMCLR, "--folder", "run")[0] == 0
+    last = "run/checkpoints/last.ckpt"
+    given = ["-c", "run/config.yaml", "--folder", "other", "--trainer.max_steps", "2", "--ckpt_path", last]
+    status, out = command("fit", *given, "--model.optimizer.name", "sgd")
+    assert status == 2, out
+    assert "`--model.optimizer.name=sgd` cannot go on from `ckpt_path`, which was trained by adamw; give" in out
+    status, out = command("fit", *given)
+    assert status == 0, out
+
+
+def test_interrupted(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: list[str]) -> int:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)  # as Lightning does
+
+    monkeypatch.setattr(train, "main", interrupt)
+    monkeypatch.setattr(evaluate, "main", interrupt)
+    monkeypatch.setenv(FOLDER, "runs/mine")
+    again = "interrupted; give the same command again to go on\n"
+    assert command("evaluate") == (130, again)
+    assert command("fit") == (130, again)  # before its first epoch ended
+    last = tmp_path / "runs" / "mine" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    assert command("fit") == (130, "interrupted; add --ckpt_path runs/mine/checkpoints/last.ckpt to go on\n")
 
 
 def test_every_command_is_listed_in_one_place(command: Command) -> None:

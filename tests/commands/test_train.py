@@ -134,7 +134,7 @@ MISTAKES = [
     ),
     (
         [*ACTIVE, "--strategy", "Entropy", "--strategy.query_size", "0"],
-        "`--strategy.query_size=0` must be at least 1 label.",
+        "`--strategy.query_size=0` must be at least 1.",
     ),
     (
         [*ACTIVE, "--strategy", "Entropy", "--strategy.query_size", "500"],
