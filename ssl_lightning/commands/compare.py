@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ssl_lightning.commands import configs
 from ssl_lightning.engine.naming import meant
-from ssl_lightning.experiments.aggregate import unit_of
+from ssl_lightning.experiments.aggregate import curve_of, unit_of
 from ssl_lightning.experiments.grid import ACTIVE, Outcome, Task, run_grid
 from ssl_lightning.experiments.runs import (
     COMPARISON_FILE,
@@ -39,7 +39,7 @@ class CompareConfig:
     Args:
         folder: where runs and results go, one folder a run: `folder/slug(arm)/seedN`.
         arms: name -> arguments of `ssl-lightning active` that make this arm; `{seed}` in them becomes the seed.
-        seeds: each arm is run once with each; pairs are contrasted seed by seed.
+        seeds: from 0 to 2^32 - 1; each arm is run once with each; pairs are contrasted seed by seed.
         base: arguments common to all arms, before those of the arm.
         pairs: (better, baseline) names of arms to contrast.
         metric: key in the runs' rounds.csv.
@@ -60,8 +60,8 @@ class CompareConfig:
         """Refuse what cannot be compared before an hour is spent on it."""
         if not self.arms:
             raise ValueError("`arms` is empty; give at least one `name: [arguments]`")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"`seeds={list(self.seeds)}` must be different integers, at least one")
+        if not self.seeds or len({seed for seed in self.seeds if 0 <= seed < 2**32}) < len(self.seeds):
+            raise ValueError(f"`seeds={list(self.seeds)}` must be different integers from 0 to 2^32 - 1, at least one")
         if self.jobs < 1:
             raise ValueError(f"`jobs={self.jobs}` must be at least 1")
         if self.range is not None and self.range[0] > self.range[1]:
@@ -179,9 +179,11 @@ def main(argv: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("config", metavar="CONFIG", help="YAML file; see the example below")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, instead of the file's `jobs`")
-    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="instead of the file's `seeds`")
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="instead of the file's `folder`")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time; default: the file's `jobs`")
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED", help="seeds of the runs; default: the file's")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="folder of the runs and results; default: the file's"
+    )
     parser.add_argument("--no-report", action="store_true", help="tables only: no curves.png, curves.svg, report.html")
     args = parser.parse_args(argv)
     config = read_config(args.config)
@@ -251,13 +253,15 @@ _REQUIRED = {
 
 
 def _reached(metric: str) -> Callable[[Task], str]:
-    """A function that says what a finished run has reached."""
+    """A function that says what a finished run has reached, and ends the comparison if that cannot be compared."""
 
     def describe(task: Task) -> str:
         try:
-            labels, value = read_run(task.folder).curves[metric][-1]
-        except (ValueError, LookupError):
+            run = read_run(task.folder)
+        except ValueError:
             return ""
+        curve_of([run], metric)  # refuses an unknown metric after the first run, not after the last
+        labels, value = run.curves[metric][-1]
         unit = unit_of(metric)
         return f"{metric} {unit.number(value)} {unit.symbol} at {labels} labels"
 

@@ -135,6 +135,15 @@ def test_a_failure_stops_nothing_else_and_is_reported(tmp_path: Path, runner: st
     assert "Left out, since not finished in both: seed 1." in printed
 
 
+def test_an_unknown_metric_ends_it_after_the_first_run(tmp_path: Path, runner: str) -> None:
+    config = config_of(tmp_path / "c", metric="test/acuracy", jobs=1)
+    with pytest.raises(
+        ValueError, match=r"`metric=test/acuracy` was not logged in .* \(did you mean `test/accuracy`\?"
+    ):
+        compare(config, runner, QUIET)
+    assert [task.folder.exists() for task in config.tasks()] == [True, False, False, False]
+
+
 def test_a_worker_is_used_again_and_cores_are_shared(tmp_path: Path, runner: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     config = config_of(tmp_path / "c", seeds=(0, 1, 2), jobs=1)
@@ -254,6 +263,8 @@ def test_config_file(tmp_path: Path) -> None:
         ({"seeds": 3}, r"`seeds: 3` is not valid; `seeds` must be a list of integers"),
         ({"seeds": [1, 1]}, "must be different integers"),
         ({"seeds": []}, "must be different integers"),
+        ({"seeds": [-1]}, r"`seeds=\[-1\]` must be different integers from 0 to"),
+        ({"seeds": [2**32]}, "must be different integers from 0 to"),
         ({"seeds": ["a"]}, "must be a list of integers"),
         ({"jobs": 0}, "`jobs=0` must be at least 1"),
         ({"jobs": "two"}, "`jobs` must be an integer"),
