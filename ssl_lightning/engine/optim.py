@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ssl_lightning.engine.ranges import at_least, between, one_of
+from ssl_lightning.engine.ranges import between, one_of, rates
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class OptimizerSpec:
         try:
             one_of(("sgd", "adamw", "lars"), name=self.name)
             one_of(("cosine", "constant"), schedule=self.schedule)
-            at_least(0, lr=self.lr, weight_decay=self.weight_decay)
+            rates(lr=self.lr, weight_decay=self.weight_decay)
             between(0, 1, "[)", momentum=self.momentum)
             between(0, 1, warmup=self.warmup)
         except ValueError as error:

@@ -23,6 +23,11 @@ from torch import Tensor
 
 Ends = Literal["[]", "[)", "(]", "()"]
 
+LARGEST = 1_000_000  # of a layer, a queue, or the side of an image: no memory holds what is built of more
+LARGEST_DEPTH = 1000  # layers that can still be trained
+LARGEST_SEED = 2**32 - 1  # that numpy and Lightning take
+LARGEST_RATE = 1000  # of a learning rate or weight decay: whatever it moves, it moves to infinity
+
 
 def whole(least: int, most: float = math.inf, remedy: str = "", /, **values: Any) -> None:
     """Require whole numbers.
@@ -47,6 +52,39 @@ def whole(least: int, most: float = math.inf, remedy: str = "", /, **values: Any
             _refuse(name, value, f"a whole number, {wanted}", remedy)
         if not least <= int(value) <= most:
             _refuse(name, value, wanted, remedy)
+
+
+def sizes(least: int, remedy: str = "", /, **values: Any) -> None:
+    """Require sizes of layers, queues or images: whole numbers, of which none is absurd.
+
+    Args:
+        least: Smallest that is allowed; the largest is a million.
+        remedy: What to do about one that is too small, for the end of the message.
+        values: Arguments by name.
+
+    Raises:
+        ValueError: If one is no whole number, or outside the range.
+
+    Example:
+        >>> sizes(1, width=10**12)
+        Traceback (most recent call last):
+        ValueError: `width=1000000000000` must be at most 1000000.
+    """
+    whole(least, math.inf, remedy, **values)
+    at_most(LARGEST, **values)
+
+
+def layers(**values: Any) -> None:
+    """Require numbers of layers: whole numbers from 1 to 1,000.
+
+    Args:
+        values: Arguments by name.
+
+    Raises:
+        ValueError: If one is none.
+    """
+    whole(1, **values)
+    at_most(LARGEST_DEPTH, **values)
 
 
 def above(low: float, remedy: str = "", /, **values: Any) -> None:
@@ -77,6 +115,57 @@ def at_least(low: float, remedy: str = "", /, **values: Any) -> None:
     """
     for name, value in values.items():
         _require(name, value, lambda number: number >= low, f"at least {low}", remedy)
+
+
+def at_most(high: float, remedy: str = "", /, **values: Any) -> None:
+    """Require numbers not above another.
+
+    Args:
+        high: The other.
+        remedy: What to do about it, for the end of the message.
+        values: Arguments by name.
+
+    Raises:
+        ValueError: If one is no finite number, or above it.
+
+    Example:
+        >>> at_most(1000, "a larger rate diverges", lr=1e99)
+        Traceback (most recent call last):
+        ValueError: `lr=1e+99` must be at most 1000; a larger rate diverges.
+    """
+    for name, value in values.items():
+        _require(name, value, lambda number: number <= high, f"at most {high}", remedy)
+
+
+def rates(**values: Any) -> None:
+    """Require learning rates or weight decays: numbers not below 0, and none that can only diverge.
+
+    Args:
+        values: Arguments by name.
+
+    Raises:
+        ValueError: If one is no finite number, or outside the range.
+
+    Example:
+        >>> rates(lr=1e-3, weight_decay=0)
+        >>> rates(lr=1e99)
+        Traceback (most recent call last):
+        ValueError: `lr=1e+99` must be at most 1000; whatever is larger diverges.
+    """
+    at_least(0, **values)
+    at_most(LARGEST_RATE, "whatever is larger diverges", **values)
+
+
+def seeds(**values: Any) -> None:
+    """Require seeds: whole numbers from 0 to 2^32 - 1.
+
+    Args:
+        values: Arguments by name.
+
+    Raises:
+        ValueError: If one is none.
+    """
+    whole(0, LARGEST_SEED, **values)
 
 
 def between(low: float, high: float, ends: Ends = "[]", remedy: str = "", /, **values: Any) -> None:
@@ -130,11 +219,11 @@ def ordered(low: float, high: float, ends: Ends = "[]", remedy: str = "", /, **v
             _refuse(name, value, f"two numbers, each {_words(low, high, ends)}, the smaller first", remedy)
 
 
-def several(count: int, low: float, high: float, ends: Ends = "[]", remedy: str = "", /, **values: Any) -> None:
+def several(count: int | None, low: float, high: float, ends: Ends = "[]", remedy: str = "", /, **values: Any) -> None:
     """Require so many numbers of an interval, in any order.
 
     Args:
-        count: How many.
+        count: How many; null for one or more.
         low: Begin of the interval.
         high: Its end.
         ends: Which of the two it contains, as for `between`.
@@ -151,8 +240,9 @@ def several(count: int, low: float, high: float, ends: Ends = "[]", remedy: str 
     """
     for name, value in values.items():
         found = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-        if len(found) != count or not all(_finite(number) and _inside(number, low, high, ends) for number in found):
-            _refuse(name, value, f"{count} numbers, each {_words(low, high, ends)}", remedy)
+        fits = len(found) == count if count is not None else len(found) > 0
+        if not fits or not all(_finite(number) and _inside(number, low, high, ends) for number in found):
+            _refuse(name, value, f"{count or 'one or more'} numbers, each {_words(low, high, ends)}", remedy)
 
 
 def one_of(choices: Sequence[Any], /, **values: Any) -> None:
@@ -175,6 +265,25 @@ def one_of(choices: Sequence[Any], /, **values: Any) -> None:
             _refuse(name, value, f"one of {', '.join(map(str, choices))}", "")
 
 
+def text(**values: Any) -> None:
+    """Require names or other text.
+
+    Args:
+        values: Arguments by name.
+
+    Raises:
+        ValueError: If one is no text, or empty.
+
+    Example:
+        >>> text(metric=0)
+        Traceback (most recent call last):
+        ValueError: `metric=0` must be text, and not empty.
+    """
+    for name, value in values.items():
+        if not isinstance(value, str) or not value:
+            _refuse(name, value, "text, and not empty", "")
+
+
 def given(**values: Any) -> dict[str, Any]:
     """Return the arguments that are not None.
 
@@ -186,7 +295,9 @@ def given(**values: Any) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return isinstance(value, Integral) or math.isfinite(value)  # a whole number may be too large for a float
 
 
 def _inside(number: float, low: float, high: float, ends: Ends) -> bool:
