@@ -1,6 +1,5 @@
 """Convolutional encoders of our own, and torchvision's residual networks with a stem for small images."""
 
-import math
 from itertools import pairwise
 from typing import Literal
 
@@ -8,7 +7,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone
-from ssl_lightning.engine.ranges import between, one_of, whole
+from ssl_lightning.engine.ranges import between, one_of, sizes
 
 
 class ConvNet(Backbone):
@@ -23,13 +22,13 @@ class ConvNet(Backbone):
     """
 
     def __init__(self, channels: int = 1, width: int = 32, dropout: float = 0.0) -> None:
-        whole(1, channels=channels, width=width)
+        sizes(1, channels=channels, width=width)
         between(0, 1, "[)", dropout=dropout)
         super().__init__(channels=channels, width=width, dropout=dropout)
         self.feature_dim = 4 * width
-        sizes = [channels, width, 2 * width, 4 * width]
+        widths = [channels, width, 2 * width, 4 * width]
         blocks: list[nn.Module] = []
-        for before, after in pairwise(sizes):
+        for before, after in pairwise(widths):
             # ceil_mode keeps odd sizes, and 8 px end as 1 px
             blocks += [
                 nn.Conv2d(before, after, 3, padding=1, bias=False),
@@ -78,8 +77,8 @@ class StridedNet(Backbone):
     """
 
     def __init__(self, channels: int = 1, image_size: int = 28, width: int = 32) -> None:
-        whole(1, channels=channels, width=width)
-        whole(6, math.inf, "for smaller images take `ConvNet`", image_size=image_size)
+        sizes(1, channels=channels, width=width)
+        sizes(6, "for smaller images take `ConvNet`", image_size=image_size)
         super().__init__(channels=channels, image_size=image_size, width=width)
         layers: list[nn.Module] = []
         before, after, side = channels, width, image_size
@@ -110,8 +109,8 @@ class LeNet(Backbone):
     """
 
     def __init__(self, channels: int = 1, image_size: int = 28, dropout: float = 0.5) -> None:
-        whole(1, channels=channels)
-        whole(16, math.inf, "for smaller images take `ConvNet`", image_size=image_size)
+        sizes(1, channels=channels)
+        sizes(16, "for smaller images take `ConvNet`", image_size=image_size)
         between(0, 1, "[)", dropout=dropout)
         super().__init__(channels=channels, image_size=image_size, dropout=dropout)
         side = ((image_size - 4) // 2 - 4) // 2
@@ -158,7 +157,7 @@ class ResNet(Backbone):
     ) -> None:
         one_of(("resnet18", "resnet34", "resnet50"), name=name)
         one_of(("auto", "small", "imagenet"), stem=stem)
-        whole(1, channels=channels, image_size=image_size)
+        sizes(1, channels=channels, image_size=image_size)
         super().__init__(name=name, channels=channels, image_size=image_size, stem=stem)
         self.net = torchvision.models.get_model(name)
         self.feature_dim = self.net.fc.in_features

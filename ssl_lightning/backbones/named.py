@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone, with_channels
 from ssl_lightning.engine.naming import meant
-from ssl_lightning.engine.ranges import given, whole
+from ssl_lightning.engine.ranges import given, sizes, text
 
 
 class Torchvision(Backbone):
@@ -29,7 +29,8 @@ class Torchvision(Backbone):
     """
 
     def __init__(self, name: str, pretrained: bool = False, channels: int = 3, image_size: int = 224) -> None:
-        whole(1, channels=channels, image_size=image_size)
+        text(name=name)
+        sizes(1, channels=channels, image_size=image_size)
         # whoever builds it again loads the weights of the checkpoint
         super().__init__(name=name, pretrained=False, channels=channels, image_size=image_size)
         _require_name(name, torchvision.models.list_models(module=torchvision.models), "torchvision.models")
@@ -76,7 +77,8 @@ class Timm(Backbone):
     """
 
     def __init__(self, name: str, pretrained: bool = False, channels: int = 3, image_size: int | None = None) -> None:
-        whole(1, channels=channels, **given(image_size=image_size))
+        text(name=name)
+        sizes(1, channels=channels, **given(image_size=image_size))
         super().__init__(name=name, pretrained=False, channels=channels, image_size=image_size)
         try:
             import timm

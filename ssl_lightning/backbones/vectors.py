@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone
-from ssl_lightning.engine.ranges import between, whole
+from ssl_lightning.engine.ranges import between, layers, sizes
 
 
 class Flat(Backbone):
@@ -17,7 +17,7 @@ class Flat(Backbone):
     """
 
     def __init__(self, feature_dim: int) -> None:
-        whole(1, feature_dim=feature_dim)
+        sizes(1, feature_dim=feature_dim)
         super().__init__(feature_dim=feature_dim)
         self.feature_dim = feature_dim
 
@@ -40,13 +40,14 @@ class MLP(Backbone):
     """
 
     def __init__(self, feature_dim: int, width: int = 256, depth: int = 2, dropout: float = 0.0) -> None:
-        whole(1, feature_dim=feature_dim, width=width, depth=depth)
+        sizes(1, feature_dim=feature_dim, width=width)
+        layers(depth=depth)
         between(0, 1, "[)", dropout=dropout)
         super().__init__(feature_dim=feature_dim, width=width, depth=depth, dropout=dropout)
-        layers: list[nn.Module] = []
+        blocks: list[nn.Module] = []
         for before in (feature_dim, *[width] * (depth - 1)):
-            layers += [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
-        self.net = nn.Sequential(*layers)
+            blocks += [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout)]
+        self.net = nn.Sequential(*blocks)
         self.feature_dim = width  # of the embedding
 
     def forward(self, inputs: Tensor) -> Tensor:

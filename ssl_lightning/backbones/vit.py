@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ssl_lightning.backbones.base import Backbone, with_channels
-from ssl_lightning.engine.ranges import given, one_of, whole
+from ssl_lightning.engine.ranges import given, layers, one_of, sizes
 
 
 class ViT(Backbone):
@@ -46,8 +46,9 @@ class ViT(Backbone):
         mlp_dim: int | None = None,
         pool: Literal["mean", "token"] = "mean",
     ) -> None:
-        whole(1, channels=channels, dim=dim, depth=depth, heads=heads, **given(patch_size=patch_size, mlp_dim=mlp_dim))
-        whole(2, image_size=image_size)
+        sizes(1, channels=channels, dim=dim, heads=heads, **given(patch_size=patch_size, mlp_dim=mlp_dim))
+        sizes(2, image_size=image_size)
+        layers(depth=depth)
         one_of(("mean", "token"), pool=pool)
         super().__init__(
             channels=channels, image_size=image_size, patch_size=patch_size, dim=dim, depth=depth, heads=heads,

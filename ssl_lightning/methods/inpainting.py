@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import between, one_of, whole
+from ssl_lightning.engine.ranges import between, one_of, sizes
 from ssl_lightning.methods.adversarial import clip_apart, discriminator_loss, frozen, generator_loss
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.decoders import ConvDecoder
@@ -63,7 +63,7 @@ class Inpainting(SSLMethod):
         width: int = 32,
         **kwargs: Any,
     ) -> None:
-        whole(1, channels=channels, latent_dim=latent_dim, width=width)
+        sizes(1, channels=channels, image_size=image_size, latent_dim=latent_dim, width=width)
         one_of(("centre", "random"), region=region)
         between(0, 1, "()", share=share)
         between(0, 1, "[)", adversarial=adversarial)

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import whole
+from ssl_lightning.engine.ranges import sizes
 from ssl_lightning.methods.base import Step
 from ssl_lightning.methods.pretext import TileMethod
 from ssl_lightning.networks.modes import full_precision
@@ -44,7 +44,13 @@ class RelativePosition(TileMethod):
     def __init__(
         self, backbone: Backbone, views: nn.Module | None = None, gap: int = 2, hidden_dim: int = 512, **kwargs: Any
     ) -> None:
-        whole(1, hidden_dim=hidden_dim)
+        if "grid" in kwargs:
+            raise ValueError(
+                f"`grid={kwargs['grid']}` is none of `RelativePosition`, whose tiles are 3 x 3: one in the middle, "
+                "eight around it; leave it out, or take `Jigsaw`, which has a `grid`."
+            )
+        sizes(0, gap=gap)
+        sizes(1, hidden_dim=hidden_dim)
         super().__init__(backbone, views, 3, gap, **kwargs)
         self.head = nn.Sequential(
             nn.Linear(2 * self.backbone.feature_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, 8)
