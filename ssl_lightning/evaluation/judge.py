@@ -1,6 +1,7 @@
 """Applies the protocols that judge a finished encoder: kNN, linear probe, fine-tuning, rank."""
 
 import copy
+import math
 import sys
 from collections.abc import Iterator
 from operator import itemgetter
@@ -17,6 +18,7 @@ from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Samples
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.engine.passes import make_fabric
+from ssl_lightning.engine.ranges import above, between, rates, seeds, whole
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.evaluation.knn import knn_accuracy
 from ssl_lightning.evaluation.linear_probe import linear_probe
@@ -25,6 +27,7 @@ from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.base import Clean, map_tensors
 from ssl_lightning.transforms.image.channels import GrayAsColour
 
+DIVERGED = 1000  # times the loss of an even guess, after fine-tuning
 UNTRAINED, RAW = "untrained", "pixels"
 
 
@@ -95,10 +98,15 @@ def fraction_of(targets: Tensor, indices: Tensor, fraction: float, num_classes: 
     Returns:
         Positions, in order.
 
+    Raises:
+        ValueError: If a number is out of its range.
+
     Example:
         >>> fraction_of(torch.tensor([0, 0, 0, 1, 1, -1]), torch.arange(6), 0.4, 2, seed=0).shape
         torch.Size([2])
     """
+    between(0, 1, "(]", fraction=fraction)
+    seeds(seed=seed)
     chosen = []
     for label in range(num_classes):
         mine = indices[targets[indices] == label]
@@ -114,9 +122,17 @@ class Judge:
         subject: To be judged.
         data: Set up for `fit` and `test`.
         settings: Of the command.
+
+    Raises:
+        ValueError: If a number is out of its range, or the data have no labels to judge by.
     """
 
     def __init__(self, subject: Subject, data: DataModule, settings: Any) -> None:
+        whole(1, k=settings.k, steps=settings.steps)
+        whole(2, lidar_images=settings.lidar_images, views=settings.views)
+        seeds(seed=settings.seed)
+        above(0, lr=settings.lr)
+        rates(lr=settings.lr)
         self.subject, self.data, self.settings = subject, data, settings
         self.fabric = make_fabric(settings.accelerator, settings.precision)
         self._rows: dict[str, Tensor] = {}
@@ -194,7 +210,11 @@ class Judge:
             yield fraction, "accuracy", value, len(chosen)
 
     def finetune(self) -> Iterator[tuple[float, str, float, int]]:
-        """Yield the same of fine-tuning, after its last step."""
+        """Yield the same of fine-tuning, after its last step.
+
+        Raises:
+            ValueError: If it has diverged: a model of random numbers is right by chance, which is no result.
+        """
         if self.subject.backbone is None:
             return
         for fraction, chosen in self._fractions():
@@ -214,6 +234,12 @@ class Judge:
             trainer.fit(model.train(), self.data.training_loader(self.train, chosen, self.settings.steps))
             loader = self.data.evaluation_loader(self.test, self.tested)
             result = trainer.test(model, loader, verbose=False)[0]
+            if not result["test/loss"] <= DIVERGED * math.log(self.data.num_classes):
+                raise ValueError(
+                    f"`lr={self.settings.lr}` is too high to fine-tune `{self.subject.name}`: with {fraction:g} of the "
+                    f"labels its test loss is {result['test/loss']:.3g} after {self.settings.steps} steps, where a "
+                    f"guess has {math.log(self.data.num_classes):.2g}; lower it."
+                )
             yield fraction, "accuracy", float(result["test/accuracy"]), len(chosen)
 
     def rank(self) -> Iterator[tuple[float, str, float, int]]:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, joined
-from ssl_lightning.engine.ranges import given, whole
+from ssl_lightning.engine.ranges import at_least, given, whole
 from ssl_lightning.evaluation.watcher import Watcher, data_of, keep_embeddings
 
 MIN_TEMPERATURE = 0.02  # e^(1 / T) of 200 neighbours overflows float32 below about 0.012, and all votes are then NaN
@@ -80,11 +80,7 @@ def require_temperature(temperature: float) -> None:
     Raises:
         ValueError: If it is too low.
     """
-    if not temperature >= MIN_TEMPERATURE:
-        raise ValueError(
-            f"`temperature={temperature}` must be at least {MIN_TEMPERATURE}, else the weights of the neighbours "
-            "overflow; 0.1 is usual."
-        )
+    at_least(MIN_TEMPERATURE, "0.1 is usual, and with less the neighbours' weights overflow", temperature=temperature)
 
 
 class KNN(Watcher):

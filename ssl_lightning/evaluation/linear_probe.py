@@ -1,11 +1,13 @@
 """Accuracy of a linear classifier on a frozen embedding."""
 
+import math
+
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ssl_lightning.engine.ranges import whole
+from ssl_lightning.engine.ranges import seeds, several, whole
 from ssl_lightning.engine.seeding import derive_generator
 
 DECAYS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -42,7 +44,7 @@ def linear_probe(
         The fraction of test samples that are right.
 
     Raises:
-        ValueError: If embeddings are not finite, or there are none.
+        ValueError: If embeddings are not finite, or there are none, or a number is out of its range.
 
     Reference:
         The protocol of A. Radford et al., CLIP, 2021, arXiv 2103.00020, section 3.2: L-BFGS to convergence on features
@@ -54,6 +56,8 @@ def linear_probe(
         1.0
     """
     whole(2, num_classes=num_classes)
+    seeds(seed=seed)
+    several(None, 0, math.inf, decays=decays)
     for name, found in (("train", train), ("test", test)):
         if not len(found) or not found.isfinite().all():
             what = "NaN or infinity: the embedding has diverged" if len(found) else "no embedding"

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import evaluating
-from ssl_lightning.engine.ranges import above, at_least
+from ssl_lightning.engine.ranges import above, rates
 from ssl_lightning.evaluation.watcher import Watcher, data_of
 
 
@@ -31,7 +31,7 @@ class OnlineLinearProbe(Watcher):
 
     def __init__(self, lr: float = 1e-2, weight_decay: float = 1e-6) -> None:
         above(0, lr=lr)
-        at_least(0, weight_decay=weight_decay)
+        rates(lr=lr, weight_decay=weight_decay)
         self.lr, self.weight_decay = lr, weight_decay
         self.head: nn.Module | None = None
         self._saved: dict[str, Any] = {}

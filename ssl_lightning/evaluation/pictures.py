@@ -134,6 +134,7 @@ def sheet_of(rows: dict[str, Tensor], scale: int = 64) -> Tensor:
     Returns:
         uint8, `(C, height, width)`, with a margin of 2 pixels around each image.
     """
+    whole(1, scale=scale)
     strips = []
     for pixels in rows.values():
         times = max(1, scale // pixels.shape[-1])

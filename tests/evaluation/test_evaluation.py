@@ -37,9 +37,9 @@ def test_knn_agrees_with_scikit_learn(k: int, temperature: float) -> None:
 @pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-3, float("nan")])
 def test_knn_refuses_a_temperature_whose_weights_overflow(temperature: float) -> None:
     rows, labels = torch.eye(3), torch.arange(3)
-    with pytest.raises(ValueError, match=r"must be at least 0\.02"):
+    with pytest.raises(ValueError, match=r"must be (a finite number )?at least 0\.02"):
         knn_accuracy(rows, labels, rows, labels, 3, 1, temperature)
-    with pytest.raises(ValueError, match=r"must be at least 0\.02"):
+    with pytest.raises(ValueError, match=r"must be (a finite number )?at least 0\.02"):
         KNN(temperature=temperature)
     rows = torch.cat([rows] * 100)  # many neighbours, all as near as can be, at the lowest that is allowed
     assert knn_accuracy(rows, labels.repeat(100), rows, labels.repeat(100), 3, 200, 0.02) == 1.0

@@ -1,4 +1,6 @@
 import importlib
+import math
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +103,10 @@ def test_what_is_not_finite_is_named() -> None:
         linear_probe(rows, labels, rows[:0], labels[:0], 4)
     with pytest.raises(ValueError, match="`test` holds no embedding"):
         linear_probe(rows[10:], labels[10:], rows[:0], labels[:0], 4)
+
+
+@pytest.mark.parametrize("options", [{"decays": ()}, {"decays": (1e-3, math.nan)}, {"decays": 0.1}, {"seed": 1.5}])
+def test_what_is_out_of_range_is_named(options: dict[str, Any]) -> None:
+    rows, labels = problem()
+    with pytest.raises(ValueError, match=f"^`{next(iter(options))}=.*` must be "):
+        linear_probe(rows, labels, rows, labels, 4, **options)
