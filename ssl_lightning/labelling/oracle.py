@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.data.base import DataModule
+from ssl_lightning.engine.ranges import between, seeds
 from ssl_lightning.engine.seeding import derive_generator
 
 
@@ -42,14 +43,14 @@ class GroundTruth(Oracle):
         seed: Of the noise.
 
     Raises:
-        ValueError: If `noise` is no fraction.
+        ValueError: If a number is out of its range.
     """
 
     name = "ground truth"
 
     def __init__(self, noise: float = 0.0, seed: int = 0) -> None:
-        if not 0 <= noise <= 1:
-            raise ValueError(f"`noise={noise}` must be a fraction from 0 to 1.")
+        between(0, 1, noise=noise)
+        seeds(seed=seed)
         self.noise, self.seed = noise, seed
 
     def can_answer(self, data: DataModule) -> Tensor:

@@ -130,7 +130,10 @@ class LabelStore:
                     for index in table.indexes:
                         connection.execute(CreateIndex(index, if_not_exists=True))
         except (SQLAlchemyError, OSError, ImportError) as error:
-            raise ValueError(_failed("opened", url, error)) from error
+            raise ValueError(
+                f"`store={url}`: the label store cannot be opened: {_reason(error)}; give the URL of a database that "
+                "can be written, as `sqlite:///FOLDER/labels.sqlite` or `postgresql://USER@HOST/NAME`."
+            ) from error
 
     def _write(self, rows: Iterable[_Base]) -> None:
         try:
@@ -142,7 +145,10 @@ class LabelStore:
                         session.merge(row)
                     session.flush()  # rounds before the labels that refer to them
         except SQLAlchemyError as error:
-            raise ValueError(_failed("written", self.url, error)) from error
+            raise ValueError(
+                f"the label store `{self.url}` cannot be written: {_reason(error)}. What was committed before is safe; "
+                "mend the cause (free space, rights, address) and give the same command again to go on."
+            ) from error
 
     def add_round(
         self,
@@ -303,9 +309,5 @@ def _require_keys(columns: set[str], url: str) -> None:
         )
 
 
-def _failed(what: str, url: str, error: Exception) -> str:
-    reason = str(getattr(error, "orig", None) or error)
-    return (
-        f"the label store `{url}` cannot be {what}: {reason}. What was committed before is safe; mend the cause (free "
-        "space, rights, address) and give the same command again to go on."
-    )
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error)

@@ -85,8 +85,11 @@ def test_settings_must_not_change(store: LabelStore) -> None:
     ids=["no URL", "no rights", "no driver"],
 )
 def test_unusable_url_is_named(url: str) -> None:
-    with pytest.raises(ValueError, match=f"the label store `{url}` cannot be opened"):
+    with pytest.raises(
+        ValueError, match=f"`store={url}`: the label store cannot be opened: .*; give the URL"
+    ) as refused:
         LabelStore(url)
+    assert "What was committed" not in str(refused.value)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
