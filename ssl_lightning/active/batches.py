@@ -7,6 +7,7 @@ from ssl_lightning.active.classical import require_candidates
 from ssl_lightning.active.disagreement import CommitteeStrategy
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.engine.processes import Rows
+from ssl_lightning.engine.ranges import whole
 from ssl_lightning.functional.batch_bald import batch_bald
 from ssl_lightning.functional.scoring import informativeness, mutual_information, residuals
 from ssl_lightning.functional.selection import badge, dbal, top
@@ -45,8 +46,7 @@ class BatchBALD(CommitteeStrategy):
     ) -> None:
         super().__init__(members, query_size, batch_size)
         require_candidates(candidates, query_size)
-        if configurations < 1:
-            raise ValueError(f"`configurations={configurations}` must be at least 1.")
+        whole(1, configurations=configurations)
         self.candidates, self.configurations = candidates, configurations
 
     def rows(self, predictions: Predictions) -> Rows:
@@ -88,8 +88,7 @@ class DBAL(AcquisitionStrategy):
 
     def __init__(self, beta: int = 10, query_size: int = 10, batch_size: int | None = None) -> None:
         super().__init__(query_size, batch_size)
-        if beta < 1:
-            raise ValueError(f"`beta={beta}` must be at least 1 times the query.")
+        whole(1, beta=beta)
         self.beta = beta
 
     def rows(self, predictions: Predictions) -> Rows:

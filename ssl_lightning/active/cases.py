@@ -17,6 +17,7 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.csv_files import write_csv
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers
+from ssl_lightning.engine.ranges import between, given, whole
 from ssl_lightning.engine.seeding import derive_seed
 from ssl_lightning.functional.scoring import entropy, mean_prediction, mutual_information
 
@@ -40,6 +41,9 @@ def sort_cases(log_probabilities: Tensor, threshold: float = 0.1) -> Tensor:
     Returns:
         0, 1 or 2 for each sample, `(N,)`.
 
+    Raises:
+        ValueError: If the threshold is no such fraction.
+
     Reference:
         A. Kendall, Y. Gal, What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?, NeurIPS 2017,
         arXiv 1703.04977: epistemic and aleatoric uncertainty.
@@ -49,6 +53,7 @@ def sort_cases(log_probabilities: Tensor, threshold: float = 0.1) -> Tensor:
         >>> sort_cases(torch.tensor([agreed, divided, unclear]).transpose(0, 1).log())
         tensor([0, 1, 2])
     """
+    between(0, 1, "()", threshold=threshold)
     least = threshold * math.log(log_probabilities.shape[-1])
     disagreement = mutual_information(log_probabilities)
     own = entropy(mean_prediction(log_probabilities)) - disagreement
@@ -72,8 +77,8 @@ class PoolCases(Callback):
     """
 
     def __init__(self, members: int | None = None, threshold: float = 0.1, batch_size: int | None = None) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"`threshold={threshold}` must be a fraction between 0 and 1.")
+        between(0, 1, "()", threshold=threshold)
+        whole(1, **given(batch_size=batch_size))
         self.members, self.threshold, self.batch_size = require_members(members), threshold, batch_size
         self.shares: dict[str, float] = {}
 

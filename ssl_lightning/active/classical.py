@@ -1,12 +1,14 @@
 """Strategies that ask no class probabilities: at random, or by where samples lie."""
 
-from typing import Any, ClassVar, Literal
+import math
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.engine.processes import Rows
+from ssl_lightning.engine.ranges import one_of, whole
 from ssl_lightning.functional.distances import distances
 from ssl_lightning.functional.medoids import k_medoids
 from ssl_lightning.functional.selection import farthest_first
@@ -44,6 +46,9 @@ class FarthestFirst(AcquisitionStrategy):
         batch_size: Samples a step of the pass over the pool; null for the data's.
         space: Where distances are measured: `embedding`, or `input`, the clean inputs themselves.
 
+    Raises:
+        ValueError: If a number is out of its range, or there is no such space.
+
     Reference:
         T. Gonzalez, Clustering to Minimize the Maximum Intercluster Distance, 1985; O. Sener, S. Savarese, Active
         Learning for Convolutional Neural Networks: A Core-Set Approach, ICLR 2018, arXiv 1708.00489, algorithm 1.
@@ -53,6 +58,7 @@ class FarthestFirst(AcquisitionStrategy):
 
     def __init__(self, query_size: int = 10, batch_size: int | None = None, space: Space = "embedding") -> None:
         super().__init__(query_size, batch_size)
+        one_of(get_args(Space), space=space)
         self.space = space
 
     def rows(self, predictions: Predictions) -> Rows:
@@ -76,7 +82,7 @@ class KMedoids(AcquisitionStrategy):
         candidates: Look at so many unlabelled samples at most, drawn at random: memory is 4 bytes times its square.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or there is no such space.
 
     Reference:
         L. Kaufman, P. Rousseeuw, Clustering by Means of Medoids, 1987; by FasterPAM (E. Schubert, P. Rousseeuw,
@@ -94,6 +100,7 @@ class KMedoids(AcquisitionStrategy):
         candidates: int = 10_000,
     ) -> None:
         super().__init__(query_size, batch_size)
+        one_of(get_args(Space), space=space)
         require_candidates(candidates, query_size)
         self.space, self.candidates = space, candidates
 
@@ -125,11 +132,10 @@ def thin(positions: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return positions[torch.randperm(len(positions), generator=generator)[:count].sort().values]
 
 
-def require_candidates(candidates: int, query_size: Any) -> None:
+def require_candidates(candidates: int, query_size: int) -> None:
     """Check that a query can be chosen from the candidates.
 
     Raises:
         ValueError: If there are too few.
     """
-    if candidates < query_size:
-        raise ValueError(f"`candidates={candidates}` must be at least `query_size={query_size}`; raise it.")
+    whole(query_size, math.inf, f"`query_size={query_size}` are chosen from them", candidates=candidates)

@@ -1,5 +1,6 @@
 """Strategies that ask where draws of the weights disagree: dropout masks, members of an ensemble, snapshots."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.engine.processes import Rows
+from ssl_lightning.engine.ranges import between, given, whole
 from ssl_lightning.functional.scoring import (
     entropy,
     expected_predictive_information_gain,
@@ -105,7 +107,7 @@ class PowerBALD(CommitteeStrategy):
 
     Args:
         members: Draws of the weights; null for all the model has (20 dropout masks).
-        beta: Infinite is BALD, 0 is random.
+        beta: From 0.001 to 1000: near 0 it is random, and the larger, the nearer to BALD.
         query_size: Labels to ask for.
         batch_size: Samples a step of the pass over the pool; null for the data's.
 
@@ -121,8 +123,7 @@ class PowerBALD(CommitteeStrategy):
         self, members: int | None = None, beta: float = 1.0, query_size: int = 10, batch_size: int | None = None
     ) -> None:
         super().__init__(members, query_size, batch_size)
-        if beta <= 0:
-            raise ValueError(f"`beta={beta}` must be above 0; near 0 is random, `Random` is.")
+        between(1e-3, 1e3, "[]", "with less take `Random`, with more `BALD`", beta=beta)
         self.beta = beta
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -161,8 +162,7 @@ class EPIG(CommitteeStrategy):
         self, members: int | None = None, targets: int = 100, query_size: int = 10, batch_size: int | None = None
     ) -> None:
         super().__init__(members, query_size, batch_size)
-        if targets < 1:
-            raise ValueError(f"`targets={targets}` must be at least 1.")
+        whole(1, targets=targets)
         self.targets = targets
 
     def rows(self, predictions: Predictions) -> Rows:
@@ -181,10 +181,9 @@ def require_members(members: int | None) -> int | None:
     """Check a number of members.
 
     Raises:
-        ValueError: If it is below 2.
+        ValueError: If it is none, or below 2.
     """
-    if members is not None and members < 2:
-        raise ValueError(f"`members={members}` must be at least 2: one draw cannot disagree.")
+    whole(2, math.inf, "one draw cannot disagree", **given(members=members))
     return members
 
 

@@ -1,5 +1,6 @@
 """The pool: which training samples are labelled, pending or unlabelled, over any of our data modules."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.ranges import given, one_of, seeds, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle, Query
 
@@ -57,7 +59,7 @@ class PoolDataModule(L.LightningDataModule):
         seed: Of the initial draw; null for the run's.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or a part is none.
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True  # a part may be smaller than the number of processes
@@ -78,10 +80,16 @@ class PoolDataModule(L.LightningDataModule):
                 f"`data={type(data).__name__}` is no data module of ours; wrap a data set of torch by "
                 "`FromDataset(dataset)`, of `ssl_lightning.data`."
             )
-        if initial < 1:
-            raise ValueError(f"`initial={initial}` must be at least 1 label: the first model must train on something.")
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise ValueError(f"`steps_per_epoch={steps_per_epoch}` must be at least 1, or null.")
+        whole(1, math.inf, "the first model must train on something", initial=initial)
+        whole(1, **given(steps_per_epoch=steps_per_epoch))
+        one_of((False, True), balanced=balanced)
+        seeds(**given(seed=seed))
+        if not isinstance(store, LabelStore | str | None):
+            raise ValueError(f"`store={store!r:.80}` must be a `LabelStore`, the URL of one, or null.")
+        if not isinstance(oracle, Oracle | None):
+            raise ValueError(
+                f"`oracle={oracle!r:.80}` must be an `Oracle` that is built, such as `GroundTruth()`, or null."
+            )
         self.data, self.initial, self.balanced, self.steps_per_epoch = data, initial, balanced, steps_per_epoch
         self.store = store if isinstance(store, LabelStore) else LabelStore(*([store] if store else []))
         self.oracle = oracle or GroundTruth()

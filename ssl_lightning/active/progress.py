@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Callback, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,8 +22,8 @@ from ssl_lightning.data.samples import Batch
 class RoundsProgress(Callback):
     """A rich progress display that stays up over the rounds of an active run and the trainers it is given to.
 
-    It takes the place of the trainer's own default bar. Where the trainer shows none, or another one, it prints a line
-    a round and no more.
+    It takes the place of the bar that a trainer makes by itself. Where the trainer shows none, or one that was named,
+    or there is no terminal, it prints a line a round and no more.
 
     Args:
         rounds: How many models the run trains.
@@ -43,19 +43,38 @@ class RoundsProgress(Callback):
         self._fit = self.progress.add_task("fit", total=None, note="")
         self.shown = False
 
+    @property
+    def has_terminal(self) -> bool:
+        """Whether somebody sees a display: at a terminal, or in a notebook."""
+        return self.progress.console.is_terminal or self.progress.console.is_jupyter
+
+    def replaces_bar(self, trainer: L.Trainer) -> bool:
+        """Say whether a trainer has a bar that it made by itself: behind all callbacks it was given, without options.
+
+        Args:
+            trainer: That this callback was given to.
+        """
+        bar, callbacks = trainer.progress_bar_callback, list(trainer.callbacks)  # type: ignore[attr-defined]
+        if type(bar) is not RichProgressBar or callbacks.index(bar) < callbacks.index(self):
+            return False
+        plain = vars(RichProgressBar())
+        options = ("_refresh_rate", "_leave", "theme", "_console_kwargs")
+        return all(vars(bar).get(name) == plain.get(name) for name in options)
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Take the place of the trainer's default bar, in the first process."""
+        """Take the place of the trainer's own bar, in the first process."""
         bar = trainer.progress_bar_callback
-        if bar is None or type(bar) not in (TQDMProgressBar, RichProgressBar) or not trainer.is_global_zero:
+        if bar is None or not self.replaces_bar(trainer) or not trainer.is_global_zero:
             return
         bar.disable()
-        if stage == "fit" and not self.shown:
+        if stage == "fit" and self.has_terminal and not self.shown:
             self.shown = True
             self.progress.start()
 
     def stop(self) -> None:
         """Take the display down."""
-        self.progress.stop()
+        if self.shown:
+            self.progress.stop()
 
     def finish_round(self, line: str) -> None:
         """Count a round and print a line above the bars.

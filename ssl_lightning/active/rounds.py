@@ -14,10 +14,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.active.record import Record, finished_rows, log_round
-from ssl_lightning.active.stopping import StablePredictions, StoppingRule, StopSet
-from ssl_lightning.active.strategy import AcquisitionStrategy
+from ssl_lightning.active.stopping import MetricRule, StablePredictions, StoppingRule, StopSet
+from ssl_lightning.active.strategy import AcquisitionStrategy, require_steps
+from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.processes import first_process, share_buffers
+from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_seed
+from ssl_lightning.evaluation.watcher import Watcher
 from ssl_lightning.labelling import GroundTruth, LabelStore
 
 
@@ -78,7 +81,7 @@ class ActiveRun:
         settings: More settings that must not change.
 
     Raises:
-        ValueError: If `rounds` is negative, or the pool is none.
+        ValueError: If `rounds` is negative, the pool, the strategy or a rule is none, or the folder cannot be made.
     """
 
     def __init__(
@@ -92,10 +95,9 @@ class ActiveRun:
         stop: list[StoppingRule],
         settings: dict[str, Any],
     ) -> None:
-        if rounds < 0:
-            raise ValueError(f"`rounds={rounds}` must be at least 0.")
-        if not isinstance(pool, PoolDataModule):
-            raise ValueError(f"`pool={type(pool).__name__}` is no pool; pass `PoolDataModule(data)`.")
+        whole(0, rounds=rounds)
+        _require_parts(pool, strategy, stop)
+        _make(folder)
         self.make_model, self.make_trainer, self.pool, self.strategy = make_model, make_trainer, pool, strategy
         self.rounds, self.folder, self.rules = rounds, folder, stop
         if pool.store.in_memory:
@@ -143,6 +145,8 @@ class ActiveRun:
         pool, store = self.pool, self.pool.store
         pool.data.prepare_data()
         pool.data.setup("fit")
+        for rule in self.rules:
+            rule.check(pool)
         size, query = len(pool.indices), self.strategy.query_size
         need = pool.initial + self.rounds * query
         if need > size:
@@ -210,7 +214,7 @@ class ActiveRun:
         if before is not None and before.state is not None:
             self.strategy.load_state_dict(before.state)
         saver = SaveRound(self.folder / "checkpoints" / f"round_{number:03d}.ckpt")
-        trainer = self.make_trainer([saver, progress, Judge(self), *([self.strategy] if ask else [])])
+        trainer = self._trainer(progress, [saver, Judge(self), *([self.strategy] if ask else [])])
         # loggers count steps over all rounds
         steps_before = sum(row["steps"] for row in finished_rows(store) if row["round"] < number)
         trainer.fit_loop.epoch_loop._batches_that_stepped = steps_before
@@ -218,9 +222,14 @@ class ActiveRun:
         if trainer.interrupted:
             raise KeyboardInterrupt
         steps = trainer.global_step
+        if not steps:
+            raise ValueError(
+                f"round {number} ended before its first step, and a round asks by the model that it has trained; give "
+                "the trainer more time (`--trainer.max_time`), or mend what stops it."
+            )
         if trainer.is_global_zero and not store.settings():
             store.pin(self.settings)
-        if self._has_test():
+        if self._has_test() and trainer.limit_test_batches:
             self.row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
         queried = sum(query.round == number for query in pool.queries)
         self.row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
@@ -231,6 +240,21 @@ class ActiveRun:
         log_round(trainer.loggers, self.row, steps_before + steps)
         self._tell(number, queried, progress, trainer)
         return self.reason
+
+    def _trainer(self, progress: RoundsProgress, callbacks: list[Callback]) -> L.Trainer:
+        """Make a round's trainer, which shows how far it is: by bars, or by lines where nobody sees a bar."""
+        trainer = self.make_trainer([progress, *callbacks])
+        has: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if progress not in has:
+            raise ValueError(
+                "`make_trainer` returned a trainer without the callbacks that it was given; write "
+                "`lambda more: L.Trainer(callbacks=[*more], ...)`."
+            )
+        require_steps(trainer)
+        lines = any(isinstance(callback, ProgressLines) for callback in has)
+        if progress.replaces_bar(trainer) and not progress.has_terminal and not lines:
+            has.append(ProgressLines(to_the_end=False))
+        return trainer
 
     def _has_test(self) -> bool:
         data = self.pool.data
@@ -256,6 +280,18 @@ class Judge(Callback):
 
     def __init__(self, run: ActiveRun) -> None:
         self.run = run
+
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse a stopping rule's metric that the model does not log, before it is trained.
+
+        Of a stranger's model or callback, nobody knows what it will log later.
+        """
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        packages = {type(part).__module__.partition(".")[0] for part in (pl_module, *callbacks)}
+        if packages <= {"ssl_lightning", "lightning"} and not any(isinstance(part, Watcher) for part in callbacks):
+            for rule in self.run.rules:
+                if isinstance(rule, MetricRule):
+                    rule.check_logged(trainer.callback_metrics)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Judge."""
@@ -285,6 +321,24 @@ class SaveRound(Callback):
 def why(rules: list[StoppingRule], rows: list[dict[str, Any]], query_size: int) -> str | None:
     """Return the first rule's reason to stop, or null."""
     return next((reason for rule in rules if (reason := rule.reason(rows, query_size))), None)
+
+
+def _require_parts(pool: Any, strategy: Any, stop: Any) -> None:
+    if not isinstance(pool, PoolDataModule):
+        raise ValueError(f"`pool={type(pool).__name__}` is no pool; pass `PoolDataModule(data)`.")
+    if not isinstance(strategy, AcquisitionStrategy):
+        raise ValueError(f"`strategy={strategy!r:.80}` must be a strategy that is built, such as `Entropy()`.")
+    if not isinstance(stop, list | tuple) or not all(isinstance(rule, StoppingRule) for rule in stop):
+        raise ValueError(f"`stop={stop!r:.80}` must be a list of stopping rules, such as `[Budget(100)]`, or null.")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"`folder={folder}` cannot be made ({error.strerror}); give a folder in a place that you can write to."
+        ) from error
 
 
 @rank_zero_only

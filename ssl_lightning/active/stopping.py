@@ -1,6 +1,7 @@
 """When to stop asking for labels: rules that read what the rounds came to."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.strategy import prepared
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.data.splits import chances
+from ssl_lightning.engine.naming import meant
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers
+from ssl_lightning.engine.ranges import at_least, between, one_of, text, whole
 
 Row = dict[str, Any]
 
@@ -33,6 +36,13 @@ class StoppingRule(ABC):
             query_size: Labels that the round would ask for.
         """
 
+    def check(self, pool: PoolDataModule) -> None:  # noqa: B027
+        """Refuse a run that the rule cannot read, before its first model is trained; by default none.
+
+        Args:
+            pool: Whose data are loaded.
+        """
+
 
 class Budget(StoppingRule):
     """Stops before a query that would cost more labels than there are to spend.
@@ -42,12 +52,12 @@ class Budget(StoppingRule):
         validation: Count the validation part, whose labels are paid for as well.
 
     Raises:
-        ValueError: If `labels` is below 1.
+        ValueError: If `labels` is below 1, or no whole number.
     """
 
     def __init__(self, labels: int, validation: bool = False) -> None:
-        if labels < 1:
-            raise ValueError(f"`labels={labels}` must be at least 1.")
+        whole(1, labels=labels)
+        one_of((False, True), validation=validation)
         self.labels, self.validation = labels, validation
 
     def reason(self, rows: list[Row], query_size: int) -> str | None:
@@ -58,7 +68,59 @@ class Budget(StoppingRule):
         return f"{paid} of the budget of {self.labels} labels are spent, and a query is {query_size}"
 
 
-class TargetAccuracy(StoppingRule):
+class MetricRule(StoppingRule):
+    """Base of the rules that read one metric.
+
+    Args:
+        metric: A column of `rounds.csv`. Not of the test part: the reported accuracy would be chosen by the stop.
+
+    Raises:
+        ValueError: If it is none.
+    """
+
+    def __init__(self, metric: str) -> None:
+        text(metric=metric)
+        if metric.startswith("test/"):
+            raise ValueError(
+                f"`metric={metric}` is of the test part, and what is reported would be chosen by the stop; give one of "
+                "the validation part, such as `val/accuracy`."
+            )
+        self.metric = metric
+
+    def check(self, pool: PoolDataModule) -> None:
+        """Refuse a metric of validation where there is no validation part."""
+        if self.metric.startswith("val/") and not len(pool.data.val_indices):
+            raise ValueError(
+                f"`metric={self.metric}` needs a validation part, and these data have none; give `--data.val_size`, or "
+                "another metric."
+            )
+
+    def check_logged(self, metrics: Iterable[str]) -> None:
+        """Refuse a metric of validation that a model does not log.
+
+        Args:
+            metrics: That it logs.
+        """
+        known = [name for name in metrics if name.startswith("val/")]
+        if self.metric.startswith("val/") and known and self.metric not in known:
+            raise ValueError(
+                f"`metric={self.metric}` is logged by nobody{meant(self.metric, known)}; the model logs "
+                f"{', '.join(f'`{name}`' for name in known)}."
+            )
+
+    def value(self, row: Row) -> float:
+        """Return the metric in a round's row.
+
+        Raises:
+            ValueError: If it is not there.
+        """
+        if row.get(self.metric) is None:
+            known = ", ".join(f"`{key}`" for key in row if "/" in key)
+            raise ValueError(f"`metric={self.metric}` is no column of the rounds; there are {known}.")
+        return float(row[self.metric])
+
+
+class TargetAccuracy(MetricRule):
     """Stops when a metric has reached what is needed.
 
     Args:
@@ -66,40 +128,41 @@ class TargetAccuracy(StoppingRule):
         metric: A column of `rounds.csv`. Not of the test part: the reported accuracy would be chosen by the stop.
 
     Raises:
-        ValueError: If `accuracy` is out of range; when asked, if there is no such metric.
+        ValueError: If `accuracy` is out of range; before training or when asked, if there is no such metric.
     """
 
     def __init__(self, accuracy: float, metric: str = "val/accuracy") -> None:
-        if not 0 < accuracy <= 1:
-            raise ValueError(f"`accuracy={accuracy}` must be above 0 and at most 1.")
-        self.accuracy, self.metric = accuracy, metric
+        super().__init__(metric)
+        between(0, 1, "(]", accuracy=accuracy)
+        self.accuracy = accuracy
 
     def reason(self, rows: list[Row], query_size: int) -> str | None:
         """Compare the newest value."""
-        value = _value(rows[-1], self.metric)
+        value = self.value(rows[-1])
         return f"`{self.metric}` reached {value:.4f}" if value >= self.accuracy else None
 
 
-class NoGain(StoppingRule):
+class NoGain(MetricRule):
     """Stops when a metric's best has not risen enough for some rounds.
 
     Args:
         rounds: How many without gain.
         gain: What counts as one; 0 for any rise.
-        metric: A column of `rounds.csv`.
+        metric: A column of `rounds.csv`, not of the test part.
 
     Raises:
-        ValueError: If a number is out of range; when asked, if there is no such metric.
+        ValueError: If a number is out of range; before training or when asked, if there is no such metric.
     """
 
     def __init__(self, rounds: int = 3, gain: float = 0.002, metric: str = "val/accuracy") -> None:
-        if rounds < 1 or not gain >= 0:
-            raise ValueError(f"`rounds={rounds}` must be at least 1 and `gain={gain}` at least 0.")
-        self.rounds, self.gain, self.metric = rounds, gain, metric
+        super().__init__(metric)
+        whole(1, rounds=rounds)
+        at_least(0, gain=gain)
+        self.rounds, self.gain = rounds, gain
 
     def reason(self, rows: list[Row], query_size: int) -> str | None:
         """Compare the best of the last rounds with the best before them."""
-        values = [_value(row, self.metric) for row in rows]
+        values = [self.value(row) for row in rows]
         if len(values) <= self.rounds:
             return None
         before, since = max(values[: -self.rounds]), max(values[-self.rounds :])
@@ -124,8 +187,8 @@ class StablePredictions(StoppingRule):
     """
 
     def __init__(self, agreement: float = 0.99, rounds: int = 3) -> None:
-        if not 0 < agreement <= 1 or rounds < 1:
-            raise ValueError(f"`agreement={agreement}` must be above 0 to 1 and `rounds={rounds}` at least 1.")
+        between(0, 1, "(]", agreement=agreement)
+        whole(1, rounds=rounds)
         self.agreement, self.rounds = agreement, rounds
 
     def reason(self, rows: list[Row], query_size: int) -> str | None:
@@ -204,11 +267,3 @@ class StopSet:
             return None
         one, other = (torch.tensor([found[key] for key in both]) for found in (before, now))
         return kappa(one, other, classes)
-
-
-def _value(row: Row, metric: str) -> float:
-    if row.get(metric) is None:
-        known = ", ".join(f"`{key}`" for key in row if "/" in key)
-        needs = "" if any(key.startswith("val/") for key in row) else " Metrics of validation need `--data.val_size`."
-        raise ValueError(f"`metric={metric}` is no column of the rounds; there are {known}.{needs}")
-    return float(row[metric])

@@ -15,6 +15,7 @@ from ssl_lightning.active.progress import track
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers
+from ssl_lightning.engine.ranges import given, whole
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.functional.selection import top
 
@@ -91,10 +92,7 @@ class AcquisitionStrategy(Callback, ABC):
     sees_asked: ClassVar[bool] = False  # the pass covers what was asked before, too, and `rows["asked"]` tells which
 
     def __init__(self, query_size: int = 10, batch_size: int | None = None) -> None:
-        if query_size < 1:
-            raise ValueError(f"`query_size={query_size}` must be at least 1 label.")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"`batch_size={batch_size}` must be at least 1, or null.")
+        whole(1, query_size=query_size, **given(batch_size=batch_size))
         self.query_size, self.batch_size = query_size, batch_size
         self._first_step = 0
 
@@ -131,7 +129,8 @@ class AcquisitionStrategy(Callback, ABC):
         return {key: value[keep] for key, value in rows.items()}
 
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Remember where the fit began, and check that the query can be served."""
+        """Remember where the fit began, and check that it trains and that the query can be served."""
+        require_steps(trainer)
         self._first_step = trainer.global_step
         if not isinstance(trainer.datamodule, PoolDataModule):  # type: ignore[attr-defined]
             raise ValueError(f"`{type(self).__name__}` needs a pool: pass `datamodule=PoolDataModule(data)` to `fit`.")
@@ -197,6 +196,20 @@ class AcquisitionStrategy(Callback, ABC):
         chosen = self.select(rows, derive_generator(seed, "select"))
         scores = rows["score"][chosen].tolist() if "score" in rows else None
         return rows["index"][chosen].tolist(), scores
+
+
+def require_steps(trainer: L.Trainer) -> None:
+    """Check that a fit is to take steps: who asks by a model must train it first.
+
+    Raises:
+        ValueError: If a switch of the trainer says that it takes none.
+    """
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if getattr(trainer, name) == 0:
+            raise ValueError(
+                f"`trainer.{name}=0` trains nothing, and a round asks by the model that it has trained; give at least "
+                "1, or leave it out."
+            )
 
 
 def prepared(module: Any, batch: Batch) -> Any:

@@ -1,9 +1,10 @@
 """Stream sampling: samples arrive one by one, and each is asked for or let pass, at once and for good."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import lightning as L
 import torch
@@ -14,6 +15,7 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.data.splits import chances
 from ssl_lightning.engine.processes import Rows
+from ssl_lightning.engine.ranges import above, at_least, between, one_of, seeds, whole
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.functional.scoring import least_confidence
 
@@ -45,7 +47,7 @@ class Threshold:
         seed: Of `randomised` and `split`; a sample's draws depend on the seed and its place alone.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or there is no such kind.
 
     Reference:
         I. Zliobaite, A. Bifet, B. Pfahringer, G. Holmes, Active Learning With Drifting Streaming Data, IEEE TNNLS 2014,
@@ -68,11 +70,10 @@ class Threshold:
         split: float = 0.1,
         seed: int = 0,
     ) -> None:
-        for name, value in (("budget", budget), ("start", start), ("step", step), ("split", split)):
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{name}={value}` must be from 0 to 1.")
-        if window < 1:
-            raise ValueError(f"`window={window}` must be at least 1 sample.")
+        one_of(get_args(Kind), kind=kind)
+        between(0, 1, budget=budget, start=start, step=step, split=split)
+        whole(1, window=window)
+        seeds(seed=seed)
         self.kind, self.budget, self.step, self.window, self.split, self.seed = kind, budget, step, window, split, seed
         self.theta, self.spent = start, 0.0
         self.asked = self.discarded = 0
@@ -171,14 +172,17 @@ def watch(
         folder: To be watched, without its sub-folders.
         endings: Of file names, in lower case.
         poll: Seconds between looks.
-        idle: End after so many seconds without a new file.
+        idle: End after so many seconds without a new file; infinite for never.
 
     Yields:
         Paths, by name among those found at one look.
 
     Raises:
-        ValueError: If there is no such folder.
+        ValueError: If there is no such folder, or a number is out of its range.
     """
+    above(0, poll=poll)
+    if idle != math.inf:
+        at_least(0, idle=idle)
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"`folder={folder}` is no folder; make it first, then let files arrive in it.")
@@ -217,7 +221,7 @@ class Stream(AcquisitionStrategy):
         split: Share of random decisions, for `split`.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or there is no such kind.
 
     Reference:
         I. Zliobaite, A. Bifet, B. Pfahringer, G. Holmes, Active Learning With Drifting Streaming Data, IEEE TNNLS 2014,
@@ -239,7 +243,7 @@ class Stream(AcquisitionStrategy):
         self.options = {
             "kind": kind, "budget": budget, "start": start, "step": step, "window": window, "split": split
         }  # fmt: skip
-        Threshold(**self.options)  # type: ignore[arg-type]  # refuses numbers out of range
+        Threshold(**self.options)  # type: ignore[arg-type]  # refuses what is out of range
         self._state: dict[str, Any] = {}
         self._next: dict[str, Any] = {}
         self._order = torch.empty(0, dtype=torch.int64)

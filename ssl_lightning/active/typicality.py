@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from ssl_lightning.active.classical import require_candidates, thin
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.engine.processes import Rows
+from ssl_lightning.engine.ranges import between, given, whole
 from ssl_lightning.functional.selection import farthest_first, prob_cover, pure_radius, typiclust
 
 
@@ -42,8 +43,7 @@ class TypiClust(AcquisitionStrategy):
         self, query_size: int = 10, batch_size: int | None = None, neighbours: int = 20, max_clusters: int = 500
     ) -> None:
         super().__init__(query_size, batch_size)
-        if neighbours < 1 or max_clusters < 1:
-            raise ValueError(f"`neighbours={neighbours}` and `max_clusters={max_clusters}` must be at least 1.")
+        whole(1, neighbours=neighbours, max_clusters=max_clusters)
         self.neighbours, self.max_clusters = neighbours, max_clusters
 
     def rows(self, predictions: Predictions) -> Rows:
@@ -88,8 +88,7 @@ class ProbCover(AcquisitionStrategy):
     ) -> None:
         super().__init__(query_size, batch_size)
         require_candidates(candidates, query_size)
-        if delta is not None and not 0 < delta <= 2:
-            raise ValueError(f"`delta={delta}` must be a distance on the unit sphere, above 0 to 2; null to find it.")
+        between(0, 2, "(]", "it is a distance on the unit sphere; null finds it", **given(delta=delta))
         self.delta, self.candidates = delta, candidates
         self._classes = 2
 

@@ -12,6 +12,7 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.processes import share_buffers
+from ssl_lightning.engine.ranges import at_least, rates, sizes, whole
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.functional.losses import gaussian_divergence
 
@@ -127,12 +128,10 @@ class VAAL(AcquisitionStrategy):
         vae_steps: int = 2,
     ) -> None:
         super().__init__(query_size, batch_size)
-        for name, value in (("latent_dim", latent_dim), ("width", width), ("vae_steps", vae_steps)):
-            if value < 1:
-                raise ValueError(f"`{name}={value}` must be at least 1.")
-        for name, number in (("beta", beta), ("adversarial", adversarial), ("lr", lr)):
-            if number < 0:
-                raise ValueError(f"`{name}={number}` must be at least 0.")
+        sizes(1, latent_dim=latent_dim, width=width)
+        whole(1, vae_steps=vae_steps)
+        at_least(0, beta=beta, adversarial=adversarial)
+        rates(lr=lr)
         self.latent_dim, self.width, self.beta, self.adversarial = latent_dim, width, beta, adversarial
         self.lr, self.vae_steps = lr, vae_steps
         self._restored: dict[str, Any] | None = None
@@ -203,6 +202,11 @@ class VAAL(AcquisitionStrategy):
         return 2 * binary_cross_entropy_with_logits(self.networks.judge(mean), truth)
 
     def _descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        if not loss.isfinite():
+            raise ValueError(
+                f"`VAAL`: the loss of its own networks is {loss.item()}; lower its `lr={self.lr}`, `beta={self.beta}` "
+                f"or `adversarial={self.adversarial}`."
+            )
         self.networks.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -73,7 +73,7 @@ def test_a_fit_sorts_its_pool(trainer: Any, tmp_path: Path, capsys: pytest.Captu
 
 
 def test_mistakes_are_named(trainer: Any) -> None:
-    with pytest.raises(ValueError, match="`threshold=0` must be a fraction between 0 and 1"):
+    with pytest.raises(ValueError, match="`threshold=0` must be above 0 and below 1"):
         PoolCases(threshold=0)
     with pytest.raises(ValueError, match="`PoolCases` needs a pool"):
         trainer(max_steps=1, callbacks=[PoolCases()]).fit(

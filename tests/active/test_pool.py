@@ -136,13 +136,18 @@ def test_a_store_of_other_data_is_told_and_labels_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"initial": 0}, "`initial=0` must be at least 1"),
+        ({"initial": 0}, "`initial=0` must be at least 1; the first model must train on something"),
         ({"steps_per_epoch": 0}, "`steps_per_epoch=0` must be at least 1"),
+        ({"balanced": "no"}, "`balanced='no'` must be one of False, True"),
+        ({"oracle": "foo"}, "`oracle='foo'` must be an `Oracle` that is built"),
+        ({"oracle": GroundTruth}, "must be an `Oracle` that is built, such as `GroundTruth\\(\\)`"),
+        ({"store": 5}, "`store=5` must be a `LabelStore`, the URL of one, or null"),
+        ({"seed": "foo"}, "`seed='foo'` must be a whole number, from 0 to 4294967295"),
     ],
 )
-def test_bad_numbers_are_named(options: dict[str, int], message: str) -> None:
+def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PoolDataModule(Digits(), **options)  # type: ignore[arg-type]
+        PoolDataModule(Digits(), **options)
 
 
 def test_too_many_initial_labels() -> None:

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 
-from ssl_lightning.active import BALD, AcquisitionStrategy, Entropy, PoolDataModule, run_rounds
+from ssl_lightning.active import BALD, AcquisitionStrategy, Budget, Entropy, PoolDataModule, run_rounds
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
 from ssl_lightning.labelling import LabelStore
@@ -147,6 +149,95 @@ def test_more_labels_than_samples_is_said_before_training(run: Any) -> None:
         run(rounds=300)
     with pytest.raises(ValueError, match=r"`rounds=-1` must be at least 0"):
         run(rounds=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 1.5}, "`rounds=1.5` must be a whole number, at least 0"),
+        ({"strategy": Entropy}, "must be a strategy that is built, such as `Entropy"),
+        ({"stop": ["foo"]}, r"`stop=\['foo'\]` must be a list of stopping rules"),
+        ({"stop": Budget(50)}, "must be a list of stopping rules"),
+    ],
+)
+def test_what_is_no_part_of_a_run(options: dict[str, Any], message: str, run: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+
+
+def test_a_folder_that_cannot_be_made(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"`folder=.*/file/x` cannot be made \(Not a directory\); give a folder"):
+        run("file/x")
+
+
+def test_no_test_where_the_trainer_tests_nothing(trainer: Any, tmp_path: Path) -> None:
+    table = run_rounds(
+        lambda: Classifier(10, ConvNet(width=4)),
+        lambda more: trainer(max_steps=2, callbacks=more, limit_test_batches=0),
+        PoolDataModule(Digits(batch_size=64)), Entropy(query_size=6), rounds=1, folder=tmp_path / "run",
+    )  # fmt: skip
+    assert [row["labelled"] for row in table] == [20, 26]
+    assert "test/accuracy" not in table[0]
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 0}, {"max_steps": 0}, {"limit_train_batches": 0}])
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_round_that_trains_nothing_is_refused(
+    options: dict[str, int], rounds: int, trainer: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"`trainer\.\w+=0` trains nothing, .*; give at least 1"):
+        run_rounds(
+            lambda: Classifier(10, ConvNet(width=4)),
+            lambda more: trainer(**{"max_epochs": 1, **options}, callbacks=more),
+            PoolDataModule(Digits(batch_size=64)), Entropy(query_size=6), rounds=rounds, folder=tmp_path / "run",
+        )  # fmt: skip
+
+
+def test_a_round_without_time_is_refused(trainer: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"round 0 ended before its first step.*give the trainer more time"):
+        run_rounds(
+            lambda: Classifier(10, ConvNet(width=4)), lambda more: trainer(max_time={"seconds": 0}, callbacks=more),
+            PoolDataModule(Digits(batch_size=64)), Entropy(query_size=6), rounds=1, folder=tmp_path / "run",
+        )  # fmt: skip
+
+
+def test_a_trainer_without_our_callbacks_is_refused(trainer: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`make_trainer` returned a trainer without the callbacks that it was given"):
+        run_rounds(
+            lambda: Classifier(10, ConvNet(width=4)), lambda more: trainer(max_steps=1),
+            PoolDataModule(Digits(batch_size=64)), Entropy(query_size=6), folder=tmp_path / "run",
+        )  # fmt: skip
+
+
+BARS = [
+    ([], [], True),
+    ([TQDMProgressBar()], [], False),
+    ([RichProgressBar()], [], False),
+    ([], [TQDMProgressBar()], False),
+    ([], [RichProgressBar(refresh_rate=5)], False),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "ours"), BARS)
+def test_a_bar_that_was_named_is_kept_and_else_there_are_lines(
+    before: list[Any], after: list[Any], ours: bool, trainer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """No terminal is there."""
+    monkeypatch.setattr("ssl_lightning.engine.lines.time.monotonic", count(step=10.0).__next__)
+    made: list[L.Trainer] = []
+
+    def make(more: list[L.Callback]) -> L.Trainer:
+        made.append(trainer(max_epochs=1, callbacks=[*before, *more, *after], enable_progress_bar=True))
+        return made[-1]
+
+    run_rounds(
+        lambda: Classifier(10, ConvNet(width=4)), make, PoolDataModule(Digits(batch_size=64), steps_per_epoch=2),
+        Entropy(query_size=6), rounds=0, folder=tmp_path / "run",
+    )  # fmt: skip
+    assert made[0].progress_bar_callback.is_enabled is not ours  # type: ignore[union-attr]
+    assert ("epoch 1 of 1, step 2 of 2  loss" in capsys.readouterr().out) is ours
 
 
 def test_one_logger_over_all_rounds(run: Any, trainer: Any, tmp_path: Path) -> None:

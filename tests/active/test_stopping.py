@@ -69,7 +69,10 @@ def test_kappa_is_scikit_learns() -> None:
         (lambda: Budget(0), "`labels=0` must be at least 1"),
         (lambda: TargetAccuracy(90), "`accuracy=90` must be above 0 and at most 1"),
         (lambda: NoGain(0), "`rounds=0` must be at least 1"),
-        (lambda: StablePredictions(1.5), "`agreement=1.5` must be above 0 to 1"),
+        (lambda: StablePredictions(1.5), "`agreement=1.5` must be above 0 and at most 1"),
+        (lambda: Budget(5, validation="yes"), "`validation='yes'` must be one of False, True"),
+        (lambda: NoGain(metric="test/accuracy"), "`metric=test/accuracy` is of the test part"),
+        (lambda: TargetAccuracy(0.5, ""), "`metric=''` must be text, and not empty"),
         (lambda: TargetAccuracy(0.5, "val/acc").reason(rounds(0.1), 1), "`metric=val/acc` is no column of the rounds"),
     ],
 )
@@ -82,12 +85,14 @@ def test_mistakes_are_named(make: Any, message: str) -> None:
 def run(trainer: Any, tmp_path: Path) -> Any:
     """Return a function that runs the loop with rules and returns its rows."""
 
-    def go(name: str, stop: list[StoppingRule], callbacks: Any = (), rounds: int = 5) -> list[dict[str, Any]]:
+    def go(
+        name: str, stop: list[StoppingRule], callbacks: Any = (), rounds: int = 5, val_size: float = 0.1
+    ) -> list[dict[str, Any]]:
         L.seed_everything(0, verbose=False)
         return run_rounds(
             make_model=lambda: Classifier(10, ConvNet(width=8)),
             make_trainer=lambda more: trainer(max_epochs=1, callbacks=[*callbacks, *more], enable_progress_bar=True),
-            pool=PoolDataModule(Digits(batch_size=64), initial=20, steps_per_epoch=40),
+            pool=PoolDataModule(Digits(batch_size=64, val_size=val_size), initial=20, steps_per_epoch=40),
             strategy=Entropy(query_size=10),
             rounds=rounds,
             folder=str(tmp_path / name),
@@ -105,6 +110,46 @@ def test_a_run_stops_and_asks_no_more(run: Any, capsys: pytest.CaptureFixture[st
         "stopped after round 2: 40 of the budget of 40 labels are spent, and a query is 10." in capsys.readouterr().out
     )
     assert len(list(csv.reader((tmp_path / "budget" / "queries.csv").open()))) == 1 + 40
+
+
+class Steps(L.Callback):
+    """Counts what was trained; as one of a stranger, nobody knows what else it might log."""
+
+    count = 0
+
+    def on_train_batch_end(self, *args: Any, **more: Any) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("rule", [TargetAccuracy(0.5), NoGain()])
+def test_a_metric_of_no_validation_part_is_refused_before_training(rule: StoppingRule, run: Any) -> None:
+    steps = Steps()
+    with pytest.raises(ValueError, match="`metric=val/accuracy` needs a validation part, and these data have none"):
+        run("none", [rule], callbacks=[steps], val_size=0)
+    assert steps.count == 0
+
+
+def test_a_metric_that_nobody_logs_is_refused_before_training(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    monkeypatch.setattr(Classifier, "training_step", lambda *_: steps.append(1))
+    message = (
+        r"`metric=val/acc` is logged by nobody \(did you mean `val/accuracy`\?\); the model logs `val/loss`, `val/a"
+    )
+    with pytest.raises(ValueError, match=message):
+        run("typo", [TargetAccuracy(0.5, "val/acc")])
+    assert not steps
+
+
+class Late(L.Callback):
+    """Logs a metric of its own, but not before training."""
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            pl_module.log("val/mine", 0.5)
+
+
+def test_a_metric_of_a_callback_is_waited_for(run: Any) -> None:
+    assert len(run("late", [TargetAccuracy(0.5, "val/mine")], callbacks=[Late()])) == 1
 
 
 def test_a_stopped_run_stays_stopped_until_the_rule_is_gone(run: Any) -> None:

@@ -183,6 +183,14 @@ def test_a_second_fit_of_no_step_asks_for_nothing(fitted: Any) -> None:
     assert pool.queries == before
 
 
+@pytest.mark.parametrize("switch", ["max_epochs", "max_steps", "limit_train_batches"])
+def test_a_fit_that_trains_nothing_is_refused(switch: str, trainer: Any) -> None:
+    pool = PoolDataModule(Digits(batch_size=64), steps_per_epoch=2)
+    fit = trainer(**{"max_epochs": 1, switch: 0}, callbacks=[Entropy()])
+    with pytest.raises(ValueError, match=rf"`trainer\.{switch}=0` trains nothing"):
+        fit.fit(Classifier(10, ConvNet(width=4)), datamodule=pool)
+
+
 def test_needs_a_pool(trainer: Any) -> None:
     with pytest.raises(ValueError, match=r"`Entropy` needs a pool: pass `datamodule=PoolDataModule"):
         trainer(max_steps=1, callbacks=[Entropy()]).fit(Classifier(10, ConvNet(width=4)), datamodule=Digits())

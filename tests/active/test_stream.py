@@ -1,5 +1,6 @@
 """Streams: each threshold against its pseudo-code, decisions that are final, nothing read ahead, resumed."""
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -123,6 +124,10 @@ def test_a_folder_is_watched(tmp_path: Path) -> None:
     assert found == [("a.png", 1), ("b.png", 1), ("c.PNG", 20)]
     with pytest.raises(ValueError, match="is no folder"):
         next(watch(tmp_path / "missing"))
+    for options in ({"poll": 0}, {"poll": "foo"}, {"idle": math.nan}, {"idle": -1}):
+        with pytest.raises(ValueError, match=f"^`{next(iter(options))}=.*` must be "):
+            next(watch(tmp_path, **options))  # type: ignore[arg-type]
+    assert next(watch(tmp_path, poll=0.01, idle=math.inf)).name == "a.png"
 
 
 @pytest.fixture

@@ -57,6 +57,12 @@ def test_objectives_are_the_papers() -> None:
     torch.testing.assert_close(vaal.vae_objective(one, other, torch.Generator().manual_seed(3)), expected)
 
 
+def test_networks_that_diverge_are_told(trainer: Any) -> None:
+    pool = PoolDataModule(Digits(batch_size=64), steps_per_epoch=3)
+    with pytest.raises(ValueError, match=r"`VAAL`: the loss of its own networks is (nan|inf); lower its `lr=0\.0005`"):
+        trainer(max_epochs=1, callbacks=[VAAL(beta=1e99)]).fit(Classifier(10, ConvNet(width=4)), datamodule=pool)
+
+
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (28, 1), (30, 3), (32, 3), (64, 3)])
 def test_every_size_is_encoded_and_decoded(size: int, channels: int) -> None:
     networks = VAEAndDiscriminator(channels, size, 5, 4)

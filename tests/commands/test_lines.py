@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.commands import train
-from ssl_lightning.commands.lines import ProgressLines
 from ssl_lightning.data import Digits
+from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.supervised import Classifier
 
 Command = Callable[..., tuple[int, str]]

@@ -1,13 +1,37 @@
 """What is refused, and how it is said."""
 
 import math
-from typing import Any
+import re
+import types
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
-from ssl_lightning.engine.ranges import above, at_least, between, given, one_of, ordered, several, whole
+from ssl_lightning import active, backbones
+from ssl_lightning.active.stream import Threshold
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.data import Digits
+from ssl_lightning.engine.ranges import (
+    above,
+    at_least,
+    at_most,
+    between,
+    given,
+    layers,
+    one_of,
+    ordered,
+    rates,
+    seeds,
+    several,
+    sizes,
+    text,
+    whole,
+)
+from ssl_lightning.evaluation import KNN, CollapseMonitor, OnlineLinearProbe, Pictures
+from ssl_lightning.labelling import GroundTruth
+from ssl_lightning.methods import Inpainting, RelativePosition
 
 
 @pytest.mark.parametrize("value", [True, 2.0, "2", None, math.nan, [2], torch.tensor(2)])
@@ -56,3 +80,99 @@ def test_the_first_that_does_not_fit_is_named_with_its_remedy() -> None:
         one_of((1, 2), version=True)
     with pytest.raises(ValueError, match=r"^`rows=a tensor of shape \(2, 3\)` must be a finite number above 0\.$"):
         above(0, rows=torch.zeros(2, 3))
+
+
+def test_sizes_depths_rates_and_seeds() -> None:
+    sizes(1, width=1_000_000)
+    layers(depth=1000)
+    rates(lr=0, weight_decay=1000.0)
+    seeds(seed=2**32 - 1)
+    several(None, 0, 1, decays=(0.5, 1))
+    text(name="resnet18")
+    for require, message in (
+        (lambda: sizes(6, "take `ConvNet`", image_size=5), "`image_size=5` must be at least 6; take `ConvNet`."),
+        (lambda: sizes(1, width=10**12), "`width=1000000000000` must be at most 1000000."),
+        (lambda: layers(depth=1001), "`depth=1001` must be at most 1000."),
+        (lambda: rates(lr=1e99), "`lr=1e+99` must be at most 1000; whatever is larger diverges."),
+        (lambda: at_most(1, x=math.nan), "`x=nan` must be a finite number at most 1."),
+        (lambda: seeds(seed=2**32), "`seed=4294967296` must be from 0 to 4294967295."),
+        (lambda: several(None, 0, 1, decays=()), "`decays=()` must be one or more numbers, each from 0 to 1."),
+        (lambda: text(name=""), "`name=''` must be text, and not empty."),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            require()
+
+
+def test_a_number_too_large_for_a_float_is_compared() -> None:
+    at_least(0, x=10**400)
+    with pytest.raises(ValueError, match="must be from 0 to 1"):
+        between(0, 1, x=10**400)
+
+
+REQUIRED: dict[Any, dict[str, Any]] = {
+    active.PoolDataModule: {"data": Digits()},
+    active.Budget: {"labels": 50},
+    active.TargetAccuracy: {"accuracy": 0.9},
+    backbones.Flat: {"feature_dim": 8},
+    backbones.MLP: {"feature_dim": 8},
+    backbones.Torchvision: {"name": "resnet18"},
+    backbones.Timm: {"name": "resnet18"},
+    Inpainting: {"backbone": ConvNet(width=4)},
+    RelativePosition: {"backbone": ConvNet(width=4)},
+}
+BASE = active.AcquisitionStrategy
+STRATEGIES = [k for k in vars(active).values() if isinstance(k, type) and issubclass(k, BASE) and k is not BASE]
+KINDS = [
+    *REQUIRED, *STRATEGIES, active.NoGain, active.StablePredictions, active.PoolCases, Threshold, GroundTruth, KNN,
+    CollapseMonitor, OnlineLinearProbe, Pictures, backbones.ConvNet, backbones.StridedNet, backbones.LeNet,
+    backbones.ResNet, backbones.ViT,
+]  # fmt: skip
+NONSENSE = {int: (True, 1.5, math.nan, math.inf, "foo", [], -3), float: (True, math.nan, math.inf, "foo", [], -3.0)}
+
+
+def wrong_values() -> list[Any]:
+    """Return class, argument and value, of every argument that is a number, a choice or text."""
+    found = []
+    for kind in KINDS:
+        for name, hint in get_type_hints(kind.__init__).items():
+            parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+            values: list[Any] = [value for part in parts for value in NONSENSE.get(part, ())]
+            if get_origin(hint) is Literal:
+                values += ["foo", 0, []]
+            if hint is str:
+                values += [0, 1.5, []]
+            if values and type(None) not in parts:
+                values.append(None)
+            found += [pytest.param(kind, name, value, id=f"{kind.__name__}.{name}={value}") for value in values]
+    return found
+
+
+def test_all_strategies_are_asked() -> None:
+    assert len(STRATEGIES) == 19
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), wrong_values())
+def test_every_constructor_names_what_does_not_fit(kind: Any, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^`{name}={re.escape(repr(value))}` must be "):
+        kind(**{**REQUIRED.get(kind, {}), name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (backbones.Flat, "feature_dim"), (backbones.MLP, "width"), (backbones.MLP, "depth"),
+        (backbones.ConvNet, "width"), (backbones.StridedNet, "image_size"), (backbones.LeNet, "image_size"),
+        (backbones.ResNet, "channels"), (backbones.ViT, "image_size"), (backbones.ViT, "depth"),
+        (backbones.ViT, "dim"), (backbones.ViT, "mlp_dim"), (backbones.Torchvision, "image_size"),
+        (Inpainting, "image_size"), (Inpainting, "latent_dim"), (RelativePosition, "hidden_dim"),
+        (active.VAAL, "width"), (active.VAAL, "latent_dim"),
+    ],
+)  # fmt: skip
+def test_an_absurd_size_is_refused_before_anything_is_built(kind: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^`{name}=1000000000000` must be at most 1000"):
+        kind(**{**REQUIRED.get(kind, {}), name: 10**12})
+
+
+def test_a_grid_that_cannot_be_chosen() -> None:
+    with pytest.raises(ValueError, match=r"`grid=2` is none of `RelativePosition`, whose tiles are 3 x 3.*`Jigsaw`"):
+        RelativePosition(ConvNet(width=4), grid=2)
