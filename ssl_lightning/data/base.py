@@ -1,5 +1,6 @@
 """What every data set has in common: samples with keys, batches by one indexing call, facts, a way to be shown."""
 
+import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
-from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, keep
+from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, content_keys, keep
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler
-from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing
+from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, side_of, tell_missing
+from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.transforms.base import PerSample, Unchanged
 
@@ -47,8 +49,6 @@ class DataModule(L.LightningDataModule):
     fact_names: ClassVar[tuple[str, ...]] = ("num_classes", "class_names")
     fixed: ClassVar[bool] = False  # the set never changes: parts of exact sizes, classes even, cost no sample its side
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # a part may be smaller than the number of processes
-
     def __init__(
         self,
         batch_size: int = 256,
@@ -63,16 +63,15 @@ class DataModule(L.LightningDataModule):
             raise ValueError(
                 f"`resident=true` wants `num_workers=0`, got {num_workers}: workers cannot share a device."
             )
-        if batch_size < 1:
-            raise ValueError(f"`batch_size={batch_size}` must be at least 1.")
-        if num_workers < 0:
-            raise ValueError(f"`num_workers={num_workers}` must be at least 0.")
-        if not val_size >= 0 or (val_size >= 1 and val_size != int(val_size)):
+        whole(1, batch_size=batch_size)
+        whole(0, num_workers=num_workers, split_seed=split_seed)
+        at_least(0, val_size=val_size)
+        if val_size >= 1 and val_size != int(val_size):
             raise ValueError(
                 f"`val_size={val_size}` must be a fraction from 0 to below 1, or a whole number of samples."
             )
-        if limit is not None and limit < 2:
-            raise ValueError(f"`limit={limit}` must be at least 2 samples, or null for all.")
+        if limit is not None:
+            whole(2, math.inf, "leave it out for all samples", limit=limit)
         self.batch_size, self.val_size, self.limit, self.split_seed = batch_size, val_size, limit, split_seed
         self.num_workers, self.resident = num_workers, resident
         self.train_samples: Samples | None = None
@@ -162,13 +161,25 @@ class DataModule(L.LightningDataModule):
         """Load what a stage needs, once, and draw the splits."""
         self._name_classes()
         if self.train_samples is None:
-            self.train_samples = self._checked(self.load("train"), "train")
-            self.train_indices, self.val_indices = self.split(self.train_samples)
+            samples = self._checked(self.load("train"), "train")
+            self.train_indices, self.val_indices = self.split(samples)
+            self.train_samples = samples
             if len(self.val_indices) and (self.train_samples.targets[self.train_indices] >= 0).any():
                 remedy = "raise `val_size`, or give a fraction" if self.val_size else "add some"
                 tell_missing(self.train_samples.targets[self.val_indices], self.class_names, "validation", remedy)
         if self.test_samples is None and stage in ("test", "predict", None):
             self.test_samples = self._checked(self.load("test"), "test")
+            self._require_parts_apart()
+
+    def _require_parts_apart(self) -> None:
+        assert self.train_samples is not None
+        assert self.test_samples is not None
+        both = set(self.train_samples.keys) & set(self.test_samples.keys)
+        if both:
+            raise ValueError(
+                f"{len(both)} keys of `{type(self).__name__}` are in the training and in the test part, such as "
+                f"`{min(both)}`; a key names one sample. Give the test part keys of its own, or none."
+            )
 
     def _checked(self, samples: Samples, split: str) -> Samples:
         low, high = (int(samples.targets.min()), int(samples.targets.max())) if len(samples) else (-1, -1)
@@ -178,6 +189,8 @@ class DataModule(L.LightningDataModule):
                 f"are 0 to {self.num_classes - 1} (`num_classes={self.num_classes}`), or -1 for unlabelled; mend the "
                 "labels."
             )
+        if isinstance(samples, TensorSamples) and samples.unnamed:
+            samples.keys = [f"{split}/{key}" for key in content_keys(samples.inputs)]
         if len(set(samples.keys)) < len(samples.keys):
             twice, times = Counter(samples.keys).most_common(1)[0]
             raise ValueError(
@@ -210,7 +223,7 @@ class DataModule(L.LightningDataModule):
         labelled = kept[targets[kept] >= 0]
         drawn = labelled if len(labelled) else kept  # unlabelled samples validate nothing
         keys = [samples.keys[place] for place in drawn.tolist()]
-        if self.val_size >= 1 or self.fixed or self.limit is not None:
+        if self.val_size >= 1 or self.fixed:
             count = int(self.val_size) if self.val_size >= 1 else round(self.val_size * len(kept))
             part = chosen_by_count(keys, targets[drawn], min(count, len(drawn)), self.split_seed, "val")
             if self.val_size >= 1 and not self.fixed:
@@ -220,7 +233,7 @@ class DataModule(L.LightningDataModule):
                 )
         else:
             count = 0
-            part = chosen_by_share(keys, self.val_size, self.split_seed, "val")
+            part = chosen_by_share([side_of(key) for key in keys], self.val_size, self.split_seed, "val")
         val = drawn[part]
         if max(count, len(val)) >= len(kept):
             raise ValueError(f"`val_size={self.val_size}` leaves no training sample of {len(kept)}; lower it.")
@@ -232,20 +245,20 @@ class DataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return a loader of the validation part, or none where it is empty."""
-        return self.evaluation_loader(self.train_samples, self.val_indices) if len(self.val_indices) else []
+        return self._loop_loader(self.train_samples, self.val_indices) if len(self.val_indices) else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return a loader of the test part."""
         if self.test_samples is None:
             self.setup("test")
         assert self.test_samples is not None
-        return self.evaluation_loader(self.test_samples, torch.arange(len(self.test_samples)))
+        return self._loop_loader(self.test_samples, torch.arange(len(self.test_samples)))
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return loaders of all samples: of the training part, validation included, and of the test part."""
         test = self.test_dataloader()
         assert self.train_samples is not None
-        return [self.evaluation_loader(self.train_samples, torch.arange(len(self.train_samples))), test]
+        return [self._loop_loader(self.train_samples, torch.arange(len(self.train_samples))), test]
 
     @property
     def rank_and_world(self) -> tuple[int, int]:
@@ -301,6 +314,11 @@ class DataModule(L.LightningDataModule):
         """
         rank, world = self.rank_and_world
         return self._loader(samples, ShareSampler(indices, rank, world), batch_size or self.batch_size)
+
+    def _loop_loader(self, samples: Any, indices: Tensor) -> DataLoader[Batch]:
+        """Return a loader for Lightning's own loops: where samples are fewer than processes, each process has all."""
+        rank, world = self.rank_and_world
+        return self._loader(samples, ShareSampler(indices, rank, world, in_step=True), self.batch_size)
 
     def _loader(self, samples: Any, sampler: Any, batch_size: int) -> DataLoader[Batch]:
         return DataLoader(

@@ -74,6 +74,22 @@ def thumbnail(path: Path, side: int = 256) -> bytes:
     return buffer.getvalue()
 
 
+def pixels_of(image: Image.Image) -> Tensor:
+    """Return a picture in memory as a person sees it: upright, opaque, 8 bits, as `decode` does with a file.
+
+    Args:
+        image: Of any mode.
+
+    Returns:
+        Pixels `(1, H, W)` of gray, else `(3, H, W)`, uint8.
+    """
+    turn = None if image.format == "TIFF" else _turn(image)  # Pillow turns TIFF itself when it loads them
+    image.load()
+    seen = _opaque(image, "")
+    pixels: Tensor = F.pil_to_tensor(seen if turn is None else seen.transpose(turn))
+    return pixels
+
+
 def fingerprint(path: Path) -> str:
     """Identify a file by its content.
 

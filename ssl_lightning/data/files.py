@@ -11,9 +11,15 @@ from typing import Literal, NamedTuple
 Part = Literal["train", "val", "test"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+PARTS: dict[str, Part] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 UNLABELLED = frozenset({"unlabelled", "unlabeled"})
-PASSED_OVER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+PASSED_OVER = frozenset({  # what systems leave behind: macOS, Windows, Synology, ext4
+    "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir", "#recycle",
+    "lost+found",
+})  # fmt: skip
 
 
 class FoundFile(NamedTuple):
@@ -68,11 +74,12 @@ class _Group(NamedTuple):
 def find_images(root: Path) -> Listing:
     """Find the pictures under a folder, with their classes and parts as its sub-folders tell them.
 
-    Folders `train`, `val` (or `valid`, `validation`) and `test` directly under the root, in any case of letters, are
-    parts; the folders in a part, or in a root without parts, are classes, and what lies in them at any depth belongs to
-    them. Pictures beside class folders, or in a folder `unlabelled` (`unlabeled`) beside them, are unlabelled. Where
-    `val` or `test` has no `train` at its side, the rest is the training part. Links are followed, each folder read once
-    a class. Class names are in Unicode's composed form (NFC), so that no two look the same; keys stay as they are.
+    Folders `train` (or `training`), `val` (`valid`, `validation`) and `test` (`testing`) directly under the root, in
+    any case of letters, are parts; the folders in a part, or in a root without parts, are classes, and what lies in
+    them at any depth belongs to them. Pictures beside class folders, or in a folder `unlabelled` (`unlabeled`) beside them, are
+    unlabelled. Where `val` or `test` has no `train` at its side, the rest is the training part. Links are followed,
+    each folder read once a class. Class names are in Unicode's composed form (NFC), so that no two look the same; keys
+    stay as they are.
 
     Args:
         root: The folder.
@@ -91,6 +98,8 @@ def find_images(root: Path) -> Listing:
     groups = _groups(root, remarks)
     files = [file for group in groups for file in _members(group, root, remarks)]
     files.sort(key=itemgetter(0))
+    if remarks.pop("links", []):
+        remarks["said"] += _on_links(files)
     class_names = tuple(sorted({file.class_name for file in files if file.class_name is not None}))
     parts = frozenset(file.part for file in files if file.part is not None)
     empty = sorted({group.part for group in groups if group.part is not None} - parts)
@@ -157,6 +166,8 @@ def _pictures_under(folder: _Item, root: Path, remarks: _Remarks) -> list[_Item]
         seen.add(true)
         pictures, folders = _scan(item, remarks)
         found += pictures
+        parts = [inner.key for inner in folders if _name(inner.key).casefold() in PARTS]
+        remarks["folders within a class, which are no parts"] += parts
         for inner in folders:
             (links if inner.linked else real).append(inner)
     return found
@@ -170,10 +181,12 @@ def _scan(folder: _Item, remarks: _Remarks) -> tuple[list[_Item], list[_Item]]:
             for entry in entries:
                 name, suffix = entry.name, os.path.splitext(entry.name)[1].lower()
                 kind = _kind(entry)
+                if entry.is_symlink():
+                    remarks["links"].append(prefix + name)
                 if name.startswith(".") or name.casefold() in PASSED_OVER:
                     remarks["hidden"].append(prefix + name)
                 elif kind == "file" and suffix in SUFFIXES:
-                    pictures.append(_Item(prefix + name, entry.path, False))
+                    pictures.append(_Item(prefix + name, entry.path, entry.is_symlink()))
                 elif kind == "folder":
                     folders.append(_Item(prefix + name, entry.path, entry.is_symlink()))
                 elif kind == "broken":
@@ -210,6 +223,21 @@ def _on_classes(files: Sequence[FoundFile], class_names: Sequence[str], parts: f
     return notes
 
 
+def _on_links(files: Sequence[FoundFile]) -> list[str]:
+    """Tell of pictures that links put into two classes or parts."""
+    places: defaultdict[str, list[FoundFile]] = defaultdict(list)
+    for file in files:
+        places[os.path.realpath(file.path)].append(file)
+    torn = [same for same in places.values() if len({(file.class_name, file.part) for file in same}) > 1]
+    if not torn:
+        return []
+    one, other = torn[0][0].key, torn[0][-1].key
+    return [
+        f"{_pictures(len(torn))} stand in two classes or parts by links, such as {_named([one, other])}: remove the "
+        "links"
+    ]
+
+
 def _on_others(remarks: _Remarks, class_names: Sequence[str]) -> list[str]:
     notes = []
     for key in remarks.pop("empty", []):
@@ -220,7 +248,7 @@ def _on_others(remarks: _Remarks, class_names: Sequence[str]) -> list[str]:
         common = [printable(suffix) for suffix, _ in Counter(sorted(suffixes)).most_common()]
         what = "file of another kind" if len(suffixes) == 1 else "files of other kinds"
         notes.append(f"{len(suffixes)} {what} ({', '.join(common[:5])}{' ...' * (len(common) > 5)})")
-    return notes + [f"{what}: {_named(names)}" for what, names in sorted(remarks.items()) if what != "said"]
+    return notes + [f"{what}: {_named(names)}" for what, names in sorted(remarks.items()) if names and what != "said"]
 
 
 def _name(key: str) -> str:

@@ -15,6 +15,7 @@ from ssl_lightning.data.files import FoundFile, find_images
 from ssl_lightning.data.image_data import ImageData
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
+from ssl_lightning.engine.ranges import at_least, between, one_of, whole
 
 
 class LazyImages(Dataset[Batch]):
@@ -74,10 +75,10 @@ class ImageFolder(ImageData):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 8 <= image_size <= 1024:
-            raise ValueError(f"`image_size={image_size}` must be from 8 to 1024 pixels.")
-        if not 0 <= test_size < 1:
-            raise ValueError(f"`test_size={test_size}` must be a fraction from 0 to below 1.")
+        whole(8, 1024, image_size=image_size)
+        one_of((1, 3), channels=channels)
+        between(0, 1, "[)", test_size=test_size)
+        at_least(0, memory_gib=memory_gib)
         self.root = Path(root)
         if not self.root.is_dir():
             raise ValueError(
@@ -142,7 +143,7 @@ class ImageFolder(ImageData):
         self._told = True
         for note in self.found.notes:
             rank_zero_warn(f"`{self.root}`: {note}")
-        if not self.class_names:
+        if not self.found.class_names:
             return
         numbers = {name: number for number, name in enumerate(self.class_names)}
         for part in ("training", "test") if "test" in self.found.parts or self.test_size > 0 else ("training",):

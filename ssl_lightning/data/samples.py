@@ -1,6 +1,9 @@
 """Samples: what a data set holds, by the batch, each with a key."""
 
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -8,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
+from ssl_lightning.data.splits import COPY
 from ssl_lightning.engine.seeding import derive_seed
 from ssl_lightning.transforms.base import PerSample
 
@@ -67,7 +71,7 @@ class TensorSamples(Dataset[Batch]):
     Args:
         inputs: A tensor `(N, ...)`, or a NamedTuple of such tensors.
         targets: Classes `(N,)`; -1 where unknown.
-        keys: Of the samples, unique; null for their numbers, which suits sets that never change.
+        keys: Of the samples, unique; null to name each by its content.
 
     Raises:
         ValueError: If the lengths differ, a key is there twice, or targets are of a kind that is no class.
@@ -75,7 +79,8 @@ class TensorSamples(Dataset[Batch]):
 
     def __init__(self, inputs: Any, targets: Tensor, keys: Sequence[str] | None = None) -> None:
         self.inputs, self.targets = inputs, as_targets(targets)
-        self.keys: Sequence[str] = [str(place) for place in range(len(self.targets))] if keys is None else keys
+        self.unnamed = keys is None
+        self.keys: Sequence[str] = range(len(self.targets)) if keys is None else keys  # type: ignore[assignment]
         lengths = {len(rows) for rows in pytree.tree_leaves(inputs)} | {len(self.targets), len(self.keys)}
         if len(lengths) > 1:
             raise ValueError(f"inputs, targets and keys must have one length; got {sorted(lengths)}.")
@@ -142,6 +147,42 @@ def as_targets(targets: Any) -> Tensor:
             "targets are not supported."
         )
     return whole
+
+
+def content_of(sample: Any) -> str:
+    """Return a hash of one sample's input, a tensor or a NamedTuple of tensors.
+
+    Example:
+        >>> content_of(torch.zeros(2)) == content_of(torch.zeros(2)) != content_of(torch.ones(2))
+        True
+    """
+    digest = hashlib.sha256()
+    for leaf in pytree.tree_leaves(sample):
+        rows = torch.as_tensor(leaf).detach().cpu().contiguous()
+        digest.update(f"{rows.dtype}{tuple(rows.shape)}".encode())
+        digest.update(rows.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def content_keys(inputs: Any) -> list[str]:
+    """Name samples by their content, of inputs with one row a sample."""
+    count = len(pytree.tree_leaves(inputs)[0])
+    return number_copies(content_of(pytree.tree_map(itemgetter(place), inputs)) for place in range(count))
+
+
+def number_copies(contents: Iterable[str]) -> list[str]:
+    """Return keys that are contents; exact copies, which nothing tells apart, are numbered.
+
+    Example:
+        >>> number_copies(["a", "b", "a"])
+        ['a', 'b', 'a~copy2']
+    """
+    times: Counter[str] = Counter()
+    keys = []
+    for content in contents:
+        times[content] += 1
+        keys.append(content if times[content] == 1 else f"{content}{COPY}{times[content]}")
+    return keys
 
 
 def keep(batch: Any) -> Any:

@@ -76,15 +76,17 @@ class ShareSampler(DistributedSampler[int]):
         indices: Samples, `(N,)`.
         rank: Of this process.
         world: Number of processes.
+        in_step: Where there are fewer samples than processes, give each process all of them: Lightning's loops want at
+            least a batch in each, and a mean over all processes stays what it is.
 
     Example:
         >>> [list(ShareSampler(torch.tensor([4, 5, 9]), rank, world=2)) for rank in range(2)]
         [[4, 9], [5]]
     """
 
-    def __init__(self, indices: Tensor, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, indices: Tensor, rank: int = 0, world: int = 1, in_step: bool = False) -> None:
         super().__init__(range(len(indices)), num_replicas=world, rank=rank, shuffle=False)  # type: ignore[arg-type]
-        self.share = indices[rank::world].tolist()
+        self.share = indices.tolist() if in_step and len(indices) < world else indices[rank::world].tolist()
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.share)

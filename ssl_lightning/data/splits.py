@@ -7,6 +7,13 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+COPY = "~copy"  # between a key that is a sample's content and the number of an exact copy
+
+
+def side_of(key: str) -> str:
+    """Return what a sample's side is drawn by: its key; of exact copies, which are one content, that of the first."""
+    return key.partition(COPY)[0]
+
 
 def chances(keys: Iterable[str], seed: int, purpose: str) -> Tensor:
     """Hash each key to a number that looks drawn evenly from [0, 1).

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ssl_lightning.data.base import DataModule
-from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples
-from ssl_lightning.data.splits import chosen_by_share, tell_missing
+from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, number_copies
+from ssl_lightning.data.splits import chosen_by_share, side_of, tell_missing
+from ssl_lightning.engine.ranges import at_least, between
 from ssl_lightning.transforms.vectors import vector_views
+
+LABELS = frozenset({"class", "classes", "label", "labels", "target", "targets", "class_name", "category", "y"})
 
 
 class Table(NamedTuple):
@@ -93,8 +96,10 @@ class Vectors(DataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0 <= test_size < 1:
-            raise ValueError(f"`test_size={test_size}` must be a fraction from 0 to below 1.")
+        between(0, 1, "[)", test_size=test_size)
+        at_least(0, memory_gib=memory_gib)
+        if test_table is not None and test_path is None:
+            raise ValueError(f"`test_table={test_table}` without `test_path` names no rows; give both, or neither.")
         self.path, self.test_size, self.memory_gib = path, test_size, memory_gib
         self._train = read_table("path", path, "table", table)
         self._test = None if test_path is None else read_table("test_path", test_path, "test_table", test_table)
@@ -114,13 +119,14 @@ class Vectors(DataModule):
         chosen = np.arange(len(table.keys))
         if self._test is None:
             labelled = [bool(label) for label in table.labels]
-            test = chosen_by_share(table.keys, self.test_size, self.split_seed, "test") & torch.tensor(labelled)
+            sides = [side_of(key) for key in table.keys]
+            test = chosen_by_share(sides, self.test_size, self.split_seed, "test") & torch.tensor(labelled)
             chosen = chosen[(test if split == "test" else ~test).numpy()]
         order = np.array(sorted(chosen.tolist(), key=lambda row: table.keys[row]), dtype=np.int64)
         numbers = {name: number for number, name in enumerate(self.class_names)} | {"": -1}
         targets = torch.tensor([numbers[table.labels[row]] for row in order], dtype=torch.int64)
         keys = [table.keys[row] for row in order]
-        if self.class_names and (split == "train" or self._test is not None or self.test_size > 0):
+        if any(table.labels) and (split == "train" or self._test is not None or self.test_size > 0):
             tell_missing(
                 targets, self.class_names, "test" if split == "test" else "training", "add some, or lower the number"
             )
@@ -159,6 +165,9 @@ def read_table(name: str, path: str, table_name: str, table: str | None) -> Tabl
     Raises:
         ValueError: If one is missing or of another kind, or they do not fit each other.
     """
+    for argument, value in ((name, path), (table_name, table)):
+        if not isinstance(value, str | Path) and not (value is None and argument == table_name):
+            raise ValueError(f"`{argument}={value!r:.60}` must be the path of a file.")
     if not Path(path).is_file():
         raise ValueError(f"`{name}={path}` is no file ({Path(path).resolve()}); give a .npy file of vectors.")
     try:
@@ -200,16 +209,18 @@ def read_table(name: str, path: str, table_name: str, table: str | None) -> Tabl
 def _read_lines(name: str, path: str) -> list[dict[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            lines = list(reader)
+            rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"`{name}={path}` cannot be read as a CSV file ({error}); give one in UTF-8.") from error
-    columns = reader.fieldnames or []
-    if not {"key", "class"} & set(columns):
+    columns = rows[0] if rows else []
+    strange = [column for column in columns if column not in ("key", "class") and column.strip().lower() in LABELS]
+    if not {"key", "class"} & set(columns) or ("class" not in columns and strange):
         raise ValueError(
-            f"`{name}={path}` has the columns {', '.join(columns) or 'none'}; required is `key` or `class`."
+            f"`{name}={path}` has the columns {', '.join(columns) or 'none'}; required is `key` or `class`, spelt so."
         )
-    return lines
+    if len(columns) > 1:
+        rows = [row for row in rows if row]  # of a single column, an empty line is an empty cell
+    return [dict(zip(columns, [*row, *[""] * len(columns)], strict=False)) for row in rows[1:]]
 
 
 def _content(row: np.ndarray) -> str:
@@ -217,12 +228,6 @@ def _content(row: np.ndarray) -> str:
 
 
 def _content_keys(rows: np.ndarray) -> list[str]:
-    """Name rows by their content; exact copies, which nothing tells apart, are numbered."""
-    times: Counter[str] = Counter()
-    keys = []
-    for start in range(0, len(rows), 65536):
-        for row in np.asarray(rows[start : start + 65536], dtype=np.float32):
-            key = _content(row)
-            times[key] += 1
-            keys.append(key if times[key] == 1 else f"{key}-{times[key]}")
-    return keys
+    """Name rows by their content."""
+    pieces = (np.asarray(rows[start : start + 65536], dtype=np.float32) for start in range(0, len(rows), 65536))
+    return number_copies(_content(row) for piece in pieces for row in piece)

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from ssl_lightning.engine.processes import Rows, joined
 
@@ -82,3 +83,39 @@ def make_fabric(accelerator: str, precision: Any) -> L.Fabric:
             f"`accelerator={accelerator}` with `precision={precision}` cannot be had here: {error} Leave both out for "
             "what there is."
         ) from error
+
+
+def hold_buffers(trainer: L.Trainer, module: L.LightningModule) -> None:
+    """Give every process the first one's buffers, and let validation within a fit go on without sharing them.
+
+    `DistributedDataParallel` shares them at each step, of validation too, and waits for a process that has fewer steps.
+
+    Args:
+        trainer: That fits the module.
+        module: With batch-norm statistics, perhaps.
+    """
+    wrapped = trainer.strategy.model
+    if isinstance(wrapped, DistributedDataParallel):
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, 0)
+        wrapped.require_forward_param_sync = False
+
+
+def release_buffers(trainer: L.Trainer) -> None:
+    """Share buffers at each step again."""
+    wrapped = trainer.strategy.model
+    if isinstance(wrapped, DistributedDataParallel):
+        wrapped.require_forward_param_sync = True
+
+
+def require_precision(trainer: L.Trainer) -> None:
+    """Refuse weights that are no float32: views, clean input and losses are.
+
+    Raises:
+        ValueError: If the trainer would convert them.
+    """
+    if str(trainer.precision) not in ("32-true", "16-mixed", "bf16-mixed"):
+        raise ValueError(
+            f"`precision={trainer.precision}` is not supported: input and losses are float32; give 32-true, bf16-mixed "
+            "or 16-mixed."
+        )

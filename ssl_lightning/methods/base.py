@@ -15,12 +15,13 @@ from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import note, require_facts
 from ssl_lightning.data.base import clean_for, facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.hparams import constructor_frame
+from ssl_lightning.engine.hparams import constructor_frame, of_kind
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, enough_samples, require_finite
+from ssl_lightning.engine.passes import hold_buffers, release_buffers, require_precision
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.networks.modes import channels_last, full_precision
-from ssl_lightning.transforms.base import as_views, clean_of, make_views, map_tensors
+from ssl_lightning.transforms.base import as_views, clean_of, end_alike, make_views, map_tensors, tell_foreign_views
 
 
 class Step(TypedDict):
@@ -68,11 +69,14 @@ class SSLMethod(L.LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["backbone", "views", "clean"], frame=constructor_frame(self))
+        of_kind(OptimizerSpec, "OptimizerSpec('adamw', lr=0.001)", optimizer=optimizer)
+        of_kind(nn.Module, "CleanView()", clean=clean)
         self.backbone = as_backbone(backbone)
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         self.views = None if views is None else as_views(views, self.view_count)  # none: those of the data
         self.clean: Any = clean or clean_of(self.views)  # none: that of the data, once they are known
+        end_alike(self.views, self.clean)
         self.optimizer_spec = optimizer or OptimizerSpec()
         self.channels_last = channels_last
         self.facts: dict[str, Any] = {}
@@ -99,6 +103,7 @@ class SSLMethod(L.LightningModule, ABC):
 
     def setup(self, stage: str) -> None:
         """Take over the facts of the data, and fix the seed that the views of every step derive from."""
+        require_precision(self.trainer)
         self._seed = self.trainer.strategy.broadcast(base_seed())
         self.facts = facts_of(self.trainer)
         require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
@@ -107,6 +112,7 @@ class SSLMethod(L.LightningModule, ABC):
             self.clean = self.clean or clean_of(self.views)
         if self.clean is None:
             self.clean = clean_for(self.trainer)
+            tell_foreign_views(self.views, self.clean)
 
     def prepare(self, batch: Batch, random: bool = False) -> Any:
         """Return what the backbone takes of a batch, on its device.
@@ -183,6 +189,14 @@ class SSLMethod(L.LightningModule, ABC):
     def total_steps(self) -> float:
         """Optimizer steps of the whole fit; infinite where there is no trainer or no end."""
         return float(self.trainer.estimated_stepping_batches) if self._trainer else math.inf
+
+    def on_validation_start(self) -> None:
+        """Let all processes judge the same network."""
+        hold_buffers(self.trainer, self)
+
+    def on_validation_end(self) -> None:
+        """Go on with training as before."""
+        release_buffers(self.trainer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Embed clean input, and project it where there is a projector, for the callbacks that judge."""

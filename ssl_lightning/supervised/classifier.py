@@ -7,7 +7,6 @@ from typing import Any, Self, cast
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -18,12 +17,14 @@ from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, note, require_facts
 from ssl_lightning.data.base import clean_for, facts_of, require_batch
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.hparams import of_kind
 from ssl_lightning.engine.naming import arguments
-from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, require_finite
+from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, enough_samples, require_finite
+from ssl_lightning.engine.passes import hold_buffers, release_buffers, require_precision
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
 from ssl_lightning.supervised.mc_dropout import dropout_layers, mc_dropout, require_dropout
-from ssl_lightning.transforms.base import Clean, as_views, clean_of, describe_clean, map_tensors
+from ssl_lightning.transforms.base import as_views, clean_of, end_alike, map_tensors, tell_foreign_views
 
 
 class Classifier(L.LightningModule):
@@ -49,8 +50,6 @@ class Classifier(L.LightningModule):
         ValueError: If there is neither backbone nor checkpoint, or they do not fit each other.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True  # a part may be smaller than the number of processes
-
     def __init__(
         self,
         num_classes: int,
@@ -66,6 +65,8 @@ class Classifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        of_kind(OptimizerSpec, "OptimizerSpec('adamw', lr=0.001)", optimizer=optimizer)
+        of_kind(nn.Module, "CleanView()", clean=clean)
         if num_classes < 2:
             raise ValueError(
                 f"`num_classes={num_classes}` must be at least 2 to classify; a folder without class folders has "
@@ -91,7 +92,7 @@ class Classifier(L.LightningModule):
             self.backbone.to(memory_format=torch.channels_last)
         self.views = None if views is None else as_views(views, 1)
         self.clean = clean or (opened.clean if opened is not None else None) or clean_of(self.views)
-        self._normalise_views()
+        end_alike(self.views, self.clean)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
         self.frozen, self.label_smoothing, self.channels_last = freeze, label_smoothing, channels_last
         self.optimizer_spec = optimizer or OptimizerSpec()
@@ -107,21 +108,6 @@ class Classifier(L.LightningModule):
         for part in ("train", "val", "test"):
             self.add_module(f"{part}_loss", MeanMetric())
             self.add_module(f"{part}_accuracy", MulticlassAccuracy(num_classes, average="micro", ignore_index=-1))
-
-    def _normalise_views(self) -> None:
-        """Let the random views end as the clean transform does."""
-        own = clean_of(self.views)
-        if self.views is None or own is None or own is self.clean or not isinstance(self.clean, Clean):
-            return
-        if describe_clean(own) not in (describe_clean(self.clean), describe_clean(type(own)())):
-            rank_zero_warn(
-                f"`views` normalise by {own.init_args}, the encoder was trained with {self.clean.init_args}: that is "
-                "taken for both."
-            )
-        for module in self.views.modules():
-            for name, child in module.named_children():
-                if child is not self.clean and isinstance(child, Clean):
-                    setattr(module, name, self.clean)
 
     def heads(self) -> list[nn.Linear]:
         """Return the last layers, whose outputs are the classes."""
@@ -205,9 +191,11 @@ class Classifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Take over the facts of the data, and fix the seed that every step's randomness derives from."""
+        require_precision(self.trainer)
         self._seed = self.trainer.strategy.broadcast(base_seed())
         if self.clean is None:
             self.clean = clean_for(self.trainer)
+            tell_foreign_views(self.views, self.clean)
         found = facts_of(self.trainer)
         require_facts(self.backbone, found, f"the backbone `{type(self.backbone).__name__}`")
         classes = found.get("num_classes", self.num_classes)
@@ -237,8 +225,13 @@ class Classifier(L.LightningModule):
             )
 
     def on_validation_start(self) -> None:
-        """Match the classes."""
+        """Match the classes, and let all processes judge the same network."""
         self._match()
+        hold_buffers(self.trainer, self)
+
+    def on_validation_end(self) -> None:
+        """Go on with training as before."""
+        release_buffers(self.trainer)
 
     def on_test_start(self) -> None:
         """Match the classes."""
@@ -256,7 +249,8 @@ class Classifier(L.LightningModule):
         count_epoch(self.trainer)
         # dropout draws from the global generator: seeded by the step, a resumed run draws the same
         torch.manual_seed(derive_seed(self._seed, "dropout", *position(self)))
-        loss = self._evaluate(self.prepare(batch, random=True), batch.target, "train")
+        with enough_samples(len(batch.target), 1, self):
+            loss = self._evaluate(self.prepare(batch, random=True), batch.target, "train")
         require_finite(loss, self, batch_idx)
         return loss
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -147,6 +148,41 @@ def clean_of(views: nn.Module | None) -> nn.Module | None:
     """Return the clean transform that random views carry, which normalises as they do; none where they carry none."""
     found = (module for module in (views.modules() if views is not None else ()) if isinstance(module, Clean))
     return next(found, None)
+
+
+def end_alike(views: nn.Module | None, clean: nn.Module | None) -> None:
+    """Let random views end as a clean transform does: what is trained on is normalised as what is judged.
+
+    Args:
+        views: Whose own clean transform, if they carry one, gives way.
+        clean: The transform of evaluation.
+    """
+    own = clean_of(views)
+    if views is None or own is None or own is clean or not isinstance(clean, Clean):
+        return
+    if describe_clean(own) not in (describe_clean(clean), describe_clean(type(own)())):
+        rank_zero_warn(
+            f"`views` normalise by {own.init_args}, and clean input by {clean.init_args}: that is taken for both."
+        )
+    for module in views.modules():
+        for name, child in module.named_children():
+            if child is not clean and isinstance(child, Clean):
+                setattr(module, name, clean)
+
+
+def tell_foreign_views(views: nn.Module | None, clean: nn.Module | None) -> None:
+    """Warn where nobody said how to make clean input that is like a stranger's views.
+
+    Args:
+        views: Random views.
+        clean: That of the data, in default of another.
+    """
+    if views is not None and clean_of(views) is None and isinstance(clean, Clean) and not isinstance(clean, Unchanged):
+        rank_zero_warn(
+            "`views` do not say how they normalise, and clean input is made by "
+            f"`{type(clean).__name__}({clean.init_args})`; if theirs is another, give `clean`, such as "
+            "`CleanView(mean=0.0, std=1.0)` for pixels from 0 to 1."
+        )
 
 
 def describe_clean(clean: nn.Module | None) -> dict[str, Any] | None:
