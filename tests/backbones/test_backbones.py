@@ -276,7 +276,7 @@ def test_several_outputs_and_tokens() -> None:
         (nn.Flatten(0), r"`backbone`: `Flatten` must return one vector a sample.*it returned \(3072,\)"),
         (
             nn.Sequential(nn.Linear(3, 4), nn.Unflatten(1, (2, 2, 1, 1))),
-            r"returned \(1, 2, 2, 1, 1\).*example=torch",
+            r"returned \(1, 2, 2, 1, 1\).*example=SAMPLE",
         ),
         (nn.Conv2d, "not the class `Conv2d`"),
         ("ConvNet", "must be a network that is built"),
