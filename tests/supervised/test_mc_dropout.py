@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ssl_lightning.supervised.mc_dropout import dropped, fixed_masks, mc_dropout
+from ssl_lightning.supervised.mc_dropout import dropped, fixed_masks, listen, mc_dropout, require_dropout
 
 P = 0.3
 DRAWS = 4000
@@ -132,3 +133,149 @@ def test_mistakes_are_named() -> None:
         mc_dropout(nn.Dropout(0.5), torch.ones(1, 2), 0, 0)
     with pytest.raises(ValueError, match="the model has no dropout to draw from"):
         mc_dropout(nn.Linear(2, 2), torch.ones(1, 2), 1, 0)
+
+
+class Attending(nn.Module):
+    """Attention within samples `(N, 3, 8)`, its dropout and the head's; `batch_first` or not."""
+
+    def __init__(self, batch_first: bool, need_weights: bool = True) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=batch_first)
+        self.drop, self.first, self.weights = nn.Dropout(0.1), batch_first, need_weights
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Attend to oneself."""
+        rows = inputs if self.first else inputs.transpose(0, 1)
+        found = self.attention(rows, rows, rows, need_weights=self.weights)[0]
+        return self.drop(found if self.first else found.transpose(0, 1))  # type: ignore[no-any-return]
+
+
+class Encoding(nn.Module):
+    """Two of torch's encoder layers on samples `(N, 3, 8)`."""
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.3, batch_first=batch_first)
+        self.encoder, self.first = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), batch_first
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Encode."""
+        rows = inputs if self.first else inputs.transpose(0, 1)
+        found = self.encoder(rows)
+        return found if self.first else found.transpose(0, 1)  # type: ignore[no-any-return]
+
+
+class Functional(nn.Module):
+    """Drops by functions: numbers in place, channels, and the weights of an attention written by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Attend, and drop what comes out."""
+        heads = inputs.unflatten(2, (2, 4)).transpose(1, 2)  # (N, 2, 3, 4)
+        weights = functional.dropout((heads @ heads.transpose(2, 3)).softmax(dim=-1), 0.5, self.training)
+        found = functional.dropout1d((weights @ heads).transpose(1, 2).flatten(2), 0.3, training=self.training)
+        found = functional.alpha_dropout(found, 0.2, self.training)
+        return self.drop(functional.dropout(found.clone(), 0.4, self.training, inplace=True))  # type: ignore[no-any-return]
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    found: nn.Module = {
+        "attention": lambda: Attending(True), "attention without weights": lambda: Attending(False, False),
+        "encoder": lambda: Encoding(True), "encoder of columns": lambda: Encoding(False), "functional": Functional,
+    }[name]()  # fmt: skip
+    return found.eval()
+
+
+NETWORKS = ["attention", "attention without weights", "encoder", "encoder of columns", "functional"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_law_of_attention_and_of_functions_is_that_of_training(name: str) -> None:
+    """Mean and variance of what comes out, within four standard errors of 24 numbers in training mode.
+
+    In training each row of a batch draws by itself, so that many copies of a sample are as many draws.
+    """
+    net, inputs = network(name), torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        mine = mc_dropout(net, inputs, members=800, seed=0)[:, 0].double()
+        theirs = net.train()(inputs.expand(20_000, -1, -1)).double()
+    for found, wanted in ((mine, theirs), ((mine - theirs.mean(0)) ** 2, (theirs - theirs.mean(0)) ** 2)):
+        error = wanted.std(dim=0) * (1 / len(found) + 1 / len(wanted)) ** 0.5
+        assert ((found.mean(dim=0) - wanted.mean(dim=0)).abs() / error).max() < 4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_masks_of_attention_and_of_functions_are_shared_by_samples(name: str) -> None:
+    net, inputs = network(name), torch.randn(7, 3, 8, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        together = mc_dropout(net, torch.cat([inputs, inputs[:1]]), members=5, seed=3)
+        parts = torch.cat([mc_dropout(net, part, members=5, seed=3) for part in inputs.split(3)], dim=1)
+        plain = net(inputs)
+    torch.testing.assert_close(together[:, :7], parts)
+    torch.testing.assert_close(together[:, 0], together[:, 7])
+    assert not torch.allclose(together[0], together[1])
+    torch.testing.assert_close(net(inputs), plain)  # nothing is left behind
+
+
+def test_attention_alone_is_dropout_to_draw_from() -> None:
+    net = Attending(True)
+    net.drop.p = 0.0
+    require_dropout(net)
+    net.attention.dropout = 0.0
+    with pytest.raises(ValueError, match="the model has no dropout to draw from"):
+        require_dropout(net)
+
+
+def test_one_hears_of_dropout_by_functions() -> None:
+    inputs = torch.randn(2, 3, 8)
+    for name in NETWORKS:
+        net = network(name)
+        found, drops = listen(net, inputs)
+        assert drops
+        torch.testing.assert_close(found, net(inputs))
+    assert not listen(nn.Sequential(nn.Linear(8, 2), nn.Dropout(0.0)).eval(), inputs)[1]
+
+
+class Noise(nn.Dropout):
+    """Multiplies by a Gaussian."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Multiply."""
+        return inputs * (1 + torch.randn_like(inputs)) if self.training else inputs
+
+
+def test_what_cannot_be_drawn_from_is_named() -> None:
+    net = nn.ModuleDict({"rnn": nn.LSTM(4, 4, num_layers=2, dropout=0.5), "head": nn.Dropout(0.1)})
+    with pytest.raises(ValueError, match=r"`rnn` drops between its layers.*give `dropout=0` to that LSTM"):
+        require_dropout(net)
+    net["rnn"] = nn.GRU(4, 4, num_layers=2)
+    require_dropout(net)
+    with pytest.raises(ValueError, match="`1` is a Noise, whose `forward` is its own"):
+        mc_dropout(nn.Sequential(nn.Dropout(0.5), Noise(0.5)).eval(), torch.ones(1, 2), 1, 0)
+
+    class Always(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return functional.scaled_dot_product_attention(inputs, inputs, inputs, dropout_p=0.5)
+
+    with pytest.raises(ValueError, match="`scaled_dot_product_attention` with `dropout_p` draws other masks"):
+        mc_dropout(Always(nn.Dropout(0.5)).eval(), torch.ones(1, 2, 4), 1, 0)
+
+
+def test_a_layer_that_is_left_out_is_told_of() -> None:
+    """As by fused attention, which reads the probability in training mode alone."""
+
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attn_drop, self.drop = nn.Dropout(0.5), nn.Dropout(0.5)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            p = self.attn_drop.p if self.training else 0.0
+            return self.drop(functional.scaled_dot_product_attention(inputs, inputs, inputs, dropout_p=p))  # type: ignore[no-any-return]
+
+    with pytest.warns(UserWarning, match="the dropout layer `attn_drop` is not used by a forward in evaluation mode"):
+        mc_dropout(Fused().eval(), torch.ones(1, 2, 4), 1, 0)
