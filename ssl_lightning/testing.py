@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from ssl_lightning.active import AcquisitionStrategy, PoolDataModule
-from ssl_lightning.backbones import ConvNet, as_backbone
+from ssl_lightning.backbones import AnyModule, Backbone, ConvNet
 from ssl_lightning.checkpoint import Checkpoint
 from ssl_lightning.data import Batch, DataModule, Digits
 from ssl_lightning.methods import SSLMethod
@@ -99,6 +99,7 @@ def check_strategy(
     for _ in range(2):
         L.seed_everything(0, verbose=False)
         strategy, pool = make(), PoolDataModule(_data(data), initial=20, steps_per_epoch=40, seed=0)
+        assert model is not None or "channels" in pool.facts, "give `model`: these data are no images, for `ConvNet`"
         net = Classifier(pool.num_classes, ConvNet(width=4), dropout=0.5) if model is None else model(pool.num_classes)
         trainer = _trainer(max_epochs=1, callbacks=[strategy])
         trainer.fit(net, datamodule=pool)
@@ -130,13 +131,16 @@ def check_backbone(make: Callable[[], nn.Module], inputs: Any) -> None:
     Raises:
         AssertionError: If one of these does not hold.
     """
-    net = as_backbone(make()).eval()
+    made, first = make(), pytree.tree_map(lambda rows: rows[:1], inputs)
+    net = (made if isinstance(made, Backbone) else AnyModule(made, first)).eval()
     count = len(pytree.tree_leaves(inputs)[0])
     with torch.no_grad():
         together = net(inputs)
         alone = torch.cat([net(pytree.tree_map(lambda rows, n=n: rows[n : n + 1], inputs)) for n in range(count)])
     assert together.shape == (count, net.feature_dim), f"{tuple(together.shape)} is not ({count}, {net.feature_dim})"
     assert torch.allclose(together, alone, rtol=1e-3, atol=1e-4), "a sample's embedding depends on its batch"
+    if not any(weight.requires_grad for weight in net.parameters()):
+        return
     net.train()(inputs).square().sum().backward()
     without = [name for name, weight in net.named_parameters() if weight.requires_grad and weight.grad is None]
     assert not without, f"no gradient reaches {', '.join(without[:5])}"
@@ -151,7 +155,7 @@ def check_data(make: Callable[[], DataModule]) -> None:
     Raises:
         AssertionError: If one of these does not hold.
     """
-    parts = []
+    parts, contents = [], []
     for _ in range(2):
         data = make()
         data.setup()
@@ -164,7 +168,10 @@ def check_data(make: Callable[[], DataModule]) -> None:
         together = torch.cat([data.train_indices, data.val_indices])
         assert len(together.unique()) == len(together), "a sample is in two parts"  # type: ignore[no-untyped-call]
         parts.append((list(train.keys), list(test.keys), data.train_indices.tolist(), data.val_indices.tolist()))
+        contents.append(train.__getitems__(list(range(min(8, len(train))))).input)
     assert parts[0] == parts[1], "built again, the samples or their parts are others"
+    pairs = zip(*(pytree.tree_leaves(content) for content in contents), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs), "built again, a key names another content"
     assert len(data.class_names) == data.num_classes, "as many class names as classes"
     for name in ("num_classes", "class_names"):
         assert name in data.facts, f"`facts` lacks {name}"

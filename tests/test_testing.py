@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from ssl_lightning.active import AcquisitionStrategy, Entropy, Predictions
 from ssl_lightning.backbones import MLP, ConvNet, Flat
-from ssl_lightning.data import Digits, TensorSamples
+from ssl_lightning.data import Digits, ImageData, TensorSamples
 from ssl_lightning.methods import SimCLR
 from ssl_lightning.testing import check_backbone, check_data, check_method, check_strategy
 
@@ -53,3 +54,20 @@ def test_what_is_wrong_is_found() -> None:
     batch_norm = torch.nn.Sequential(torch.nn.Linear(6, 3), torch.nn.BatchNorm1d(3, track_running_stats=False))
     with pytest.raises((AssertionError, ValueError)):
         check_backbone(lambda: batch_norm, torch.randn(5, 6))
+
+
+def test_encoders_without_weights_and_those_of_one_size_pass() -> None:
+    check_backbone(lambda: Flat(7), torch.rand(5, 7))
+    check_backbone(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), torch.rand(5, 3, 8, 8))
+
+
+def test_data_whose_content_changes_under_a_key_do_not_pass() -> None:
+    class Noise(ImageData):
+        num_classes, channels, image_size = 2, 1, 8
+
+        def load(self, split: str) -> TensorSamples:
+            keys = [f"{split}{place}" for place in range(20)]
+            return TensorSamples(torch.randint(256, (20, 1, 8, 8)).to(torch.uint8), torch.arange(20) % 2, keys)
+
+    with pytest.raises(AssertionError, match="a key names another content"):
+        check_data(Noise)

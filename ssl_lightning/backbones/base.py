@@ -106,12 +106,24 @@ class AnyModule(Backbone):
         return output
 
     def fresh(self) -> "AnyModule":
-        """Return a copy whose layers begin anew, those that can (`reset_parameters`)."""
+        """Return a copy whose layers begin anew (`reset_parameters`).
+
+        Raises:
+            ValueError: If some weights cannot be drawn anew, and would be the same in every copy.
+        """
         again = copy.deepcopy(self)
         for layer in again.modules():
             reset = getattr(layer, "reset_parameters", None)
             if callable(reset):
                 reset()
+        mine = dict(self.named_parameters())
+        for name, weight in again.named_parameters():  # constants, as those of norms, begin alike
+            if weight.numel() > 1 and bool((weight != weight.flatten()[0]).any()) and torch.equal(weight, mine[name]):
+                raise ValueError(
+                    f"`backbone`: `{type(self.module).__name__}` cannot draw its weights "
+                    f"`{name.removeprefix('module.')}` anew, so that the members of an ensemble would be alike; give "
+                    "the layer they belong to a `reset_parameters`."
+                )
         return again
 
     def _tried(self, example: Any) -> tuple[int, Any]:

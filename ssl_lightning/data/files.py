@@ -77,9 +77,9 @@ def find_images(root: Path) -> Listing:
     Folders `train` (or `training`), `val` (`valid`, `validation`) and `test` (`testing`) directly under the root, in
     any case of letters, are parts; the folders in a part, or in a root without parts, are classes, and what lies in
     them at any depth belongs to them. Pictures beside class folders, or in a folder `unlabelled` (`unlabeled`) beside
-    them, are unlabelled. Where `val` or `test` has no `train` at its side, the rest is the training part. Links are followed,
-    each folder read once a class. Class names are in Unicode's composed form (NFC), so that no two look the same; keys
-    stay as they are.
+    them, are unlabelled. Where `val` or `test` has no `train` at its side, the rest is the training part. Links are
+    followed, each folder read once a class. Class names are in Unicode's composed form (NFC), so that no two look the
+    same; keys stay as they are.
 
     Args:
         root: The folder.

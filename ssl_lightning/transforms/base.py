@@ -94,8 +94,69 @@ class PerSample(nn.Module):
                 torch.default_generator.manual_seed(seed)
                 sample = pytree.tree_map(itemgetter(place), inputs)
                 for views in made:
-                    views.append(self.function(sample))
-        return [pytree.tree_map(lambda *rows: torch.stack(rows), *views) for views in made]
+                    views.append(_view_of(self.function(sample), sample))
+        return [_stacked(views) for views in made]
+
+
+class PerBatch(nn.Module):
+    """Makes views by a function of a whole batch, which draws from the global random state of torch.
+
+    The state is seeded for each call by the generator, and restored after it. Many functions of images, as those of
+    torchvision, draw once a call: then all samples of a batch get the same crop, and `PerSample` is what you want.
+
+    Args:
+        function: Makes of a batch, such as images `(N, C, H, W)`, uint8, what an encoder takes.
+        count: Number of views of each sample.
+
+    Raises:
+        ValueError: If `count` is below 1.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], count: int = 2) -> None:
+        super().__init__()
+        whole(1, count=count)
+        self.function, self.count = function, count
+
+    def forward(self, inputs: Any, generator: torch.Generator | None = None) -> list[Any]:
+        """Return `count` views of a batch, a tensor `(N, ...)` or a NamedTuple of such tensors."""
+        seed = int(torch.randint(2**31 - 1, (), generator=generator))
+        with isolate_rng():
+            torch.manual_seed(seed)
+            return [_view_of(self.function(inputs), inputs) for _ in range(self.count)]
+
+
+def _view_of(made: Any, sample: Any) -> Any:
+    """Return what a stranger's function made, if it is a view.
+
+    Raises:
+        ValueError: If it is not one tensor of floats, or a NamedTuple of tensors.
+    """
+    made = torch.from_numpy(made) if isinstance(made, np.ndarray) else made
+    if isinstance(made, Tensor):
+        like = isinstance(sample, Tensor) and not sample.is_floating_point()
+        if made.is_floating_point() or not like:
+            return made.float() if made.dtype == torch.float64 else made
+        raise ValueError(
+            f"the function of `views` returned {made.dtype}, and an encoder takes floats; end it by a conversion, such "
+            "as `v2.ToDtype(torch.float32, scale=True)`."
+        )
+    if hasattr(made, "_fields"):
+        return made
+    raise ValueError(
+        f"the function of `views` returned {type(made).__name__}; required is one tensor, or a NamedTuple of tensors: "
+        "it is called once for each view."
+    )
+
+
+def _stacked(views: list[Any]) -> Any:
+    shapes = {tuple(tuple(leaf.shape) for leaf in pytree.tree_leaves(view)) for view in views}
+    if len(shapes) > 1:
+        one, other = (" and ".join(map(str, shape)) for shape in sorted(shapes)[:2])
+        raise ValueError(
+            f"the function of `views` returned samples of several shapes, {one} beside {other}; end it by a crop or a "
+            "scaling to one size."
+        )
+    return pytree.tree_map(lambda *rows: torch.stack(rows), *views)
 
 
 def as_views(views: Any, count: int) -> nn.Module:
@@ -108,8 +169,11 @@ def as_views(views: Any, count: int) -> nn.Module:
     Raises:
         ValueError: If it cannot be called.
     """
-    if not callable(views):
-        raise ValueError(f"`views={views!r:.100}` cannot be called; give views of ours, or a function of one sample.")
+    if not callable(views) or isinstance(views, type):
+        shown = f"{views.__name__}`, a class," if isinstance(views, type) else f"{views!r:.100}`"
+        raise ValueError(
+            f"`views={shown} cannot be called as it is; give views that are built, or a function of one sample."
+        )
     function = views.forward if isinstance(views, nn.Module) else views
     try:
         named: Any = inspect.signature(function).parameters

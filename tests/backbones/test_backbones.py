@@ -1,3 +1,4 @@
+import copy
 import sys
 import urllib.error
 from pathlib import Path
@@ -354,3 +355,42 @@ def test_what_a_file_says_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     init_args = {"name": "resnet18", "pretrained": True}
     found = build({"class_path": "ssl_lightning.backbones.Torchvision", "init_args": init_args})
     assert isinstance(found, Torchvision)
+
+
+class Bare(nn.Module):
+    """Weights that no layer can draw anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3))
+        self.norm = nn.BatchNorm1d(3)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.norm(rows @ self.weight)  # type: ignore[no-any-return]
+
+
+def test_a_copy_that_would_begin_alike_is_refused() -> None:
+    with pytest.raises(ValueError, match="`Bare` cannot draw its weights `weight` anew"):
+        AnyModule(Bare(), torch.zeros(1, 4)).fresh()
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), r"is as long as its input is large \(3600 numbers"),
+        (nn.Identity(), "is as long as its input is large"),
+        (nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten()), "has lazy layers"),
+    ],
+)
+def test_an_embedding_whose_size_hangs_on_the_input_wants_an_example(module: nn.Module, message: str) -> None:
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(ValueError, match=message):
+        as_backbone(module)
+    assert module.state_dict().keys() == before.keys()
+
+
+def test_another_size_than_that_of_the_example_is_named() -> None:
+    encoder = AnyModule(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), torch.zeros(1, 3, 8, 8))
+    assert encoder(torch.zeros(2, 3, 8, 8)).shape == (2, encoder.feature_dim) == (2, 144)
+    with pytest.raises(ValueError, match=r"returned \(2, 196\) for input \(2, 3, 9, 9\), and not 144 numbers"):
+        encoder(torch.zeros(2, 3, 9, 9))

@@ -18,7 +18,7 @@ from ssl_lightning.data import Digits, FromDataset
 from ssl_lightning.data.samples import Viewed
 from ssl_lightning.methods import DINO, BarlowTwins, SimCLR
 from ssl_lightning.supervised import Classifier
-from ssl_lightning.transforms.base import PerSample
+from ssl_lightning.transforms.base import PerBatch, PerSample
 from ssl_lightning.transforms.image import MultiCropViews, SimCLRViews
 from ssl_lightning.transforms.vectors import VectorViews
 
@@ -140,3 +140,32 @@ def test_data_that_suggest_no_views_want_some(tmp_path: Path) -> None:
     data = FromDataset(TensorDataset(torch.randn(20, 5, 4), torch.arange(20) % 2), batch_size=8, val_size=0)
     with pytest.raises(ValueError, match=r"`SimCLR` has no random views: these data suggest none.*give `views`"):
         fit(SimCLR(Flat(20), projection_dim=4), data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda row: (row, row), "returned tuple; required is one tensor"),
+        (lambda row: row.to(torch.uint8), r"returned torch.uint8, and an encoder takes floats; .*ToDtype"),
+        (lambda row: row[: int(row[0]) + 1].float(), r"samples of several shapes, \(1,\) beside \(2,\)"),
+    ],
+)
+def test_what_is_no_view_is_refused(function: Any, message: str) -> None:
+    rows = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 4)
+    with pytest.raises(ValueError, match=message):
+        PerSample(function)(rows, torch.Generator())
+
+
+def test_a_class_in_place_of_views_is_refused() -> None:
+    with pytest.raises(ValueError, match="`views=RandomHorizontalFlip`, a class, cannot be called as it is"):
+        SimCLR(Flat(6), views=v2.RandomHorizontalFlip)  # type: ignore[arg-type]
+
+
+def test_a_function_of_batches_is_seeded_by_the_generator() -> None:
+    views = PerBatch(lambda rows: rows + torch.randn_like(rows), count=3)
+    state = torch.get_rng_state()
+    one, other = (views(torch.zeros(4, 2), torch.Generator().manual_seed(1)) for _ in range(2))
+    assert len(one) == 3
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not torch.equal(one[0], one[1])
+    assert torch.equal(state, torch.get_rng_state())
