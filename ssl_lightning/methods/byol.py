@@ -9,7 +9,7 @@ from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import between, whole
+from ssl_lightning.engine.ranges import between, sizes
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.teacher import Teacher, momentum_at
 from ssl_lightning.networks.modes import full_precision
@@ -49,7 +49,8 @@ class BYOL(SSLMethod):
         **kwargs: Any,
     ) -> None:
         between(0, 1, momentum=momentum)
-        whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
+        sizes(2, "a normalised number is 1 or -1", projection_dim=projection_dim)
+        sizes(1, hidden_dim=hidden_dim)
         super().__init__(backbone, views, **kwargs)
         self.momentum = momentum
         self.projector = BYOLProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import above, between, whole
+from ssl_lightning.engine.ranges import above, between, sizes
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.teacher import Teacher, momentum_at
 from ssl_lightning.networks.modes import full_precision
@@ -60,8 +60,8 @@ class DINO(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
-        whole(2, outputs=outputs)
-        whole(1, hidden_dim=hidden_dim)
+        sizes(2, outputs=outputs)
+        sizes(1, hidden_dim=hidden_dim)
         above(0, student_temperature=student_temperature, teacher_temperature=teacher_temperature)
         between(0, 1, temperature_warmup=temperature_warmup, momentum=momentum)
         super().__init__(backbone, views, **kwargs)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import above, between, one_of, whole
+from ssl_lightning.engine.ranges import above, between, one_of, sizes
 from ssl_lightning.functional.losses import info_nce
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.teacher import Teacher, momentum_at
@@ -66,7 +66,8 @@ class MoCo(SSLMethod):
         one_of((2, 3), version=version)
         above(0, temperature=temperature)
         between(0, 1, momentum=momentum)
-        whole(1, queue_size=queue_size, projection_dim=projection_dim, hidden_dim=hidden_dim)
+        sizes(2, "a normalised number is 1 or -1", projection_dim=projection_dim)
+        sizes(1, queue_size=queue_size, hidden_dim=hidden_dim)
         super().__init__(backbone, views, **kwargs)
         self.least_batch = 1 if version == 2 else 2  # a queue has negatives enough
         self.version, self.temperature, self.momentum = version, temperature, momentum

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import above, whole
+from ssl_lightning.engine.ranges import above, sizes
 from ssl_lightning.functional.losses import info_nce
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.heads import lasting
@@ -54,7 +54,8 @@ class NNCLR(SSLMethod):
         **kwargs: Any,
     ) -> None:
         above(0, temperature=temperature)
-        whole(1, queue_size=queue_size, projection_dim=projection_dim, hidden_dim=hidden_dim)
+        sizes(2, "a normalised number is 1 or -1", projection_dim=projection_dim)
+        sizes(1, queue_size=queue_size, hidden_dim=hidden_dim)
         super().__init__(backbone, views, **kwargs)
         self.temperature = temperature
         self.projector = NNCLRProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)

@@ -9,7 +9,7 @@ from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import above, whole
+from ssl_lightning.engine.ranges import above, sizes
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import join
@@ -46,7 +46,7 @@ class SimCLR(SSLMethod):
         **kwargs: Any,
     ) -> None:
         above(0, temperature=temperature)
-        whole(1, projection_dim=projection_dim)
+        sizes(2, "a normalised number is 1 or -1", projection_dim=projection_dim)
         super().__init__(backbone, views, **kwargs)
         self.projector = SimCLRProjectionHead(self.backbone.feature_dim, self.backbone.feature_dim, projection_dim)
         loss = DCLLoss if decoupled else NTXentLoss

@@ -9,7 +9,7 @@ from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import whole
+from ssl_lightning.engine.ranges import sizes
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 
@@ -45,7 +45,8 @@ class SimSiam(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
-        whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
+        sizes(2, "a normalised number is 1 or -1", projection_dim=projection_dim)
+        sizes(1, hidden_dim=hidden_dim)
         super().__init__(backbone, views, **kwargs)
         self.stop_gradient = stop_gradient
         self.projector = SimSiamProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)

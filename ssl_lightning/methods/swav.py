@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import above, between, whole
+from ssl_lightning.engine.ranges import above, at_least, between, sizes
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.heads import lasting, without_bias
 from ssl_lightning.networks.modes import full_precision
@@ -33,7 +33,7 @@ class SwAV(SSLMethod):
         prototypes: Number of prototypes, the columns of C.
         temperature: Temperature of the softmax, :math:`\tau`.
         epsilon: Smoothness of the codes that the Sinkhorn-Knopp iteration finds; 0.05 in the paper, whose code advises
-            0.03 where the loss does not fall.
+            0.03 where the loss does not fall. At least 0.025, of which float32 still holds the exponentials.
         queue_size: Number of projections of the last batches that help to find the codes, where a batch is smaller than
             the number of prototypes; 0 for none.
         queue_start: Fraction of all steps before the queue is used.
@@ -65,11 +65,13 @@ class SwAV(SSLMethod):
         hidden_dim: int = 512,
         **kwargs: Any,
     ) -> None:
-        whole(2, prototypes=prototypes)
-        above(0, temperature=temperature, epsilon=epsilon)
-        whole(0, queue_size=queue_size)
+        sizes(2, prototypes=prototypes)
+        above(0, temperature=temperature)
+        at_least(0.025, "float32 holds no exponential of a score by less", epsilon=epsilon)
+        sizes(0, queue_size=queue_size)
         between(0, 1, queue_start=queue_start)
-        whole(1, projection_dim=projection_dim, hidden_dim=hidden_dim)
+        sizes(2, "a normalised number is 1 or -1", projection_dim=projection_dim)
+        sizes(1, hidden_dim=hidden_dim)
         super().__init__(backbone, views, **kwargs)
         self.queue_start = queue_start
         self.projector = SwaVProjectionHead(self.backbone.feature_dim, hidden_dim, projection_dim)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import above, one_of, whole
+from ssl_lightning.engine.ranges import above, one_of, sizes, whole
 from ssl_lightning.functional.kmeans import kmeans
 from ssl_lightning.functional.losses import (
     Negatives,
@@ -49,7 +50,7 @@ class Triplet(SSLMethod):
         positives: What is a positive of an anchor; see above.
         negatives: How the negative is chosen: `random`; `hard`, the nearest; or `semi-hard`, the nearest that is
             farther than the positive, and where there is none the farthest.
-        neighbours: Number of samples, for `positives="neighbours"`.
+        neighbours: Number of samples, for `positives="neighbours"`; fewer where a batch would be left no negative.
         clusters: Number of clusters, for `positives="clusters"`.
         projection_dim: Size of f, by one hidden layer; 0 for the backbone's embedding itself.
         kwargs: The other arguments, as for `SSLMethod`.
@@ -79,10 +80,11 @@ class Triplet(SSLMethod):
         one_of(get_args(Negatives), negatives=negatives)
         whole(1, neighbours=neighbours)
         whole(2, clusters=clusters)
-        whole(0, projection_dim=projection_dim)
+        sizes(2 if projection_dim else 0, "a normalised number is 1 or -1", projection_dim=projection_dim)
         super().__init__(backbone, views, **kwargs)
         self.margin, self.positives, self.negatives = margin, positives, negatives
         self.neighbours, self.clusters = neighbours, clusters
+        self._told = False
         dim = self.backbone.feature_dim
         self.projector: nn.Module = nn.Identity()
         if projection_dim:
@@ -112,9 +114,24 @@ class Triplet(SSLMethod):
             # Read from the matrix, where no entry is read twice: the gradient of f[anchor] would add up in any order.
             pulled, pushed = (distances[anchor, other] for other in (positive, negative))
             losses = (self.margin + pulled - pushed).relu()
+        self._tell(len(losses), len(f), int(own.sum(dim=1).max()))
         if self._trainer:
             self.log("train/active_triplets", (losses > 0).float().mean(), sync_dist=True, batch_size=len(index))
         return {"loss": losses.sum() / max(1, len(losses)), "embedding": h[: len(batch.target)]}
+
+    def _tell(self, triplets: int, rows: int, views: int) -> None:
+        """Warn, once, of a batch that teaches nothing, or little since it is small."""
+        words = ""
+        if rows == views:  # one sample: the last batch of an epoch may be
+            return
+        if not triplets:
+            words = f'no sample has a negative with `positives="{self.positives}"`, so that the loss is 0; give larger '
+            words += "batches, or more `clusters`" if self.positives == "clusters" else "batches"
+        elif self.positives == "neighbours" and self.neighbours >= rows - views:
+            words = f"`neighbours={self.neighbours}` are all others but one, which is left as the negative; lower it"
+        if words and not self._told:
+            self._told = True
+            rank_zero_warn(f"in a batch of {rows // views} samples {words}.")
 
     def _same(self, f: Tensor, distances: Tensor, targets: Tensor, index: Tensor) -> Tensor:
         """Tell which rows are no negatives of which, boolean `(M, M)`."""
@@ -125,7 +142,7 @@ class Triplet(SSLMethod):
             case "labels":
                 return same_class(targets, index)
             case "neighbours":
-                count = min(self.neighbours, len(f) - int(own.sum(dim=1).max()))
+                count = max(0, min(self.neighbours, len(f) - int(own.sum(dim=1).max()) - 1))  # a negative is left
                 near = distances.masked_fill(own, torch.inf).topk(count, dim=1, largest=False).indices
                 return own | torch.zeros_like(own).scatter(1, near, True)
             case "clusters":

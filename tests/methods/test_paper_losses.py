@@ -352,6 +352,16 @@ def test_moco_contrasts_no_view_with_its_own_key() -> None:
     assert int(bank.bank_ptr) == 16  # type: ignore[union-attr,arg-type]
 
 
+def test_swav_refuses_what_its_codes_cannot_hold() -> None:
+    """At the least epsilon the loss is finite even where all scores of a prototype are the least there are."""
+    with pytest.raises(ValueError, match=r"`epsilon=0\.001` must be at least 0\.025; float32 holds no exponential"):
+        SwAV(ConvNet(width=4), epsilon=0.001)
+    criterion = SwAV(ConvNet(width=4), epsilon=0.025).criterion
+    scores = torch.cat([torch.ones(256, 1), -torch.ones(256, 1)], dim=1)
+    scores[0] = -1
+    assert criterion([scores, scores], []).isfinite().all()
+
+
 def test_losses_of_a_constant_embedding() -> None:
     """Contrastive losses are then those of guessing."""
     method = SimCLR(ConvNet(width=4), decoupled=False).eval()

@@ -6,7 +6,7 @@ import torch
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.engine.optim import OptimizerSpec
-from ssl_lightning.methods import SimCLR
+from ssl_lightning.methods import BYOL, NNCLR, MoCo, SimCLR, SimSiam, SupCon, SwAV
 from ssl_lightning.transforms.image import CleanView, SimCLRViews
 
 
@@ -79,3 +79,11 @@ def test_evaluation_sees_clean_images(trainer: Any) -> None:
     test = outputs[1][0]  # after those of the training part
     images = CleanView()(data.test_samples.__getitems__(test["index"].tolist()).input)
     torch.testing.assert_close(test["embedding"], model.eval().backbone(images))
+
+
+@pytest.mark.parametrize("kind", [SimCLR, SupCon, MoCo, NNCLR, BYOL, SimSiam, SwAV])
+def test_a_projection_to_one_number_is_refused(kind: Any) -> None:
+    """Its cosine is 1 or -1, and has no gradient."""
+    with pytest.raises(ValueError, match="`projection_dim=1` must be at least 2; a normalised number is 1 or -1"):
+        kind(ConvNet(width=4), projection_dim=1)
+    kind(ConvNet(width=4), projection_dim=2)

@@ -97,3 +97,34 @@ def test_one_image_has_no_negative_and_no_loss() -> None:
 def test_numbers_out_of_range_are_named() -> None:
     with pytest.raises(ValueError, match=r"`margin=0` must be above 0"):
         Triplet(ConvNet(), margin=0)
+
+
+def test_many_neighbours_leave_a_negative() -> None:
+    """The one farthest row, and the loss teaches; that the number is too large is said once."""
+    rows = torch.nn.functional.normalize(torch.randn(16, 2, generator=torch.Generator().manual_seed(0)), dim=1)
+    same = same_of("neighbours", rows, list(range(8)), neighbours=1000)
+    assert (same.sum(dim=1) == 15).all()
+    method = Triplet(Given(), positives="neighbours", neighbours=1000, margin=4.5, projection_dim=0)
+    views, batch = [rows[:8], rows[8:]], Batch(None, -torch.ones(8), torch.arange(8))
+    with pytest.warns(UserWarning, match="in a batch of 8 samples `neighbours=1000` are all others but one") as told:
+        losses = [float(method.compute_loss(views, batch)["loss"].detach()) for _ in range(2)]
+    assert len(told) == 1
+    assert min(losses) > 0
+
+
+@pytest.mark.parametrize("positives", ["labels", "clusters"])
+def test_a_batch_without_negatives_is_told_of_once(positives: Any) -> None:
+    """One class; one cluster of equal rows."""
+    rows = torch.ones(8, 2) if positives == "clusters" else torch.randn(8, 2)
+    method = Triplet(Given(), positives=positives, projection_dim=0)
+    batch = Batch(None, torch.ones(8, dtype=torch.int64), torch.arange(8))
+    with pytest.warns(UserWarning, match=f'no sample has a negative with `positives="{positives}"`') as told:
+        losses = [float(method.compute_loss([rows, rows], batch)["loss"].detach()) for _ in range(2)]
+    assert len(told) == 1
+    assert losses == [0.0, 0.0]
+
+
+def test_a_projection_to_one_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="`projection_dim=1` must be at least 2; a normalised number is 1 or -1"):
+        Triplet(ConvNet(), projection_dim=1)
+    Triplet(ConvNet(), projection_dim=0)
