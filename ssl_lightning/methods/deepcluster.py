@@ -124,9 +124,14 @@ class DeepCluster(SSLMethod):
         found = None
         if self.trainer.is_global_zero:
             features = whiten(rows["features"].to(self.device), self.pca_dim)
-            found = kmeans(features, self.clusters, generator, engine=self.engine).assignments.cpu()
+            if features.shape[1]:
+                found = kmeans(features, self.clusters, generator, engine=self.engine).assignments.cpu()
         found = self.trainer.strategy.broadcast(found)
-        assert found is not None
+        if found is None:  # said in every process, so that none waits for another
+            raise ValueError(
+                "all training samples have the same features, and no clusters: the encoder is dead; look at the input, "
+                "lower the learning rate, or begin with another encoder."
+            )
         before, self.assignments = self.assignments, torch.full((len(targets),), -1)
         self.assignments[rows["index"]] = found
         known = targets[rows["index"]] >= 0
@@ -167,16 +172,17 @@ def whiten(features: Tensor, dim: int) -> Tensor:
 
     Args:
         features: `(N, d)`.
-        dim: Components kept; at most d, and only those with variance.
+        dim: Components kept; at most d, and only those with more variance than float32 makes of none.
 
     Returns:
-        `(N, min(dim, d))` or fewer columns.
+        `(N, min(dim, d))` or fewer columns; none where all rows are the same.
     """
     rows = features.double()
+    noise = torch.finfo(torch.float32).eps ** 2 * rows.square().mean(dim=0).max() * rows.shape[1]
     rows = rows - rows.mean(dim=0)
     variances, components = torch.linalg.eigh(rows.T @ rows / len(rows))
-    kept = (variances > variances[-1] * 1e-6).nonzero()[:, 0][-dim:]
-    return normalize(rows @ components[:, kept] / variances[kept].clamp(min=1e-12).sqrt(), dim=1).float()
+    kept = (variances > noise).nonzero()[:, 0][-dim:]
+    return normalize(rows @ components[:, kept] / variances[kept].sqrt(), dim=1).float()
 
 
 def nmi(one: Tensor, other: Tensor) -> float:

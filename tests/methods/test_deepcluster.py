@@ -33,6 +33,44 @@ def test_whitening_leaves_out_dimensions_without_variance() -> None:
     assert whiten(rows, 6).shape == (50, 3)
 
 
+@pytest.mark.parametrize("scale", [1e-8, 1e-20, 1e12])
+def test_whitening_does_not_hang_on_the_scale(scale: float) -> None:
+    rows = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    one, other = whiten(rows, 5), whiten(rows.double() * scale, 5)
+    torch.testing.assert_close(one @ one.T, other @ other.T, rtol=1e-4, atol=1e-5)
+
+
+def test_whitening_keeps_all_components_beside_an_outlier() -> None:
+    rows = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
+    rows[3] *= 1e5
+    found = whiten(rows, 16)
+    assert found.shape == (500, 16)
+    reference = torch.from_numpy(PCA(16, whiten=True).fit_transform(rows.double().numpy()))
+    reference = torch.nn.functional.normalize(reference, dim=1).float()
+    torch.testing.assert_close(found @ found.T, reference @ reference.T, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_whitening_leaves_out_what_float32_makes_of_no_variance(offset: float) -> None:
+    """Seven columns that are mixtures of three, far from the origin too; and of one row there is none."""
+    draws = torch.Generator().manual_seed(0)
+    mixed = torch.randn(400, 3, generator=draws) @ torch.randn(3, 7, generator=draws) + offset
+    assert whiten(mixed, 7).shape == (400, 3)
+    assert whiten(mixed[:1].expand(50, -1), 7).shape == (50, 0)
+
+
+class Dead(ConvNet):
+    """Encodes everything as the same."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return 0 * super().forward(images) + 3
+
+
+def test_a_dead_encoder_is_named(trainer: Any) -> None:
+    with pytest.raises(ValueError, match="all training samples have the same features, and no clusters"):
+        trainer(max_steps=1).fit(DeepCluster(Dead(width=4), clusters=5), datamodule=Digits())
+
+
 def test_nmi_of_equal_and_independent_partitions() -> None:
     one = torch.arange(1000) % 4
     assert nmi(one, (one + 1) % 4) == pytest.approx(1.0)
