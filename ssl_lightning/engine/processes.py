@@ -71,6 +71,8 @@ def _gathered(rows: Rows) -> Rows:
         flat = mine.contiguous().view(-1).view(torch.uint8).to(device)
         parts = [torch.empty_like(flat) for _ in range(world)]
         torch.distributed.all_gather(parts, flat)
-        found = [part.cpu().view(kind).view(-1, *shape)[:count] for part, count in zip(parts, counts, strict=True)]
+        found = [
+            part.cpu().view(kind).view(max(counts), *shape)[:count] for part, count in zip(parts, counts, strict=True)
+        ]
         joint[key] = torch.cat(found)
     return joint

@@ -33,6 +33,10 @@ def one_without_rows(rank: int, world: int) -> Any:
     )
 
 
+def without_columns(rank: int, world: int) -> Any:
+    return gather({"index": torch.arange(5)[rank::world], "nothing": torch.ones(len(range(rank, 5, world)), 0)})
+
+
 def shared(rank: int, world: int) -> Any:
     net = torch.nn.BatchNorm1d(2)
     net.running_mean += rank + 1  # type: ignore[operator]
@@ -64,6 +68,11 @@ def test_gather_joins_uneven_shares_in_order(world: int, tmp_path: Path) -> None
 def test_gather_with_an_empty_share(tmp_path: Path) -> None:
     for rows in spawn(one_without_rows, 2, tmp_path):
         assert (rows["index"].tolist(), rows["x"].tolist()) == ([4], [1.0])
+
+
+def test_gather_of_rows_without_columns(tmp_path: Path) -> None:
+    for rows in spawn(without_columns, 2, tmp_path):
+        assert (rows["index"].tolist(), rows["nothing"].shape) == ([0, 1, 2, 3, 4], (5, 0))
 
 
 def test_buffers_are_the_first_processes(tmp_path: Path) -> None:
