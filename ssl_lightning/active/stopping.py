@@ -1,5 +1,6 @@
 """When to stop asking for labels: rules that read what the rounds came to."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,8 @@ from ssl_lightning.engine.processes import Rows, gather, share_buffers
 from ssl_lightning.engine.ranges import at_least, between, one_of, text, whole
 
 Row = dict[str, Any]
+
+ROUNDING = 1e-6  # share of a metric, which is of float32, that no rule can hang on
 
 
 class StoppingRule(ABC):
@@ -139,7 +142,7 @@ class TargetAccuracy(MetricRule):
     def reason(self, rows: list[Row], query_size: int) -> str | None:
         """Compare the newest value."""
         value = self.value(rows[-1])
-        return f"`{self.metric}` reached {value:.4f}" if value >= self.accuracy else None
+        return f"`{self.metric}` reached {value:.4f}" if reached(value, self.accuracy) else None
 
 
 class NoGain(MetricRule):
@@ -166,7 +169,7 @@ class NoGain(MetricRule):
         if len(values) <= self.rounds:
             return None
         before, since = max(values[: -self.rounds]), max(values[-self.rounds :])
-        if since > before and since >= before + self.gain:  # a gain of 0 asks for any rise
+        if since > before and reached(since, before + self.gain):  # a gain of 0 asks for any rise
             return None
         return f"`{self.metric}` has not risen by {self.gain} in {self.rounds} rounds (best {max(before, since):.4f})"
 
@@ -194,9 +197,19 @@ class StablePredictions(StoppingRule):
     def reason(self, rows: list[Row], query_size: int) -> str | None:
         """Average the newest agreements."""
         values = [row["agreement"] for row in rows if row.get("agreement") is not None][-self.rounds :]
-        if len(values) < self.rounds or sum(values) / len(values) < self.agreement:
+        if len(values) < self.rounds or not reached(sum(values) / len(values), self.agreement):
             return None
         return f"predictions are stable: kappa {sum(values) / len(values):.4f} over {self.rounds} rounds"
+
+
+def reached(value: float, wanted: float) -> bool:
+    """Tell whether a metric is as large as what is wanted of it, up to rounding.
+
+    Example:
+        >>> reached(float(torch.tensor(0.9)), 0.9), reached(0.8999, 0.9)  # 0.8999999761581421
+        (True, False)
+    """
+    return value >= wanted or math.isclose(value, wanted, rel_tol=ROUNDING)
 
 
 def kappa(one: Tensor, other: Tensor, classes: int) -> float:

@@ -40,8 +40,8 @@ class Threshold:
     Args:
         kind: See above.
         budget: Share of the samples to ask for, from 0 to 1.
-        start: First :math:`\theta`, a probability.
-        step: s, a fraction.
+        start: First :math:`\theta`, a probability; above 0 where it moves.
+        step: s, a fraction below 1.
         window: w, samples that the spent share looks back on.
         split: v.
         seed: Of `randomised` and `split`; a sample's draws depend on the seed and its place alone.
@@ -71,7 +71,10 @@ class Threshold:
         seed: int = 0,
     ) -> None:
         one_of(get_args(Kind), kind=kind)
-        between(0, 1, budget=budget, start=start, step=step, split=split)
+        between(0, 1, budget=budget, start=start, split=split)
+        between(0, 1, "[)", "with 1 the threshold falls to 0 for ever", step=step)
+        if kind != "fixed":
+            above(0, "a threshold of 0 stays there, and nothing is asked for", start=start)
         whole(1, window=window)
         seeds(seed=seed)
         self.kind, self.budget, self.step, self.window, self.split, self.seed = kind, budget, step, window, split, seed
@@ -87,7 +90,8 @@ class Threshold:
         Returns:
             Whether to ask for its label; if not, it is discarded.
         """
-        asking = self.spent / self.window < self.budget and self._wants(confidence)
+        free = self.budget == 1 or self.spent / self.window < self.budget  # all of them are never too many
+        asking = free and self._wants(confidence)
         self.spent = self.spent * (self.window - 1) / self.window + asking
         self.asked += asking
         self.discarded += not asking
@@ -215,8 +219,8 @@ class Stream(AcquisitionStrategy):
         batch_size: Samples a step of the pass over the pool; null for the data's.
         kind: Of the `Threshold`: `fixed`, `variable`, `randomised` or `split`.
         budget: Share of the arriving samples to ask for.
-        start: First threshold.
-        step: Fraction by which the threshold moves.
+        start: First threshold, a probability; above 0 where it moves.
+        step: Fraction by which the threshold moves, below 1.
         window: Samples that the spent share looks back on.
         split: Share of random decisions, for `split`.
 

@@ -14,6 +14,7 @@ import yaml
 from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.checkpoint import describe_briefly, require_kind
 from ssl_lightning.commands.parsing import Parser
+from ssl_lightning.commands.settings import settings_of
 from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
 from ssl_lightning.data import DataModule
 from ssl_lightning.data.base import FACTS
@@ -146,15 +147,12 @@ def describe_settings(options: Parser, settings: Any) -> dict[str, Any]:
         JSON values, under the names of the protocols, and under `data`; the data's paths are absolute.
     """
     given = json.loads(json.dumps(yaml.safe_load(options.dump(settings, skip_none=False, skip_link_targets=False))))
-    data = given["data"]
-    arguments = data.get("init_args") or {}
-    for name in ("root", "path", "table", "test_path", "test_table"):
-        if isinstance(arguments.get(name), str):
-            arguments[name] = str(Path(arguments[name]).resolve())
-    for name in ("batch_size", "num_workers", "resident", "memory_gib", "download"):  # speed alone
-        arguments.pop(name, None)
+    data = settings_of(given["data"])
+    batch_size = (data.get("init_args") or {}).pop("batch_size", None)
     own = {"knn": ("k", "temperature"), "linear": (), "finetune": ("steps", "lr"), "rank": ("lidar_images", "views")}
-    return {"data": data, **{name: {key: given[key] for key in (*keys, "precision")} for name, keys in own.items()}}
+    found = {name: {key: given[key] for key in (*keys, "precision")} for name, keys in own.items()}
+    found["finetune"]["batch_size"] = batch_size  # to the others it is speed alone
+    return {"data": data, **found}
 
 
 def describe_data(data: DataModule) -> str:

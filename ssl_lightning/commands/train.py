@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 # imported, their classes can be named bare
 from ssl_lightning import active, backbones, data, evaluation, labelling, methods, supervised  # noqa: F401
-from ssl_lightning.checkpoint import read
+from ssl_lightning.checkpoint import checked_facts, read
 from ssl_lightning.commands.active import active as active_run
 from ssl_lightning.commands.facts import fact_names, fill_in, parameters_of
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
@@ -28,6 +28,7 @@ from ssl_lightning.commands.refusals import (
     require_same_optimizer,
     require_single,
 )
+from ssl_lightning.commands.settings import settings_of
 from ssl_lightning.commands.start import import_data, load_plugins, quieten, require_wandb, say
 from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.naming import arguments, import_class
@@ -48,7 +49,7 @@ class _Instantiator(_InstantiatorFn):
 
     def __call__(self, class_type: Any, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
         self.cli._dump_config()
-        filled = {} if self.key == "data" else fill_in(class_type, kwargs, self.cli.facts)
+        filled = {} if self.key == "data" else self.cli.fill_in(class_type, kwargs)
 
         def has_place(key: str) -> bool:
             *parents, leaf = key.split(".")
@@ -73,10 +74,11 @@ class CLI(LightningCLI):
 
     folder: Path
     facts: dict[str, Any]  # of the data, once they are built
+    learnt: dict[str, Any]  # of these, what the checkpoint that is validated, tested or predicted by says instead
     saved_groups: set[str]  # names of what the checkpoint to go on from tells of its optimizer
 
     def __init__(self) -> None:
-        self.facts, self.saved_groups = {}, set()
+        self.facts, self.learnt, self.saved_groups = {}, {}, set()
         super().__init__(
             trainer_class=Trainer,
             parser_class=Parser,
@@ -140,10 +142,15 @@ class CLI(LightningCLI):
             self.parser.add_instantiator(_Instantiator(self, key), kind, subclasses=True)
 
         def build(class_type: Any, *args: Any, **kwargs: Any) -> Any:
-            return class_type(*args, **{**kwargs, **fill_in(class_type, kwargs, self.facts)})
+            return class_type(*args, **{**kwargs, **self.fill_in(class_type, kwargs)})
 
         for part in (torch.nn.Module, active.AcquisitionStrategy):  # backbones, views, parts of strangers
             self.parser.add_instantiator(build, part, subclasses=True)
+
+    def fill_in(self, class_type: type, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the facts that a class has an argument for; what is only used has the classes that it has learnt."""
+        learnt = {name: value for name, value in self.learnt.items() if name in given}
+        return fill_in(class_type, given, self.facts) | learnt
 
     def instantiate_classes(self) -> None:
         """Build all, and name the option where a class refuses an argument."""
@@ -210,6 +217,9 @@ class CLI(LightningCLI):
             saved = read(ckpt_path, "ckpt_path")  # says what is wrong with it in a line
             groups = [group for state in saved.get("optimizer_states") or [] for group in state["param_groups"]]
             self.saved_groups = {str(key) for group in groups[:1] for key in group}
+            facts = checked_facts(saved["ssl_lightning"].get("facts"))
+            if command in ("validate", "test", "predict") and "num_classes" in facts:
+                self.learnt = {"num_classes": facts["num_classes"]}
         given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
         given = os.environ[FOLDER] = given or agree_on_folder(command, first_process())
         self.folder = Path(given)
@@ -347,7 +357,9 @@ class CLI(LightningCLI):
 
         self._dump_config()
         dump = self.config_dump
-        settings = {key: dump[key] for key in ("model", "data", "strategy", "oracle", "steps_per_epoch") if key in dump}
+        facts = {*fact_names(), *self.facts}
+        settings = {key: settings_of(dump[key], facts) for key in ("model", "strategy") if key in dump}
+        settings |= {key: settings_of(dump[key]) for key in ("data", "oracle", "steps_per_epoch") if key in dump}
         for key in ("max_epochs", "max_steps", "precision"):
             settings[f"trainer.{key}"] = dump["trainer"].get(key)
         active_run(

@@ -95,8 +95,10 @@ class LARS(torch.optim.Optimizer):
                     move = move.add(weight, alpha=decay)
                 if group["adapt"]:
                     size, steepness = weight.norm(), weight.grad.norm()
-                    ratio = group["trust"] * size / (steepness + decay * size + 1e-8)
-                    move = move * torch.where(size > 0, ratio, 1.0)  # weights of 0 would stay there
+                    whole = steepness + decay * size
+                    ratio = group["trust"] * size / whole
+                    # weights of 0 would stay there, and 0 / 0 is no number
+                    move = move * torch.where((size > 0) & (whole > 0), ratio, 1.0)
                 if group["momentum"]:
                     state = self.state[weight]
                     if "momentum_buffer" not in state:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 Ends = Literal["[]", "[)", "(]", "()"]
 
-LARGEST = 1_000_000  # of a layer, a queue, or the side of an image: no memory holds what is built of more
+LARGEST = 1_000_000  # of a layer, a queue, or the side of a view: no memory holds what is built of more
 LARGEST_DEPTH = 1000  # layers that can still be trained
 LARGEST_SEED = 2**32 - 1  # that numpy and Lightning take
 LARGEST_RATE = 1000  # of a learning rate or weight decay: whatever it moves, it moves to infinity
@@ -55,7 +55,7 @@ def whole(least: int, most: float = math.inf, remedy: str = "", /, **values: Any
 
 
 def sizes(least: int, remedy: str = "", /, **values: Any) -> None:
-    """Require sizes of layers, queues or images: whole numbers, of which none is absurd.
+    """Require sizes of layers, queues or views: whole numbers, of which none is absurd.
 
     Args:
         least: Smallest that is allowed; the largest is a million.

@@ -6,12 +6,11 @@ from typing import Any, Literal, get_args
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.processes import Rows, gather, joined
 from ssl_lightning.engine.ranges import at_least, between, whole
-from ssl_lightning.evaluation.rank import effective_rank, rankme
+from ssl_lightning.evaluation.rank import directions, effective_rank, rankme
 from ssl_lightning.evaluation.watcher import Watcher, keep_embeddings
 
 
@@ -32,7 +31,7 @@ def spread(embeddings: Tensor) -> float:
         >>> spread(torch.ones(5, 3)), round(spread(torch.cat([torch.eye(2), -torch.eye(2)])), 3)
         (0.0, 1.0)
     """
-    return float(normalize(embeddings.float(), dim=1).std(dim=0, correction=0).mean()) * math.sqrt(embeddings.shape[1])
+    return float(directions(embeddings).std(dim=0, correction=0).mean()) * math.sqrt(embeddings.shape[1])
 
 
 State = Literal["healthy", "dimensional collapse", "complete collapse"]

@@ -7,12 +7,12 @@ import torch
 from lightly.utils.benchmarking import knn_predict
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather, joined
 from ssl_lightning.engine.ranges import at_least, given, whole
+from ssl_lightning.evaluation.rank import directions
 from ssl_lightning.evaluation.watcher import Watcher, data_of, keep_embeddings
 
 MIN_TEMPERATURE = 0.02  # e^(1 / T) of 200 neighbours overflows float32 below about 0.012, and all votes are then NaN
@@ -63,9 +63,10 @@ def knn_accuracy(
                 f"`{name}` holds NaN or infinity, which has no neighbours: the embedding has diverged; lower "
                 "`optimizer.lr`, add `warmup`, or clip gradients (`--trainer.gradient_clip_val 1`)."
             )
-    columns = normalize(bank.float(), dim=1).T.contiguous()
+    columns = directions(bank).T.contiguous()  # cosines near 1 differ in digits that float32 does not have
+    targets, bank_targets = targets.to(columns.device), bank_targets.to(columns.device)
     right = 0
-    for rows, truth in zip(normalize(queries.float(), dim=1).split(1024), targets.split(1024), strict=True):  # type: ignore[no-untyped-call]
+    for rows, truth in zip(directions(queries).split(1024), targets.split(1024), strict=True):  # type: ignore[no-untyped-call]
         predicted = knn_predict(rows, columns, bank_targets, num_classes, min(k, columns.shape[1]), temperature)
         right += int((predicted[:, 0] == truth).sum())
     return right / len(targets)

@@ -64,7 +64,8 @@ def linear_probe(
             raise ValueError(f"`{name}` holds {what}; a probe cannot learn from that.")
     train, test = (found.to("cpu" if found.device.type == "mps" else found.device).double() for found in (train, test))
     targets, test_targets = targets.to(train.device), test_targets.to(train.device)
-    mean, std = train.mean(dim=0), train.std(dim=0, correction=0).clamp(min=1e-6)
+    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
+    std[std <= 1e-12 * train.abs().amax(dim=0)] = math.inf  # a dimension that is constant, up to rounding, says nothing
     rows, others = (train - mean) / std, (test - mean) / std
     best = decays[len(decays) // 2]
     held = len(rows) // 5

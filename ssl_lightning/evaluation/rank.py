@@ -2,9 +2,15 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ssl_lightning.engine.ranges import at_least
+
+
+def directions(rows: Tensor) -> Tensor:
+    """Return rows of length 1, at any scale and far from the origin: in float64, `(N, d)`; zeros stay as they are."""
+    rows = rows.to("cpu" if rows.device.type == "mps" else rows.device).double()  # which has no float64
+    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)  # squares are numbers
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def effective_rank(embeddings: Tensor) -> float:
@@ -17,7 +23,7 @@ def effective_rank(embeddings: Tensor) -> float:
         embeddings: `(N, d)`.
 
     Returns:
-        From 1 to min(N, d); 0 if all embeddings are the same.
+        From 1 to min(N, d); 0 if all embeddings are the same, up to the rounding of their type.
 
     Reference:
         O. Roy, M. Vetterli, The Effective Rank: a Measure of Effective Dimensionality, EUSIPCO 2007. `rankme` is the
@@ -28,10 +34,10 @@ def effective_rank(embeddings: Tensor) -> float:
         >>> round(effective_rank(torch.cat([torch.eye(3), -torch.eye(3)])), 3), effective_rank(torch.ones(4, 3))
         (3.0, 0.0)
     """
-    rows = normalize(embeddings.double(), dim=1)
+    rows = directions(embeddings)
     rows = rows - rows.mean(dim=0)
-    values = torch.linalg.svdvals(rows)
-    return 0.0 if values.sum() < 1e-6 * len(rows) else _perplexity(values)
+    noise = 10 * torch.finfo(embeddings.dtype).eps  # of a row of length 1: what is left of rows that are the same
+    return 0.0 if rows.norm() <= noise * len(rows) ** 0.5 else _perplexity(torch.linalg.svdvals(rows))
 
 
 def rankme(embeddings: Tensor) -> float:

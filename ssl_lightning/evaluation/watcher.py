@@ -40,7 +40,7 @@ class Watcher(L.Callback, ABC):
 
 
 def data_of(trainer: L.Trainer, callback: Callback) -> DataModule:
-    """Return the data module that a trainer works on.
+    """Return the data module that a trainer works on, of a pool the one below it.
 
     Args:
         trainer: Of any kind of run.
@@ -49,12 +49,13 @@ def data_of(trainer: L.Trainer, callback: Callback) -> DataModule:
     Raises:
         ValueError: If there is none of ours.
     """
-    data = getattr(trainer, "datamodule", None)
+    found = getattr(trainer, "datamodule", None)
+    data = getattr(found, "data", found)  # of a pool, what it is drawn from
     if not isinstance(data, DataModule):
-        found = "none" if data is None else f"a {type(data).__name__}"
+        there = "none" if found is None else f"a {type(found).__name__}"
         raise ValueError(
             f"`{type(callback).__name__}` learns from labelled training samples, and so needs a data module of "
-            f"`ssl_lightning.data`, but there is {found}: `trainer.fit(model, datamodule=FromDataset(dataset))`, or "
+            f"`ssl_lightning.data`, but there is {there}: `trainer.fit(model, datamodule=FromDataset(dataset))`, or "
             "leave the callback out."
         )
     return data

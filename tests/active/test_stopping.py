@@ -49,6 +49,17 @@ def test_rules_stop_when_they_say(rule: StoppingRule, accuracies: list[float], s
     assert [rule.reason(rows[: place + 1], 10) is not None for place in range(len(rows))] == stops
 
 
+def test_metrics_of_float32_reach_what_is_written_in_decimals() -> None:
+    for percent in range(1, 100):
+        here, next_one = (float(torch.tensor(value / 100)) for value in (percent, percent + 1))
+        assert TargetAccuracy(percent / 100).reason(rounds(here), 1) is not None
+        assert TargetAccuracy((percent + 0.01) / 100).reason(rounds(here), 1) is None
+        assert NoGain(1, 0.01).reason(rounds(here, next_one), 1) is None
+        assert NoGain(1, 0.0101).reason(rounds(here, next_one), 1) is not None
+    stable = StablePredictions(agreement=0.7, rounds=3)
+    assert stable.reason([{"agreement": value} for value in (0.6, 0.7, 0.8)], 1) is not None
+
+
 def test_stable_predictions_reads_agreements() -> None:
     rows = [{"round": place, "agreement": value} for place, value in enumerate([None, 0.9, 0.99, 1.0, 0.99])]
     rule = StablePredictions(agreement=0.98, rounds=2)

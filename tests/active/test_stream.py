@@ -182,6 +182,21 @@ def test_a_stream_that_ends_asks_for_less(trainer: Any) -> None:
     assert 50 < sum(query.round == 0 for query in pool.queries) < 150
 
 
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_a_budget_of_all_asks_for_all_that_are_wanted(window: int) -> None:
+    threshold = Threshold("fixed", budget=1.0, window=window)
+    assert all(threshold.ask(0.5) for _ in range(1000))
+
+
+@pytest.mark.parametrize("kind", ["variable", "randomised", "split"])
+def test_a_threshold_that_would_stay_at_0_is_refused(kind: Any) -> None:
+    with pytest.raises(ValueError, match="`start=0.0` must be above 0; a threshold of 0 stays there"):
+        Threshold(kind, start=0.0)
+    with pytest.raises(ValueError, match="`step=1.0` must be from 0 to below 1; with 1 the threshold falls to 0"):
+        Threshold(kind, step=1.0)
+    Threshold("fixed", start=0.0)
+
+
 @pytest.mark.parametrize(("option", "value"), [("budget", 1.5), ("start", -1), ("window", 0)])
 def test_mistakes_are_named(option: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"`{option}={value}` must be"):

@@ -108,6 +108,17 @@ def test_lars_is_the_papers_at_any_weight_decay(decay: float) -> None:
         torch.testing.assert_close(mine.detach().double(), torch.from_numpy(wanted), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-8, 1.0, 1e8])
+def test_lars_moves_by_a_share_of_the_weights_at_any_gradient(size: float) -> None:
+    weight = nn.Parameter(torch.full((3, 4), 2.0))
+    weight.grad = torch.full((3, 4), size)
+    LARS([weight], lr=1.0, momentum=0.0).step()
+    torch.testing.assert_close(weight.detach(), torch.full((3, 4), 2.0 * 0.999))
+    weight.grad = torch.zeros(3, 4)
+    LARS([weight], lr=1.0, momentum=0.0).step()  # 0 / 0
+    torch.testing.assert_close(weight.detach(), torch.full((3, 4), 2.0 * 0.999))
+
+
 def test_lars_of_a_spec_adapts_without_weight_decay(trainer: Any) -> None:
     """A step moves every layer by a thousandth of its size, times the rate."""
     model = Stepped(None)

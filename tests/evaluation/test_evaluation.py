@@ -10,6 +10,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from support import equal_weights, spawn
 
+from ssl_lightning.active import PoolDataModule
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.engine.optim import OptimizerSpec
@@ -32,6 +33,14 @@ def test_knn_agrees_with_scikit_learn(k: int, temperature: float) -> None:
     ).fit(unit(bank), labels)
     expected = float((reference.predict(unit(queries)) == truth.numpy()).mean())
     assert knn_accuracy(queries, truth, bank, labels, 3, k, temperature) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(3e3, 1), (1e6, 1), (0, 1e20), (0, 1e38), (0, 1e-30)])
+def test_a_row_is_its_own_nearest_neighbour_at_any_offset_and_scale(offset: float, scale: float) -> None:
+    rows = torch.randn(500, 16, generator=torch.Generator().manual_seed(0)).clamp(-3, 3) * scale + offset
+    labels = torch.arange(500)
+    assert knn_accuracy(rows, labels, rows, labels, 500, k=1) == 1.0
+    assert spread(rows) > 0
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, 1e-3, float("nan")])
@@ -67,6 +76,38 @@ def test_effective_rank_is_the_entropy_of_singular_values() -> None:
     values = np.linalg.svd((x - x.mean(0)).numpy(), compute_uv=False)
     p = values / values.sum()
     assert effective_rank(x) == pytest.approx(float(np.exp(-(p * np.log(p)).sum())), rel=1e-6)
+
+
+@pytest.mark.parametrize("offset", [1e5, 1e6, 1e8])
+def test_effective_rank_far_from_the_origin(offset: float) -> None:
+    rows = torch.randn(500, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert effective_rank(rows + offset) == pytest.approx(effective_rank(rows + 1e4), rel=0.01)
+    assert effective_rank(rows * 1e-200) == pytest.approx(effective_rank(rows * 1e200))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_effective_rank_of_copies_is_0(kind: torch.dtype) -> None:
+    row = torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=kind)
+    for count in (2, 77, 20_001):
+        assert effective_rank(row.repeat(count, 1)) == 0.0
+        assert effective_rank(row.repeat(count, 1) * (1 + torch.rand(count, 1, dtype=kind))) == 0.0
+
+
+@pytest.mark.parametrize("callback", [KNN(k=3), OnlineLinearProbe()])
+def test_judges_of_labels_watch_the_rounds_of_a_pool(callback: L.Callback, trainer: Any) -> None:
+    pool = PoolDataModule(Digits(batch_size=64), steps_per_epoch=2)
+    fit = trainer(max_epochs=1, callbacks=[callback])
+    fit.fit(SimCLR(ConvNet(width=4)), datamodule=pool)
+    assert {"val/knn_accuracy", "val/probe_accuracy"} & set(fit.callback_metrics)
+
+
+def test_judges_of_labels_refuse_other_data(trainer: Any) -> None:
+    class Other(L.LightningDataModule):
+        data = None
+
+    message = "`KNN` learns from labelled training samples, .* but there is a Other"
+    with pytest.raises(ValueError, match=message):
+        trainer(callbacks=[KNN()]).validate(SimCLR(ConvNet(width=4)), datamodule=Other(), verbose=False)
 
 
 def test_callbacks_log_and_leave_the_method_alone(trainer: Any) -> None:

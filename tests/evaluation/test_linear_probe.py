@@ -56,6 +56,25 @@ def test_a_constant_dimension_does_no_harm() -> None:
     assert linear_probe(rows[:400], labels[:400], rows[400:], labels[400:], 4) > 0.6
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e-4, 1e9])
+def test_no_dimension_is_too_small_to_count(scale: float) -> None:
+    rows, labels = problem()
+    one = linear_probe(rows[:400], labels[:400], rows[400:], labels[400:], 4)
+    sizes = torch.tensor([1.0, scale]).repeat(5)
+    assert one == pytest.approx(
+        linear_probe(sizes * rows[:400], labels[:400], sizes * rows[400:], labels[400:], 4), abs=0.006
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e20])
+def test_a_dimension_that_never_varied_in_training_says_nothing(value: float) -> None:
+    rows, labels = problem()
+    one = linear_probe(rows[:400], labels[:400], rows[400:], labels[400:], 4)
+    rows = torch.cat([rows, torch.full((600, 1), value)], dim=1)
+    rows[400:, -1] += 1 + value
+    assert one == pytest.approx(linear_probe(rows[:400], labels[:400], rows[400:], labels[400:], 4), abs=0.006)
+
+
 def test_a_class_without_a_label_is_allowed() -> None:
     rows, labels = problem()
     kept = labels[:400] != 2
