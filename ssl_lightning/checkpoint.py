@@ -100,7 +100,7 @@ class Checkpoint:
         try:
             weights = {key: value for key, value in saved["state_dict"].items() if isinstance(value, Tensor)}
             description = dict(about["backbone"])
-            facts = checked_facts(about.get("facts"))
+            facts = _checked_facts(about.get("facts"))
             hyper_parameters = {str(name): value for name, value in dict(saved.get("hyper_parameters") or {}).items()}
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{where} is no checkpoint of ours ({type(error).__name__}: {error}).") from error
@@ -162,7 +162,7 @@ def _clean(description: Any, trust: bool) -> Clean | None:
     return build_clean(description, trust) if isinstance(description, dict) else None
 
 
-def checked_facts(told: Any) -> dict[str, Any]:
+def _checked_facts(told: Any) -> dict[str, Any]:
     """Return the facts that a file tells, if classes are counted and named as classes are.
 
     Raises:
