@@ -5,23 +5,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, NotRequired, TypedDict
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
-from ssl_lightning.checkpoint import note, require_facts
+from ssl_lightning.checkpoint import require_facts
 from ssl_lightning.data.base import clean_for, facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame, of_kind
-from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, enough_samples, require_finite
-from ssl_lightning.engine.passes import hold_buffers, release_buffers, require_precision
+from ssl_lightning.engine.optim import OptimizerSpec, enough_samples, require_finite
 from ssl_lightning.engine.resume import count_epoch, position
-from ssl_lightning.engine.seeding import base_seed, derive_generator
-from ssl_lightning.networks.modes import channels_last, full_precision
-from ssl_lightning.transforms.base import as_views, clean_of, end_alike, make_views, map_tensors, tell_foreign_views
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.learner import Learner
+from ssl_lightning.networks.modes import full_precision
+from ssl_lightning.transforms.base import as_views, clean_of, end_alike, make_views, tell_foreign_views
 
 
 class Step(TypedDict):
@@ -37,7 +35,7 @@ class Step(TypedDict):
     embedding: NotRequired[Tensor]
 
 
-class SSLMethod(L.LightningModule, ABC):
+class SSLMethod(Learner, ABC):
     """A self-supervised method: a subclass builds its heads and writes `compute_loss`.
 
     Training batches go through `views` on the device, every other batch through `clean`. Needs no labels. The arguments
@@ -79,8 +77,7 @@ class SSLMethod(L.LightningModule, ABC):
         end_alike(self.views, self.clean)
         self.optimizer_spec = optimizer or OptimizerSpec()
         self.channels_last = channels_last
-        self.facts: dict[str, Any] = {}
-        self._seed = 0
+        self.facts = {}
 
     @abstractmethod
     def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
@@ -102,9 +99,8 @@ class SSLMethod(L.LightningModule, ABC):
     forward = embed
 
     def setup(self, stage: str) -> None:
-        """Take over the facts of the data, and fix the seed that the views of every step derive from."""
-        require_precision(self.trainer)
-        self._seed = self.trainer.strategy.broadcast(base_seed())
+        """Take over the facts of the data, and what they suggest where nothing was given."""
+        super().setup(stage)
         self.facts = facts_of(self.trainer)
         require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
         if self.views is None:
@@ -128,11 +124,6 @@ class SSLMethod(L.LightningModule, ABC):
         if random:
             epoch, number, rank = position(self) if self._trainer else (0, 1, 0)
             generator = derive_generator(self._seed, "views", epoch, number - 1, rank)
-            if self.views is None:
-                raise ValueError(
-                    f"`{type(self).__name__}` has no random views: these data suggest none, or there is no trainer "
-                    "with data; give `views`, as `SimCLRViews()` for images, or any function of one sample."
-                )
             make = self.views if batch.views is None else (lambda *_: batch.views)
             return [self._format(view) for view in make_views(make, batch.input, generator, self.view_count)]
         if self.clean is None:
@@ -141,9 +132,6 @@ class SSLMethod(L.LightningModule, ABC):
                 "that, and there is no trainer with data; give `clean`, as `CleanView()` for images."
             )
         return self._format(self.clean(batch.input))
-
-    def _format(self, inputs: Any) -> Any:
-        return map_tensors(channels_last, inputs) if self.channels_last else inputs
 
     def training_step(self, batch: Batch, batch_idx: int) -> Step:
         """Compute and log the loss; stop where it is not finite."""
@@ -190,14 +178,6 @@ class SSLMethod(L.LightningModule, ABC):
         """Optimizer steps of the whole fit; infinite where there is no trainer or no end."""
         return float(self.trainer.estimated_stepping_batches) if self._trainer else math.inf
 
-    def on_validation_start(self) -> None:
-        """Let all processes judge the same network."""
-        hold_buffers(self.trainer, self)
-
-    def on_validation_end(self) -> None:
-        """Go on with training as before."""
-        release_buffers(self.trainer)
-
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Embed clean input, and project it where there is a projector, for the callbacks that judge."""
         require_batch(batch)
@@ -214,11 +194,3 @@ class SSLMethod(L.LightningModule, ABC):
         """Embed clean input."""
         require_batch(batch)
         return {"index": batch.index, "embedding": self.embed(self.prepare(batch))}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimizer and its schedule."""
-        return configure_optimizers(self, self.optimizer_spec)  # type: ignore[return-value]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what others need to use the backbone without the config."""
-        note(self, checkpoint)

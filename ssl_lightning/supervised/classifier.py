@@ -5,29 +5,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, cast
 
-import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.backbones import as_backbone
-from ssl_lightning.checkpoint import Checkpoint, match_classes, note, require_facts
+from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts
 from ssl_lightning.data.base import clean_for, facts_of, require_batch
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import of_kind
 from ssl_lightning.engine.naming import arguments
-from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers, enough_samples, require_finite
-from ssl_lightning.engine.passes import hold_buffers, release_buffers, require_precision
+from ssl_lightning.engine.optim import OptimizerSpec, enough_samples, require_finite
 from ssl_lightning.engine.resume import count_epoch, position
-from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
-from ssl_lightning.supervised.mc_dropout import dropout_layers, mc_dropout, require_dropout
-from ssl_lightning.transforms.base import as_views, clean_of, end_alike, map_tensors, tell_foreign_views
+from ssl_lightning.engine.seeding import derive_generator, derive_seed
+from ssl_lightning.learner import Learner
+from ssl_lightning.supervised.mc_dropout import dropout_layers, listen, mc_dropout, require_dropout
+from ssl_lightning.transforms.base import as_views, clean_of, end_alike, tell_foreign_views
 
 
-class Classifier(L.LightningModule):
+class Classifier(Learner):
     """A linear classifier on a backbone, trained with labels.
 
     From scratch without `checkpoint`; with it, fine-tuned, or with `freeze` a linear probe. It keeps the names of the
@@ -96,9 +94,8 @@ class Classifier(L.LightningModule):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
         self.frozen, self.label_smoothing, self.channels_last = freeze, label_smoothing, channels_last
         self.optimizer_spec = optimizer or OptimizerSpec()
-        self.facts: dict[str, Any] = {}
+        self.facts = {}
         self._numbers: Tensor | None = None  # of the data's classes among the model's; null where they are the same
-        self._seed = 0
         if freeze:
             self.backbone.requires_grad_(False).eval()
         self._count_classes(num_classes)
@@ -155,7 +152,10 @@ class Classifier(L.LightningModule):
         if any(layer.p > 0 for layer in dropout_layers(self.backbone)):
             hidden = self.backbone.trunk(inputs)
             return mc_dropout(self, hidden, members, seed, lambda hidden: self.head(self.backbone.rest(hidden)))
-        return mc_dropout(self.head, self.embed(inputs), members, seed)
+        embedding, drops = listen(self.embed, inputs)
+        if drops:  # by a function in its forward, which no layer shows
+            return mc_dropout(self, inputs, members, seed)
+        return mc_dropout(self.head, embedding, members, seed)
 
     def require_samples(self, members: int | None) -> None:
         """Check that there is something to draw from.
@@ -184,15 +184,11 @@ class Classifier(L.LightningModule):
             if self.clean is None:
                 self.clean = clean_for(self._trainer)
             inputs = self.clean(batch.input)
-        return map_tensors(self._format, inputs) if self.channels_last else inputs
-
-    def _format(self, tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        return self._format(inputs)
 
     def setup(self, stage: str) -> None:
-        """Take over the facts of the data, and fix the seed that every step's randomness derives from."""
-        require_precision(self.trainer)
-        self._seed = self.trainer.strategy.broadcast(base_seed())
+        """Take over the facts of the data, if they fit."""
+        super().setup(stage)
         if self.clean is None:
             self.clean = clean_for(self.trainer)
             tell_foreign_views(self.views, self.clean)
@@ -225,13 +221,9 @@ class Classifier(L.LightningModule):
             )
 
     def on_validation_start(self) -> None:
-        """Match the classes, and let all processes judge the same network."""
+        """Match the classes."""
+        super().on_validation_start()
         self._match()
-        hold_buffers(self.trainer, self)
-
-    def on_validation_end(self) -> None:
-        """Go on with training as before."""
-        release_buffers(self.trainer)
 
     def on_test_start(self) -> None:
         """Match the classes."""
@@ -301,14 +293,6 @@ class Classifier(L.LightningModule):
         return {
             "index": batch.index, "prediction": prediction, "confidence": confidence, "probabilities": probabilities
         }  # fmt: skip
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimizer and its schedule."""
-        return configure_optimizers(self, self.optimizer_spec)  # type: ignore[return-value]
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note what others need to open the checkpoint without the config."""
-        note(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take over the checkpoint's classes, however many the data have."""

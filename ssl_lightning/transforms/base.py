@@ -182,11 +182,12 @@ def as_views(views: Any, count: int) -> nn.Module:
     return views if isinstance(views, nn.Module) and "generator" in named else PerSample(views, count)
 
 
-def make_views(views: Callable[..., Any], inputs: Any, generator: torch.Generator, count: int) -> list[Any]:
+def make_views(views: Callable[..., Any] | None, inputs: Any, generator: torch.Generator, count: int) -> list[Any]:
     """Make the views of a batch.
 
     Args:
-        views: As `as_views` returns them: a list of views at a call, or one view, and then called `count` times.
+        views: As `as_views` returns them: a list of views at a call, or one view, and then called `count` times; null
+            where nobody gave or suggested any.
         inputs: A tensor `(N, ...)`, or a NamedTuple of such tensors.
         generator: Of the CPU.
         count: Views that are needed.
@@ -195,8 +196,13 @@ def make_views(views: Callable[..., Any], inputs: Any, generator: torch.Generato
         At least `count` views.
 
     Raises:
-        ValueError: If there are fewer.
+        ValueError: If there are fewer, or none.
     """
+    if views is None:
+        raise ValueError(
+            "there are no random views: these data suggest none, or there is no trainer with data; give `views`, as "
+            "`SimCLRViews()` for images, or any function of one sample."
+        )
     made = views(inputs, generator)
     if not isinstance(made, list):  # one tensor, or a NamedTuple
         return [made, *(views(inputs, generator) for _ in range(count - 1))]

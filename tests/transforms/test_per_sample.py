@@ -138,7 +138,7 @@ def test_a_method_takes_the_views_of_the_data_where_none_are_given(tmp_path: Pat
 
 def test_data_that_suggest_no_views_want_some(tmp_path: Path) -> None:
     data = FromDataset(TensorDataset(torch.randn(20, 5, 4), torch.arange(20) % 2), batch_size=8, val_size=0)
-    with pytest.raises(ValueError, match=r"`SimCLR` has no random views: these data suggest none.*give `views`"):
+    with pytest.raises(ValueError, match=r"there are no random views: these data suggest none.*give `views`"):
         fit(SimCLR(Flat(20), projection_dim=4), data, tmp_path)
 
 
