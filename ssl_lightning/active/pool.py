@@ -15,7 +15,7 @@ from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import given, one_of, seeds, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
-from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle, Query
+from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle, Query, require_text
 
 
 class PoolSamples(Dataset[Batch]):
@@ -96,6 +96,7 @@ class PoolDataModule(L.LightningDataModule):
         self.seed_chosen = seed is not None or "PL_GLOBAL_SEED" in os.environ
         self.seed = base_seed() if seed is None else seed
         self.may_ask: Callable[[L.Trainer, L.LightningModule], bool] | None = None  # asked by a strategy before it asks
+        self.settings: dict[str, Any] = {}  # of a run; the store notes them with its first query
         self.round = 0
         self.queries: list[Query] = []
         self.places: list[int] = []  # of each query, -1 where its sample is not in the pool now
@@ -128,6 +129,7 @@ class PoolDataModule(L.LightningDataModule):
         """Load the data, ask for the initial labels if there are none, and give every process the same view."""
         self.data.trainer = self.trainer
         self.data.setup(stage)
+        require_text(key=self.keys, class_name=self.data.class_names)
         if self._is_zero and not self.store.queries():
             self._ask_initial()
         self.synchronise()
@@ -171,6 +173,7 @@ class PoolDataModule(L.LightningDataModule):
         changed: list[str] = []
         elsewhere: list[str] = []
         strange: list[str] = []
+        corrected: list[str] = []
         for query in queries:
             place = positions.get(query.key, -1)
             if place < 0:
@@ -180,24 +183,39 @@ class PoolDataModule(L.LightningDataModule):
                 place = -1
             if query.label is not None and query.label not in self.data.class_names:
                 strange.append(query.label)
+            elif place >= 0 and query.label is not None and self._contradicts(query, place):
+                corrected.append(query.key)
             places.append(place)
         where, news = f"in the label store `{self.store.url}`", []
         if vanished:
-            news.append(f"{_listed(vanished)} {where} are no longer there: kept, and not trained on.")
+            news.append(f"{listed(vanished)} {where} are no longer there: kept, and not trained on.")
         if changed:
             news.append(
-                f"{_listed(changed)} {where} have changed since: another sample of the same name, whose old label is "
+                f"{listed(changed)} {where} have changed since: another sample of the same name, whose old label is "
                 "kept and not used; it is in the pool again."
             )
         if elsewhere:
-            news.append(f"{_listed(elsewhere)} {where} are not in the training part now: kept, and not trained on.")
+            news.append(f"{listed(elsewhere)} {where} are not in the training part now: kept, and not trained on.")
         if strange:
             names = ", ".join(f"`{name}`" for name in dict.fromkeys(strange))
             news.append(
                 f"{len(strange)} labels {where} name classes that the data do not have: {names}, of "
                 f"{', '.join(self.data.class_names)}. Kept, and not trained on; was a class renamed?"
             )
+        if corrected:
+            news.append(
+                f"{listed(corrected)} {where} have another class in the data now: the labels that were given are kept "
+                "and trained on. Correct them in the store, or begin a new run in another `folder`."
+            )
         return places, news
+
+    def _contradicts(self, query: Query, place: int) -> bool:
+        """Tell whether the ground truth would now answer otherwise than it did."""
+        assert self.data.train_samples is not None
+        truth = int(self.data.train_samples.targets[place])
+        if not isinstance(self.oracle, GroundTruth) or truth < 0 or self.data.class_names[truth] == query.label:
+            return False
+        return self.oracle.answer([query.key], self.data) != [query.label]  # which may be noisy
 
     def _fingerprint(self, key: str) -> str:
         if key not in self._prints:  # once a call: what was loaded does not change any more
@@ -245,7 +263,8 @@ class PoolDataModule(L.LightningDataModule):
             Query(key, answer, None if scores is None else scores[k], fingerprint=self._fingerprint(key))
             for k, (key, answer) in enumerate(zip(keys, answers, strict=True))
         ]
-        self.store.add_round(number, strategy, seed, queries, self.oracle.name, state)
+        settings = None if number == INITIAL or self.store.settings() else self.settings
+        self.store.add_round(number, strategy, seed, queries, self.oracle.name, state, settings)
 
     def acquire(
         self,
@@ -319,6 +338,13 @@ class PoolDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return a shuffled, repeating loader of the labelled samples."""
         if not len(self.labelled):
+            answered = sum(query.label is not None for query in self.queries)
+            if answered and not len(self.pending):
+                raise ValueError(
+                    f"none of the {answered} labels in the label store `{self.store.url}` is of a sample and a class "
+                    "that the data have now; bring back the data that were labelled, or begin a new run in another "
+                    "`folder`."
+                )
             raise ValueError(
                 f"no sample is labelled yet, {len(self.pending)} answers are pending; label some and go on."
             )
@@ -356,6 +382,7 @@ class PoolDataModule(L.LightningDataModule):
         self.data.load_state_dict(state_dict)
 
 
-def _listed(keys: list[str]) -> str:
+def listed(keys: list[str]) -> str:
+    """Return how many samples there are, and the names of the first five."""
     names = ", ".join(f"`{key}`" for key in keys[:5]) + " ..." * (len(keys) > 5)
     return f"{len(keys)} samples ({names})"

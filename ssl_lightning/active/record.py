@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 
-from ssl_lightning.active.pool import PoolDataModule
+from ssl_lightning.active.pool import PoolDataModule, listed
 from ssl_lightning.engine.csv_files import replacing, write_csv
 from ssl_lightning.engine.naming import class_path
 from ssl_lightning.engine.processes import first_process
@@ -71,6 +72,26 @@ class Record:
                 rank_zero_warn(f"{len(keys)} samples were {what} since the run's last call: {names}.")
         with replacing(path) as file:
             json.dump(now, file)
+        self._compare_files(now)
+
+    def _compare_files(self, keys: Iterable[str]) -> None:
+        """Say which samples' files were written since the last call; what was asked for is compared by content."""
+        path = self.folder / "files.json"
+        now = {}
+        for key in keys:
+            name = self.pool.data.path_of(key)
+            if name is not None and os.path.exists(name):
+                found = os.stat(name)
+                now[key] = [found.st_size, found.st_mtime_ns]
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if touched := [key for key in now if before.get(key, now[key]) != now[key]]:
+            rank_zero_warn(
+                f"The files of {listed(touched)} were written since the run's last call: same names, "
+                "other size or time, so their content may have changed."
+            )
+        if now:
+            with replacing(path) as file:
+                json.dump(now, file)
 
     def write(self, number: int) -> None:
         """Write tables, and what was asked for in a round.

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.active.pool import PoolDataModule
@@ -22,6 +24,26 @@ from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_seed
 from ssl_lightning.evaluation.watcher import Watcher
 from ssl_lightning.labelling import GroundTruth, LabelStore
+
+Read = TypeVar("Read")
+
+
+class Plan(NamedTuple):
+    """What the store says of a round that is to be trained.
+
+    Attributes:
+        number: Of the round.
+        seed: Of the run.
+        asks: Whether it asks; not again if it was killed after it had, before its metrics were known.
+        state: Of the strategy after the round before.
+        steps: Of all rounds before.
+    """
+
+    number: int
+    seed: int
+    asks: bool
+    state: dict[str, Any] | None
+    steps: int
 
 
 class MakeTrainer(Protocol):
@@ -113,6 +135,7 @@ class ActiveRun:
             "data": type(pool.data).__name__,
             **settings,
         }
+        pool.settings = self.settings
         self.record = Record(folder, pool)
         self.row: dict[str, Any] = {}  # of the round that is judged
         self.reason: str | None = None
@@ -128,17 +151,18 @@ class ActiveRun:
         self.pool.may_ask = lambda trainer, module: self.judge(trainer, module) is None
         try:
             with _global_seed_kept():
-                for number in range(start, self.rounds + 1):
-                    self.pool.round = number
+                number = start
+                while number <= self.rounds:
                     if reason := self._round(number, progress):
-                        _say(f"stopped after round {number}: {reason}.")
+                        _say(f"stopped after round {self.pool.round}: {reason}.")
                         break
+                    number = self.pool.round + 1
         finally:
             self.pool.may_ask = None
             progress.stop()
         if first_process():
             self.record.write_tables()
-        return finished_rows(self.pool.store)
+        return _shared(lambda: finished_rows(self.pool.store))
 
     def _prepare(self) -> None:
         """Load the data, and check that the settings are possible, and those of the folder's run."""
@@ -206,40 +230,53 @@ class ActiveRun:
         """Train, judge, ask, test and record; return why to stop, or null."""
         pool, store, begun = self.pool, self.pool.store, time.perf_counter()
         self.reason, self._judged = None, -1
-        L.seed_everything(derive_seed(pool.seed, "round", number), workers=True, verbose=False)
-        model = self.make_model()
-        record, before = store.rounds().get(number), store.rounds().get(number - 1)
-        # asked already, then killed before the metrics were known
-        ask = number < self.rounds and not (record and record.strategy)
-        if before is not None and before.state is not None:
-            self.strategy.load_state_dict(before.state)
-        saver = SaveRound(self.folder / "checkpoints" / f"round_{number:03d}.ckpt")
-        trainer = self._trainer(progress, [saver, Judge(self), *([self.strategy] if ask else [])])
-        # loggers count steps over all rounds
-        steps_before = sum(row["steps"] for row in finished_rows(store) if row["round"] < number)
-        trainer.fit_loop.epoch_loop._batches_that_stepped = steps_before
+        plan = _shared(lambda: self._plan(number))
+        model, trainer = self._make(plan, progress)
+        # once connected, all go by the first process's store, the only one that is written
+        if _connect(trainer) and plan != (known := _shared(lambda: plan)):
+            plan, (model, trainer) = known, self._make(known, progress)
         trainer.fit(model, datamodule=pool)
         if trainer.interrupted:
             raise KeyboardInterrupt
         steps = trainer.global_step
         if not steps:
             raise ValueError(
-                f"round {number} ended before its first step, and a round asks by the model that it has trained; give "
-                "the trainer more time (`--trainer.max_time`), or mend what stops it."
+                f"round {plan.number} ended before its first step, and a round asks by the model that it has trained; "
+                "give the trainer more time (`--trainer.max_time`), or mend what stops it."
             )
         if trainer.is_global_zero and not store.settings():
             store.pin(self.settings)
         if self._has_test() and trainer.limit_test_batches:
             self.row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
-        queried = sum(query.round == number for query in pool.queries)
+        queried = sum(query.round == plan.number for query in pool.queries)
         self.row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
         if trainer.is_global_zero:
-            store.add_metrics(number, self.row)
-            self.record.write(number)
+            store.add_metrics(plan.number, self.row)
+            self.record.write(plan.number)
         trainer.strategy.barrier("round")  # nobody reads the store before it is written
-        log_round(trainer.loggers, self.row, steps_before + steps)
-        self._tell(number, queried, progress, trainer)
+        log_round(trainer.loggers, self.row, plan.steps + steps)
+        self._tell(plan.number, queried, progress, trainer)
         return self.reason
+
+    def _plan(self, number: int) -> Plan:
+        """Read what a round begins with."""
+        rounds, rows = self.pool.store.rounds(), finished_rows(self.pool.store)
+        record, before = rounds.get(number), rounds.get(number - 1)
+        asks = number < self.rounds and not (record and record.strategy)
+        steps = sum(row["steps"] for row in rows if row["round"] < number)
+        return Plan(number, self.pool.seed, asks, before and before.state, steps)
+
+    def _make(self, plan: Plan, progress: RoundsProgress) -> tuple[L.LightningModule, L.Trainer]:
+        """Make a round's model and trainer, and get pool and strategy ready."""
+        self.pool.round, self.pool.seed = plan.number, plan.seed
+        L.seed_everything(derive_seed(plan.seed, "round", plan.number), workers=True, verbose=False)
+        model = self.make_model()
+        if plan.state is not None:
+            self.strategy.load_state_dict(plan.state)
+        saver = SaveRound(self.folder / "checkpoints" / f"round_{plan.number:03d}.ckpt")
+        trainer = self._trainer(progress, [saver, Judge(self), *([self.strategy] if plan.asks else [])])
+        trainer.fit_loop.epoch_loop._batches_that_stepped = plan.steps  # loggers count steps over all rounds
+        return model, trainer
 
     def _trainer(self, progress: RoundsProgress, callbacks: list[Callback]) -> L.Trainer:
         """Make a round's trainer, which shows how far it is: by bars, or by lines where nobody sees a bar."""
@@ -339,6 +376,27 @@ def _make(folder: Path) -> None:
         raise ValueError(
             f"`folder={folder}` cannot be made ({error.strerror}); give a folder in a place that you can write to."
         ) from error
+
+
+def _connect(trainer: L.Trainer) -> bool:
+    """Connect the processes of a trainer before it fits, and say whether there are several."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher) and not _connected():
+        launcher.launch(trainer.strategy.setup_environment)
+    return _connected()
+
+
+def _connected() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _shared(read: Callable[[], Read]) -> Read:
+    """Let the first process read and tell the others; while they are not connected, each reads for itself."""
+    if not _connected():
+        return read()
+    told = [read() if torch.distributed.get_rank() == 0 else None]
+    torch.distributed.broadcast_object_list(told, 0)
+    return told[0]  # type: ignore[return-value]
 
 
 @rank_zero_only

@@ -10,7 +10,8 @@ def directions(rows: Tensor) -> Tensor:
     """Return rows of length 1, at any scale and far from the origin: in float64, `(N, d)`; zeros stay as they are."""
     rows = rows.to("cpu" if rows.device.type == "mps" else rows.device).double()  # which has no float64
     rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)  # squares are numbers
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    lengths: Tensor = rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return rows / lengths
 
 
 def effective_rank(embeddings: Tensor) -> float:

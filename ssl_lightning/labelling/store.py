@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, create_engine, event, inspect, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -144,11 +144,20 @@ class LabelStore:
                     else:
                         session.merge(row)
                     session.flush()  # rounds before the labels that refer to them
+        except IntegrityError as error:
+            raise self._asked_twice(_reason(error)) from error
         except SQLAlchemyError as error:
             raise ValueError(
                 f"the label store `{self.url}` cannot be written: {_reason(error)}. What was committed before is safe; "
                 "mend the cause (free space, rights, address) and give the same command again to go on."
             ) from error
+
+    def _asked_twice(self, reason: str) -> ValueError:
+        return ValueError(
+            f"the label store `{self.url}` cannot be written: {reason}. What was committed before is safe; somebody "
+            "else has asked meanwhile, as a second run in the same folder would. Let one of them end, then give the "
+            "same command again to go on."
+        )
 
     def add_round(
         self,
@@ -158,6 +167,7 @@ class LabelStore:
         queries: Sequence[Query],
         annotator: str | None,
         state: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         """Commit a round's queries, answered or pending, in one transaction.
 
@@ -168,15 +178,21 @@ class LabelStore:
             queries: In the order they were chosen; their `round` and `position` are set here.
             annotator: Who answered.
             state: Of the strategy, to go on with; JSON values.
+            settings: To note with it, as by `pin`.
 
         Raises:
-            ValueError: If the database refuses, as for a sample asked before, or a full disk. Then nothing is changed.
+            ValueError: If the round has asked before, a name is not UTF-8, or the database refuses, as for a sample
+                asked before, or a full disk. Then nothing is changed.
         """
+        require_text(key=[query.key for query in queries], label=[query.label for query in queries if query.label])
         now = datetime.now(UTC)
         known = self.rounds().get(number)
+        if known is not None and known.strategy:
+            raise self._asked_twice(f"`{known.strategy}` has asked in round {number} before")
         metrics = None if known is None else known.metrics
         rows: list[_Base] = [
-            _Round(number=number, strategy=strategy, seed=seed, asked_at=now, metrics=metrics, state=state or None)
+            *(_Setting(key=key, value=value) for key, value in (settings or {}).items()),
+            _Round(number=number, strategy=strategy, seed=seed, asked_at=now, metrics=metrics, state=state or None),
         ]
         for place, query in enumerate(queries):
             answered = query.label is not None
@@ -204,8 +220,9 @@ class LabelStore:
             fingerprint: Of the content that was shown; null for the content asked for last.
 
         Raises:
-            ValueError: If the sample was never asked for.
+            ValueError: If the sample was never asked for, or a name is not UTF-8.
         """
+        require_text(label=[label])
         with Session(self._engine) as session, session.begin():
             wanted = select(_Label).where(_Label.key == key).order_by(_Label.id.desc())
             if fingerprint is not None:
@@ -260,7 +277,7 @@ class LabelStore:
             return {row.key: row.value for row in session.scalars(select(_Setting))}
 
     def pin(self, settings: dict[str, Any]) -> None:
-        """Note the settings of a run whose first model is trained, beside those noted before.
+        """Note the settings of a run whose first model has asked or is judged, beside those noted before.
 
         Args:
             settings: What must not change when the run goes on, JSON values.
@@ -285,6 +302,30 @@ class LabelStore:
                     f"`{name}={new}` differs from `{name}={old}` of the run in `{self.url}`; give the same settings to "
                     "go on with it, or another `folder` for a new run."
                 )
+
+
+def require_text(**names: Iterable[str]) -> None:
+    r"""Check that a database can keep some names.
+
+    Args:
+        names: Of samples or classes, by what they are.
+
+    Raises:
+        ValueError: If one is not UTF-8, as that of a file can be.
+
+    Example:
+        >>> require_text(key=["a.png", "\udcff.png"])
+        Traceback (most recent call last):
+        ValueError: `key='\udcff.png'` is not UTF-8, and no label store can keep it; rename the file or class.
+    """
+    for what, some in names.items():
+        for name in some:
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"`{what}={name!a}` is not UTF-8, and no label store can keep it; rename the file or class."
+                ) from None
 
 
 def _first_difference(name: str, new: Any, old: Any) -> tuple[str, Any, Any]:

@@ -103,6 +103,62 @@ def test_no_label_at_all_is_said() -> None:
         pool.train_dataloader()
 
 
+class Renewed(Digits):
+    """Digits whose contents or classes may be others under the same keys."""
+
+    version = ""
+
+    def fingerprint(self, key: str) -> str:
+        return self.version
+
+
+def test_a_store_whose_samples_have_all_changed_is_no_place_to_go_on() -> None:
+    store = LabelStore()
+    data = Renewed()
+    data.version = "a"
+    PoolDataModule(data, initial=6, store=store, seed=0).setup("fit")
+    data.version = "b"
+    pool = PoolDataModule(data, initial=6, store=store, seed=0)
+    with pytest.warns(UserWarning, match="6 samples .* have changed since"):
+        pool.setup("fit")
+    with pytest.raises(ValueError, match=r"none of the 6 labels in the label store .* begin a new run in another"):
+        pool.train_dataloader()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_a_class_that_was_corrected_in_the_data_is_told(noise: float, recwarn: pytest.WarningsRecorder) -> None:
+    def told() -> list[str]:
+        return [text for text in (str(warning.message) for warning in recwarn) if "another class" in text]
+
+    store, data = LabelStore(), Digits()
+    first = PoolDataModule(data, initial=6, store=store, seed=0, oracle=GroundTruth(noise))
+    first.setup("fit")
+    PoolDataModule(data, store=store, oracle=GroundTruth(noise)).setup("fit")
+    assert not told()
+    place = int(first.labelled[2])
+    targets = data.train_samples.targets  # type: ignore[union-attr]
+    targets[place] = (targets[place] + 1) % 10
+    again = PoolDataModule(data, store=store, oracle=GroundTruth(noise))
+    again.setup("fit")
+    assert again.queries == first.queries
+    assert len(told()) == 1 or noise > 0  # a wrong answer may have become right
+    assert all(f"1 samples (`{first.keys[place]}`) in the label store" in text for text in told())
+    targets[place] = -1
+    PoolDataModule(data, store=store, oracle=GroundTruth(noise)).setup("fit")
+    assert len(told()) <= 1
+
+
+def test_names_that_no_store_can_keep_are_refused_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Digits()
+    data.setup("fit")
+    pool = PoolDataModule(data)
+    keys = ["\udcff00.png", *pool.keys[1:]]
+    monkeypatch.setattr(PoolDataModule, "keys", keys)
+    with pytest.raises(ValueError, match=r"`key='\\udcff00.png'` is not UTF-8"):
+        pool.setup("fit")
+    assert not pool.store.queries()
+
+
 def test_label_out_of_range_is_refused_and_nothing_changes(pool: PoolDataModule) -> None:
     pool.oracle = Answers("10")
     before = pool.store.queries()

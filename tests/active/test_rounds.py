@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
+from PIL import Image
+from support import spawn
 
-from ssl_lightning.active import BALD, AcquisitionStrategy, Budget, Entropy, PoolDataModule, run_rounds
+from ssl_lightning.active import BALD, AcquisitionStrategy, Budget, Entropy, PoolDataModule, Random, run_rounds
+from ssl_lightning.active.record import Record
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.data import Digits
+from ssl_lightning.data import Digits, ImageFolder
 from ssl_lightning.labelling import LabelStore
 from ssl_lightning.supervised.classifier import Classifier
 
@@ -141,6 +145,83 @@ def test_other_settings_are_refused(run: Any) -> None:
         run(rounds=1, strategy=Entropy(query_size=7))
     with pytest.raises(ValueError, match=r"`seed=1` differs from `seed=0`"):
         run(rounds=1, seed=1)
+
+
+class Failing(Entropy):
+    """Fails before it asks."""
+
+    def query(self, *args: Any) -> Any:
+        raise ArithmeticError("no score")
+
+
+def test_settings_are_those_of_the_first_query(run: Any) -> None:
+    """A failure after it was committed does not let another strategy go on; one before it does."""
+    with pytest.raises(ArithmeticError):
+        run(strategy=Failing(query_size=9))
+    with pytest.raises(ArithmeticError):
+        run(callbacks=[Die("on_test_start", 0)])
+    with pytest.raises(ValueError, match=r"`strategy=BALD` differs from `strategy=Entropy` of the run"):
+        run(strategy=BALD(query_size=6))
+
+
+def in_two_places(rank: int, world: int) -> Any:
+    """Run, then go on, each process with a folder of its own, as on two machines."""
+    if world > 1:
+        torch.distributed.destroy_process_group()  # as at the start of a script
+        os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
+    folder = Path(os.environ["SSL_TEST_FOLDER"]) / f"{world}-{rank}"
+    found: list[Any] = []
+    for rounds in (1, 3):
+        L.seed_everything(0, verbose=False)
+        seen: list[int] = []
+        pool = PoolDataModule(Digits(batch_size=64), initial=20, steps_per_epoch=4)
+
+        def make(more: list[L.Callback]) -> L.Trainer:
+            seen.append(pool.round)  # noqa: B023
+            return L.Trainer(
+                accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", callbacks=more, logger=False,
+                max_epochs=1, enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False,
+            )  # fmt: skip
+
+        rows = run_rounds(
+            lambda: Classifier(10, ConvNet(width=4)), make, pool, Random(query_size=6), rounds=rounds, folder=folder
+        )
+        found.append((seen, [(row["round"], row["labelled"]) for row in rows], [query.key for query in pool.queries]))
+        if world > 1:
+            torch.distributed.destroy_process_group()
+    if world > 1:
+        torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_processes_with_folders_of_their_own_go_by_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_TEST_FOLDER", str(tmp_path))
+    alone = in_two_places(0, 1)
+    first, second = spawn(in_two_places, 2, tmp_path)
+    assert [part[1:] for part in first] == [part[1:] for part in second] == [part[1:] for part in alone]
+    assert [part[0] for part in first] == [part[0] for part in alone] == [[0, 1], [1, 2, 3]]
+    assert second[1][0] == [0, 1, 2, 3]  # so its folder says, and it is told better
+
+
+def test_files_that_were_written_meanwhile_are_told(tmp_path: Path) -> None:
+    for key in ("cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png"):
+        (tmp_path / "root" / key).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / "root" / key)
+
+    def told() -> list[str]:
+        pool = PoolDataModule(ImageFolder(str(tmp_path / "root"), image_size=8, channels=1, val_size=0), initial=2)
+        pool.setup()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Record(tmp_path / "run", pool).compare_samples()
+        return [str(warning.message) for warning in caught]
+
+    assert told() == told() == []
+    Image.new("L", (8, 9)).save(tmp_path / "root" / "dog" / "3.png")
+    (found,) = told()
+    assert found.startswith("The files of 1 samples (`dog/3.png`) were written since the run's last call")
+    assert told() == []
 
 
 def test_more_labels_than_samples_is_said_before_training(run: Any) -> None:

@@ -13,6 +13,7 @@ from support import ROOT, spawn
 from ssl_lightning.active import (
     BADGE,
     BALD,
+    EPIG,
     AcquisitionStrategy,
     BatchBALD,
     Entropy,
@@ -275,6 +276,19 @@ def test_any_number_of_processes_gives_the_same_picks(world: int, tmp_path: Path
     assert len(alone) == len(STRATEGIES)
     for found in spawn(picks_of_all, world, tmp_path):
         assert found == alone
+
+
+def test_epig_tells_small_scores_apart() -> None:
+    """Members that hardly differ, as of a confident model: a millionth of a nat is still information."""
+    generator = torch.Generator().manual_seed(0)
+    apart = 0.1 * torch.randn(200, 10, 4, generator=generator) * torch.rand(200, 1, 1, generator=generator)
+    samples = (torch.randn(200, 1, 4, generator=generator) + apart).softmax(dim=-1)
+    chosen = EPIG(query_size=5, targets=200).select({"index": torch.arange(200), "samples": samples}, generator)
+    joint = torch.einsum("nkc,mkd->nmcd", samples.double(), samples.double()) / 10
+    mean = samples.double().mean(dim=1)
+    scores = (joint * (joint / (mean[:, None, :, None] * mean[None, :, None, :])).log()).sum(dim=(2, 3)).mean(dim=1)
+    assert scores.max() < 1e-5
+    assert chosen.tolist() == scores.topk(5).indices.tolist()
 
 
 def rows_of(count: int) -> dict[str, torch.Tensor]:

@@ -190,9 +190,9 @@ def test_a_budget_of_all_asks_for_all_that_are_wanted(window: int) -> None:
 
 @pytest.mark.parametrize("kind", ["variable", "randomised", "split"])
 def test_a_threshold_that_would_stay_at_0_is_refused(kind: Any) -> None:
-    with pytest.raises(ValueError, match="`start=0.0` must be above 0; a threshold of 0 stays there"):
+    with pytest.raises(ValueError, match=r"`start=0.0` must be above 0; a threshold of 0 stays there"):
         Threshold(kind, start=0.0)
-    with pytest.raises(ValueError, match="`step=1.0` must be from 0 to below 1; with 1 the threshold falls to 0"):
+    with pytest.raises(ValueError, match=r"`step=1.0` must be from 0 to below 1; with 1 the threshold falls to 0"):
         Threshold(kind, step=1.0)
     Threshold("fixed", start=0.0)
 

@@ -31,6 +31,34 @@ def test_a_sample_is_asked_once_and_a_refused_round_leaves_nothing(store: LabelS
     assert list(store.rounds()) == [INITIAL]
 
 
+def test_a_second_run_in_the_same_folder_is_told_of_the_first(store: LabelStore) -> None:
+    """As soon as both ask: whether they choose the same samples or others."""
+    store.add_round(0, "Entropy", 0, [Query("5", "1")], "me")
+    before = store.queries()
+    for key in ("5", "6"):
+        with pytest.raises(ValueError, match=r"somebody else has asked meanwhile, as a second run .* Let one of them"):
+            store.add_round(0, "Entropy", 0, [Query(key, "1")], "me")
+    with pytest.raises(ValueError, match="somebody else has asked meanwhile"):
+        store.add_round(1, "Entropy", 0, [Query("5", "1")], "me")
+    assert store.queries() == before
+
+
+def test_settings_are_noted_with_the_query_or_not_at_all(store: LabelStore) -> None:
+    with pytest.raises(ValueError, match="UNIQUE"):
+        store.add_round(0, "Entropy", 0, [Query("7", "3")], "me", settings={"strategy": "Entropy"})
+    assert store.settings() == {}
+    store.add_round(0, "Entropy", 0, [Query("8", "3")], "me", settings={"strategy": "Entropy"})
+    assert store.settings() == {"strategy": "Entropy"}
+
+
+def test_a_name_that_is_not_utf_8(store: LabelStore) -> None:
+    with pytest.raises(ValueError, match=r"`key='\\udcff00.png'` is not UTF-8, .*; rename the file or class"):
+        store.add_round(0, "Entropy", 0, [Query("\udcff00.png", "3")], "me")
+    with pytest.raises(ValueError, match=r"`label='\\udcff'` is not UTF-8"):
+        store.answer("7", "\udcff", "me")
+    assert list(store.rounds()) == [INITIAL]
+
+
 def test_full_disk_loses_nothing(store: LabelStore) -> None:
     """SQLite says "database or disk is full" when it may not grow."""
     before = store.queries()
