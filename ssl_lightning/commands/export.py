@@ -126,7 +126,15 @@ def loading_lines(network: Network, file: str) -> str:
         lines += [f"from {module} import {name}", f"net = {name}({given})"]
         if classes is not None:
             lines += ["import torch", f"net.add_module('head', torch.nn.Linear({backbone.feature_dim}, {classes}))"]
-    return "\n".join([*lines, f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"])
+    lines += [f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"]
+    if classes is not None and _has_own_head(backbone):
+        lines += ["# net(x) gives the embedding, and net.head(net(x)) the logits"]
+    return "\n".join(lines)
+
+
+def _has_own_head(backbone: Backbone) -> bool:
+    """Tell whether a classifier's head stays beside the network, which knows no classes of its own."""
+    return not isinstance(backbone, ResNet | Torchvision | Timm)
 
 
 def _changed_layers(backbone: ResNet | Torchvision) -> list[str]:
@@ -216,7 +224,7 @@ def _write_safetensors(network: Network, about: dict[str, Any], images: Tensor, 
     exec(loading_lines(network, str(path)), scope)  # the very lines that we tell the user
     net: nn.Module = scope["net"]
     rows: Tensor = first_vector(net(images))
-    if isinstance(network.backbone, ResNet | Torchvision | Timm) or network.head is None:
+    if network.head is None or not _has_own_head(network.backbone):
         return rows
     return net.head(rows)  # type: ignore[operator,no-any-return]
 

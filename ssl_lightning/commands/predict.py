@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind, run_folder, tell_unknown_clean
 from ssl_lightning.commands.parsing import Parser
@@ -19,10 +19,11 @@ from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
 from ssl_lightning.data.samples import Batch, Samples
-from ssl_lightning.data.vectors import Vectors
+from ssl_lightning.data.vectors import MappedVectors, Table, read_table
 from ssl_lightning.engine.csv_files import replacing, write_csv
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.passes import make_fabric
+from ssl_lightning.engine.processes import first_process, gather, joined
 from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.base import map_tensors
 from ssl_lightning.transforms.image import CleanView
@@ -35,11 +36,15 @@ class Part(NamedTuple):
         name: Of the part of a data set; empty where there are none.
         samples: To be predicted.
         paths: Of their files; empty strings where they are no files.
+        labels: Names of their classes; empty strings where unknown.
+        clean: Makes clean input of them, where the checkpoint does not say how.
     """
 
     name: str
     samples: Samples
     paths: Sequence[str]
+    labels: Sequence[str]
+    clean: nn.Module
 
 
 class Predictor(NamedTuple):
@@ -91,14 +96,15 @@ def open_source(source: str, predictor: Predictor) -> Part:
     if not path.exists():
         raise ValueError(f"`source={source}` does not exist ({path.resolve()}); give a folder, or a file.")
     if "feature_dim" in facts:
-        data = Vectors(source, test_size=0.0, val_size=0)
-        if data.feature_dim != facts["feature_dim"]:
+        table = _named_rows(source)
+        rows, keys = table.rows, table.keys
+        if rows.shape[1] != facts["feature_dim"]:
             raise ValueError(
-                f"`source={source}` has rows of {data.feature_dim} numbers, and the checkpoint takes "
+                f"`source={source}` has rows of {rows.shape[1]} numbers, and the checkpoint takes "
                 f"{facts['feature_dim']}; give embeddings of the same model."
             )
-        samples = data.load("train")
-        return Part("", samples, [""] * len(samples))
+        vectors = MappedVectors(rows, np.arange(len(rows)), torch.full((len(rows),), -1), keys)  # in the file's order
+        return Part("", vectors, [""] * len(rows), table.labels, nn.Identity())
     if "channels" not in facts or "image_size" not in facts:
         raise ValueError(
             f"`{predictor.opened.path}` was trained on data that are no images "
@@ -107,8 +113,23 @@ def open_source(source: str, predictor: Predictor) -> Part:
         )
     files = [(str(path), path)] if path.is_file() else [(file.key, file.path) for file in find_images(path).files]
     keys, paths = [key for key, _ in files], [found for _, found in files]
-    targets = torch.full((len(files),), -1)
-    return Part("", LazyImages(paths, targets, keys, facts["channels"], facts["image_size"]), [str(p) for p in paths])
+    images = LazyImages(paths, torch.full((len(files),), -1), keys, facts["channels"], facts["image_size"])
+    return Part("", images, [str(path) for path in paths], [""] * len(files), CleanView())
+
+
+def _named_rows(source: str) -> Table:
+    """Read vectors, and the table of the same name beside them, if there is one."""
+    beside = Path(source).with_suffix(".csv")
+    if not beside.is_file():
+        return read_table("source", source, "table", None)
+    try:
+        table = read_table("source", source, "table", str(beside))
+    except ValueError as error:
+        table = read_table("source", source, "table", None)  # says what is wrong with the vectors themselves
+        rank_zero_warn(f"`{beside}` is passed over, and rows are named by their content: {error}")
+        return table
+    say(f"keys and classes of the rows: {beside}")
+    return table
 
 
 def output_path(output: str | None, predictor: Predictor) -> Path:
@@ -119,12 +140,17 @@ def output_path(output: str | None, predictor: Predictor) -> Path:
         predictor: From the checkpoint.
 
     Raises:
-        ValueError: If it ends as another kind of file.
+        ValueError: If it ends as another kind of file, or one that nobody named would be replaced.
     """
     what, ending = ("classes", ".csv") if predictor.class_names else ("embeddings", ".npy")
     if output is None:
-        name = f"{'predictions' if predictor.class_names else 'embeddings'}{ending}"
-        return run_folder(predictor.opened.path) / name
+        path = run_folder(predictor.opened.path) / f"{'predictions' if predictor.class_names else 'embeddings'}{ending}"
+        if path.exists():
+            raise ValueError(
+                f"`{path}` is there already, perhaps of other data; give `--output FILE{ending}`, the same one to "
+                "replace it."
+            )
+        return path
     path = Path(output)
     if path.suffix != ending and (path.is_file() or not path.exists()):  # a pipe or device may have any name
         raise ValueError(
@@ -134,6 +160,40 @@ def output_path(output: str | None, predictor: Predictor) -> Path:
     return path
 
 
+def take_size(options: Any, given: Any, facts: dict[str, Any]) -> None:
+    """Give images of the data the checkpoint's size and channels, where the data have such options.
+
+    Args:
+        options: Of the data, defaults among them; changed in place.
+        given: Those that the user gave, which stay.
+        facts: Of the data that the checkpoint was trained on.
+    """
+    for name in ("image_size", "channels"):
+        if name in options and name in facts and name not in given and options[name] != facts[name]:
+            options[name] = facts[name]
+            say(f"--data.{name} {facts[name]}: as the checkpoint was trained")
+
+
+def require_fit(data: DataModule, predictor: Predictor) -> None:
+    """Check that a checkpoint takes the data, and say where it was trained on another size.
+
+    Args:
+        data: To be predicted.
+        predictor: From the checkpoint.
+
+    Raises:
+        ValueError: If they are of another kind, or of other channels or length.
+    """
+    who, trained, size = f"`checkpoint={predictor.opened.path}`", predictor.opened.facts, data.facts.get("image_size")
+    for require in (require_facts, require_kind):
+        require(predictor.opened.backbone, data.facts, who)
+    if None not in (size, trained.get("image_size")) and size != trained["image_size"]:
+        rank_zero_warn(
+            f"the data have images of {size} px, and {who} was trained on {trained['image_size']} px: its predictions "
+            "may be worse than they were there."
+        )
+
+
 def parts_of(data: DataModule) -> list[Part]:
     """Return all samples of a data module, part by part."""
     data.setup("fit")
@@ -141,7 +201,8 @@ def parts_of(data: DataModule) -> list[Part]:
     found = []
     for name, samples in (("train", data.train_samples), ("test", data.test_samples)):
         if samples is not None and len(samples):
-            found.append(Part(name, samples, [data.path_of(key) or "" for key in samples.keys]))
+            labels = [data.class_names[target] if target >= 0 else "" for target in samples.targets.tolist()]
+            found.append(Part(name, samples, [data.path_of(key) or "" for key in samples.keys], labels, data.clean()))
     return found
 
 
@@ -159,11 +220,12 @@ def batches(part: Part, size: int) -> Iterator[tuple[list[int], Batch]]:
                     part.samples.__getitems__([place])
                     good.append(place)
                 except ValueError as error:
-                    bad.append(str(error))
+                    bad.append(str(error).rpartition("; ")[0] or str(error))  # the remedy is ours: it is left out
             if good:
                 yield good, part.samples.__getitems__(good)
     if bad:
-        rank_zero_warn(f"left out {len(bad)} of {len(part.samples)} samples: {bad[0]}{' ...' * (len(bad) > 1)}")
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        rank_zero_warn(f"left out {len(bad)} of {len(part.samples)} samples: {bad[0]}{more}.")
 
 
 def run(predictor: Predictor, part: Part, size: int, fabric: L.Fabric) -> tuple[list[int], Tensor]:
@@ -185,7 +247,7 @@ def run(predictor: Predictor, part: Part, size: int, fabric: L.Fabric) -> tuple[
     model = predictor.model.to(fabric.device)
     clean = predictor.clean
     if clean is None:
-        clean = CleanView() if isinstance(part.samples, LazyImages) else torch.nn.Identity()
+        clean = part.clean
         tell_unknown_clean(predictor.opened, clean)
     done: list[int] = []
     rows: list[Tensor] = []
@@ -245,6 +307,40 @@ def write_embeddings(path: Path, keys: Sequence[str], classes: Sequence[str], ro
     write_csv(path.with_suffix(".csv"), ["key", "class"], lines)
 
 
+def write_found(path: Path, model: Any, data: DataModule, found: Any) -> None:
+    """Write what Lightning's `predict` returns, gathered from all processes.
+
+    Args:
+        path: Of the table for a classifier, else of the `.npy` file.
+        model: That predicted.
+        data: That was predicted.
+        found: Batches of the training part, and of the test part where there is one.
+
+    Raises:
+        ValueError: If there is nothing that could be written.
+    """
+    found = found if found and isinstance(found[0], list) else [found]
+    keys, paths, which, labels, rows = [], [], [], [], []
+    for part, batches in zip(parts_of(data), found, strict=False):
+        mine = gather(joined([{name: row.cpu() for name, row in batch.items()} for batch in batches or []]))
+        places = mine["index"].tolist()
+        keys += [part.samples.keys[place] for place in places]
+        paths += [part.paths[place] for place in places]
+        labels += [part.labels[place] for place in places]
+        which += [part.name] * len(places)
+        rows += [mine[name] for name in ("probabilities", "embedding") if name in mine][:1]
+    if not rows:
+        raise ValueError(
+            f"`{type(model).__name__}` predicts nothing that could be written; use `trainer.predict` in Python."
+        )
+    names = (getattr(model, "facts", None) or {}).get("class_names") or data.class_names
+    if first_process() and path.suffix == ".csv":
+        write_classes(path, keys, paths, which, torch.cat(rows), names)
+    elif first_process():
+        write_embeddings(path, keys, labels, torch.cat(rows))
+    say(f"wrote {len(keys)} rows to {path}")
+
+
 def parser() -> Parser:
     """Return the command's options."""
     options = Parser(
@@ -299,12 +395,12 @@ def main(arguments: list[str]) -> int:
     path = output_path(settings.output, predictor)
     if settings.source is not None:
         parts = [open_source(settings.source, predictor)]
-        names: Sequence[str] = ()
     else:
+        given = options.parse_args(arguments, defaults=False).data.get("init_args") or {}
+        take_size(settings.data.get("init_args") or {}, given, predictor.opened.facts)
         data: DataModule = options.instantiate_classes(settings).data
-        for require in (require_facts, require_kind):
-            require(predictor.opened.backbone, data.facts, f"`checkpoint={settings.checkpoint}`")
-        parts, names = parts_of(data), data.class_names
+        require_fit(data, predictor)
+        parts = parts_of(data)
     fabric = make_fabric(settings.accelerator, settings.precision)
     keys, paths, labels, which, rows = [], [], [], [], []
     for part in parts:
@@ -312,9 +408,8 @@ def main(arguments: list[str]) -> int:
         rows.append(found)
         keys += [part.samples.keys[place] for place in done]
         paths += [part.paths[place] for place in done]
+        labels += [part.labels[place] for place in done]
         which += [part.name] * len(done)
-        targets = part.samples.targets[done].tolist()
-        labels += [names[target] if target >= 0 else "" for target in targets]
     if predictor.class_names:
         write_classes(path, keys, paths, which, torch.cat(rows), predictor.class_names, settings.all)
     else:

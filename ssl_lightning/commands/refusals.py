@@ -15,8 +15,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 
 from ssl_lightning.commands.mistakes import own_mistake
+from ssl_lightning.data import DataModule
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.engine.ranges import at_least, given, whole
+from ssl_lightning.supervised import Classifier
 
 RAISE = opcode.opmap["RAISE_VARARGS"]
 ENTRANCES = ("instantiate_trainer", "_run_subcommand", "fit", "test", "estimated_stepping_batches")
@@ -103,6 +105,25 @@ def require_judged(trainer: L.Trainer, part: Literal["val", "test"], remedy: str
             f"there is nothing to tell: `{type(trainer.lightning_module).__name__}` logs no metric of the {words} "
             "part; add a callback that judges, such as `--trainer.callbacks+=KNN`."
         )
+
+
+class RequireLabels(Callback):
+    """Refuses to judge a classifier on samples without a label, whose classes it would miss by name."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Look at the part that is judged; where it is empty, at all the data."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(pl_module, Classifier) or not isinstance(data, DataModule) or data.train_samples is None:
+            return
+        every = data.train_samples.targets
+        judged = every[data.val_indices] if stage == "validate" or data.test_samples is None else (
+            data.test_samples.targets
+        )  # fmt: skip
+        if not ((judged if len(judged) else every) >= 0).any():
+            raise ValueError(
+                f"there is nothing to judge by: no sample of `{type(data).__name__}` that would be judged is labelled; "
+                "give data with labels, or `predict` the classes of these."
+            )
 
 
 @contextmanager

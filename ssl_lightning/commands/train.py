@@ -15,13 +15,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 # imported, their classes can be named bare
 from ssl_lightning import active, backbones, data, evaluation, labelling, methods, supervised  # noqa: F401
-from ssl_lightning.checkpoint import checked_facts, read
+from ssl_lightning.checkpoint import read
 from ssl_lightning.commands.active import active as active_run
 from ssl_lightning.commands.facts import fact_names, fill_in, parameters_of
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
 from ssl_lightning.commands.mistakes import own_mistake
 from ssl_lightning.commands.parsing import ConfigFile, Parser
 from ssl_lightning.commands.refusals import (
+    RequireLabels,
     refusals,
     require_judged,
     require_numbers,
@@ -32,7 +33,7 @@ from ssl_lightning.commands.settings import settings_of
 from ssl_lightning.commands.start import import_data, load_plugins, quieten, require_wandb, say
 from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.naming import arguments, import_class
-from ssl_lightning.engine.processes import first_process, gather, joined
+from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.ranges import whole
 
 
@@ -73,6 +74,7 @@ class CLI(LightningCLI):
     """Adds to Lightning's: `active`, links from the data, a folder a run, `--wandb`."""
 
     folder: Path
+    predicted: Path  # the file that `predict` writes
     facts: dict[str, Any]  # of the data, once they are built
     learnt: dict[str, Any]  # of these, what the checkpoint that is validated, tested or predicted by says instead
     saved_groups: set[str]  # names of what the checkpoint to go on from tells of its optimizer
@@ -176,7 +178,9 @@ class CLI(LightningCLI):
         if found is None:
             return message
         self._dump_config()
-        named = [(path, value) for path, value in _options(self.config_dump) if f".{path}".endswith(f".{found[1]}")]
+        linked = found[1] in fact_names()  # to the model, by nobody's option
+        options = [one for one in _options(self.config_dump) if not (linked and one[0].startswith("model"))]
+        named = [(path, value) for path, value in options if f".{path}".endswith(f".{found[1]}")]
         told = named if len(named) == 1 else [one for one in named if found[2] in (str(one[1]), repr(one[1]))]
         return f"`--{told[0][0]}={message[found.start(2) :]}" if len(told) == 1 else message
 
@@ -217,9 +221,9 @@ class CLI(LightningCLI):
             saved = read(ckpt_path, "ckpt_path")  # says what is wrong with it in a line
             groups = [group for state in saved.get("optimizer_states") or [] for group in state["param_groups"]]
             self.saved_groups = {str(key) for group in groups[:1] for key in group}
-            facts = checked_facts(saved["ssl_lightning"].get("facts"))
-            if command in ("validate", "test", "predict") and "num_classes" in facts:
-                self.learnt = {"num_classes": facts["num_classes"]}
+            classes = dict(saved["ssl_lightning"].get("facts") or {}).get("num_classes")
+            if command in ("validate", "test", "predict") and isinstance(classes, int):
+                self.learnt = {"num_classes": classes}
         given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
         given = os.environ[FOLDER] = given or agree_on_folder(command, first_process())
         self.folder = Path(given)
@@ -244,6 +248,8 @@ class CLI(LightningCLI):
         callbacks = list(config.callbacks or []) if isinstance(config.callbacks, list | None) else [config.callbacks]
         callbacks += kwargs.pop("callbacks", [])
         require_single(callbacks)
+        if self.subcommand in ("validate", "test"):
+            callbacks.append(RequireLabels())
         saves = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
         if self.subcommand == "active" and not saves and config.enable_checkpointing is None:
             kwargs["enable_checkpointing"] = False  # the round loop saves the model itself
@@ -304,42 +310,19 @@ class CLI(LightningCLI):
         require_judged(self.trainer, "test", "give data that have one")
 
     def before_predict(self) -> None:
-        """Save the config."""
+        """Choose the file, and save the config."""
+        name = "predictions.csv" if isinstance(self.model, supervised.Classifier) else "embeddings.npy"
+        self.predicted = self.folder / name
+        if self.predicted.exists() and first_process():
+            raise ValueError(f"`--folder={self.folder}` holds `{name}` already, perhaps of other data; give another.")
         self._save_config()
 
     def predict(self, **kwargs: Any) -> None:
         """Write `predictions.csv`, or `embeddings.npy` and its table, of all samples of the data, into the folder."""
-        from ssl_lightning.commands.predict import write_classes, write_embeddings  # which needs this module
+        from ssl_lightning.commands.predict import write_found  # which needs this module
 
         kwargs["return_predictions"] = True
-        found = self.trainer.predict(**kwargs)
-        found = found if found and isinstance(found[0], list) else [found]
-        module = self.datamodule
-        keys, paths, which, labels, rows = [], [], [], [], []
-        sides = (("train", module.train_samples), ("test", module.test_samples))
-        for (side, samples), batches in zip(sides, found, strict=False):
-            part = gather(joined([{name: row.cpu() for name, row in batch.items()} for batch in batches or []]))
-            if not len(part["index"]):
-                continue
-            mine = [samples.keys[place] for place in part["index"].tolist()]
-            keys += mine
-            paths += [module.path_of(key) or "" for key in mine]
-            which += [side] * len(mine)
-            targets = samples.targets[part["index"]].tolist()
-            labels += [module.class_names[target] if target >= 0 else "" for target in targets]
-            rows += [part[name] for name in ("probabilities", "embedding") if name in part][:1]
-        if not rows:
-            raise ValueError(
-                f"`{type(self.model).__name__}` predicts nothing that could be written; use `trainer.predict` in "
-                "Python."
-            )
-        names = (getattr(self.model, "facts", None) or {}).get("class_names") or module.class_names
-        path = self.folder / ("predictions.csv" if isinstance(self.model, supervised.Classifier) else "embeddings.npy")
-        if first_process() and path.suffix == ".csv":
-            write_classes(path, keys, paths, which, torch.cat(rows), names)
-        elif first_process():
-            write_embeddings(path, keys, labels, torch.cat(rows))
-        say(f"wrote {len(keys)} rows to {path}")
+        write_found(self.predicted, self.model, self.datamodule, self.trainer.predict(**kwargs))
 
     def active(self, **kwargs: Any) -> None:
         """Run the rounds, each with a model, callbacks and trainer made afresh from the config."""

@@ -101,6 +101,15 @@ def test_finetuning_learns_and_repeats(checkpoint: Path, command: Any, tmp_path:
     assert values[0] > 0.6
 
 
+def test_the_batch_size_of_finetuning_is_told_apart(checkpoint: Path, command: Any, tmp_path: Path) -> None:
+    given = ["evaluate", checkpoint, "--data", "Digits", "--protocols", "finetune,knn", "--fractions", "1.0"]
+    for size in ("4", "32"):
+        assert command(*given, "--steps", "2", "--data.batch_size", size, "--results", "r.csv")[0] == 0
+    assert [row["protocol"] for row in rows_of(tmp_path / "r.csv")] == ["finetune", "knn", "finetune"]
+    for size in ("4", "32"):
+        assert f"| finetune 100 % (batch_size={size}) |" in (tmp_path / "r.md").read_text()
+
+
 def test_baselines_and_transfer(checkpoint: Path, command: Any, tmp_path: Path) -> None:
     """Gray pictures in a folder, for the encoder of the digits."""
     for part in ("train", "test"):

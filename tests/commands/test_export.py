@@ -102,6 +102,18 @@ def test_a_classifiers_head_goes_along(make: Any, save: Any, command: Any) -> No
         torch.testing.assert_close(run_lines(out)(images), classifier(images), rtol=1e-4, atol=1e-4)
 
 
+def test_our_own_backbones_say_where_the_head_is(save: Any, command: Any) -> None:
+    path, classifier = save(Classifier(7, ConvNet(channels=1, width=4)))
+    status, out = command("export", path, "--to", "safetensors")
+    assert status == 0, out
+    assert "# net(x) gives the embedding, and net.head(net(x)) the logits" in out
+    images, net = torch.randn(3, 1, 8, 8), run_lines(out)
+    with torch.no_grad():
+        torch.testing.assert_close(net.head(net(images)), classifier(images), rtol=1e-5, atol=1e-5)
+    path, _ = save(SimCLR(ConvNet(channels=1, width=4)))
+    assert "net.head" not in command("export", path, "--to", "safetensors")[1]
+
+
 def test_pt2_takes_any_batch(save: Any, command: Any) -> None:
     path, method = save(SimCLR(ConvNet(channels=1, width=8)))
     assert command("export", path, "--to", "pt2", "--folder", path.parent / "out")[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import pickle
 import warnings
 from collections.abc import Callable
@@ -42,6 +43,11 @@ def saved(trainer: Any, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize(
     ("name", "wrong", "right", "what"),
     [("method", "o.csv", "o.npy", "embeddings"), ("classifier", "o.npy", "o.csv", "classes")],
@@ -66,6 +72,72 @@ def test_a_device_is_written_into(saved: Path, command: Command) -> None:
         status, out = command("predict", f"{name}.ckpt", "flat", "--output", "null")
         assert status == 0, out
         assert (saved / "null").is_char_device()
+
+
+@pytest.mark.parametrize(("name", "table"), [("method", "embeddings.npy"), ("classifier", "predictions.csv")])
+def test_no_table_is_replaced_unasked(name: str, table: str, saved: Path, command: Command) -> None:
+    assert command("predict", f"{name}.ckpt", "flat")[0] == 0
+    before = (saved / table).read_bytes()
+    (saved / "other").mkdir()
+    (saved / "flat" / "1.png").rename(saved / "other" / "0.png")
+    status, out = command("predict", f"{name}.ckpt", "other")
+    assert status == 2
+    assert f"`{table}` is there already, perhaps of other data; give `--output FILE{Path(table).suffix}`" in out
+    assert (saved / table).read_bytes() == before
+    assert command("predict", f"{name}.ckpt", "other", "--output", table)[0] == 0  # asked
+    assert (saved / table).read_bytes() != before
+
+
+def test_vectors_are_named_by_the_table_beside_them(saved: Path, command: Command) -> None:
+    status, out = command("predict", "vectors.ckpt", "v.npy")
+    assert status == 0, out
+    assert "keys and classes of the rows: v.csv" in out
+    named = read_rows(saved / "predictions.csv")
+    assert [row["key"] for row in named] == [str(number) for number in range(30)]
+    (saved / "v.csv").write_text("a,b\n1,2\n")
+    with pytest.warns(UserWarning, match=r"`v.csv` is passed over, and rows are named by their content: `table=v.csv`"):
+        status, out = command("predict", "vectors.ckpt", "v.npy", "--output", "o.csv")
+    assert status == 0, out
+    unnamed = read_rows(saved / "o.csv")
+    assert [row["probability"] for row in unnamed] == [row["probability"] for row in named]  # the file's order
+    assert all(len(row["key"]) == 16 for row in unnamed)
+
+
+def test_images_of_data_are_taken_as_the_checkpoint_was_trained(saved: Path, command: Command) -> None:
+    data = ["--data", "ImageFolder", "--data.root", "flat"]
+    status, out = command("predict", "classifier.ckpt", "flat", "--output", "a.csv", "--all")
+    assert status == 0, out
+    status, out = command("predict", "classifier.ckpt", *data, "--output", "b.csv", "--all")
+    assert status == 0, out
+    assert "--data.image_size 8: as the checkpoint was trained" in out
+    assert "--data.channels 1: as the checkpoint was trained" in out
+    kept = [{name: row[name] for name in ("key", "probability of a")} for row in read_rows(saved / "a.csv")]
+    assert [{name: row[name] for name in kept[0]} for row in read_rows(saved / "b.csv")] == kept
+    with pytest.warns(UserWarning, match=r"images of 32 px, and `checkpoint=classifier.ckpt` was trained on 8 px"):
+        status, out = command("predict", "classifier.ckpt", *data, "--data.image_size", "32", "--output", "c.csv")
+    assert status == 0, out
+    status, out = command("predict", "classifier.ckpt", *data, "--data.channels", "3", "--output", "d.csv")
+    assert status == 2
+    assert "was built for `channels=1`, and the data have `channels=3`; give data of 1" in out
+
+
+def test_colour_is_not_predicted_of_gray(trainer: Any, saved: Path, command: Command) -> None:
+    model = Classifier(2, ConvNet(channels=3, width=4))
+    model.facts = {"channels": 3, "image_size": 8, "class_names": ["a", "b"], "num_classes": 2}
+    fit = trainer()
+    fit.strategy.connect(model)
+    fit.save_checkpoint(saved / "colour.ckpt")
+    status, out = command("predict", "colour.ckpt", "--data", "Digits")
+    assert status == 2
+    assert "`checkpoint=colour.ckpt` was built for `channels=3`, and the data have `channels=1`; give data of 3" in out
+
+
+def test_an_unreadable_file_is_left_out_and_named(saved: Path, command: Command) -> None:
+    (saved / "flat" / "2.png").write_text("junk")
+    with pytest.warns(UserWarning, match=r"left out 1 of 5 samples: `flat/2.png` is no readable image") as told:
+        assert command("predict", "classifier.ckpt", "flat")[0] == 0
+    assert not any("skip_corrupt" in str(one.message) for one in told)
+    assert [row["key"] for row in read_rows(saved / "predictions.csv")] == ["0.png", "1.png", "3.png", "4.png"]
 
 
 @pytest.mark.parametrize("command_line", [["predict"], ["evaluate", "--protocols", "knn"]], ids=["predict", "evaluate"])

@@ -5,6 +5,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from ssl_lightning.commands import catalogue, start, train
 
@@ -24,6 +26,8 @@ SMALL = ["--data", "Digits", "--data.batch_size", "64", "--trainer.accelerator",
 SIMCLR = [*SMALL, "--model", "SimCLR", "--model.backbone", "ConvNet", "--model.backbone.width", "4"]
 CLASSIFIER = [*SMALL, "--model", "Classifier", "--model.backbone", "ConvNet", "--model.backbone.width", "4"]
 ACTIVE = ["active", *CLASSIFIER, "--trainer.max_epochs", "1", "--steps_per_epoch", "3"]
+FOLDER = [*CLASSIFIER, "--data", "ImageFolder", "--data.root", "ic", "--data.image_size", "8", "--data.channels", "1"]
+FOLDER += ["--trainer.max_epochs", "1", "--steps_per_epoch", "2", "--strategy", "Random", "--strategy.query_size", "2"]
 
 
 def test_fit_test_predict_resume(command: Command, tmp_path: Path) -> None:
@@ -71,8 +75,6 @@ def test_default_folders_are_numbered(command: Command, tmp_path: Path) -> None:
 
 def test_channels_and_classes_come_from_the_data(command: Command, tmp_path: Path) -> None:
     """A folder of three classes in colour: nothing is typed twice."""
-    from PIL import Image
-
     for name in "abc":
         for number in range(12):
             path = tmp_path / "pets" / name / f"{number}.png"
@@ -176,6 +178,91 @@ def test_resuming_another_architecture(command: Command) -> None:
         assert status == 2, out
         assert message in out
         assert "Traceback" not in out
+
+
+@pytest.fixture
+def pictures(command: Command, tmp_path: Path) -> list[str]:
+    """The options of an active run on a folder of three classes, whose first call is done."""
+    for name in ("cat", "dog", "owl"):
+        draw(tmp_path / "ic" / name)
+    options = ["active", *FOLDER, "--initial", "6", "--folder", "run", "--rounds"]
+    status, out = command(*options, "1")
+    assert status == 0, out
+    return options
+
+
+def draw(folder: Path, count: int = 12) -> None:
+    """Make gray pictures, no two the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        pixels = np.random.default_rng([number, *folder.name.encode()]).integers(0, 255, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+def test_a_run_goes_on_with_another_class(pictures: list[str], command: Command, tmp_path: Path) -> None:
+    draw(tmp_path / "ic" / "zebra")
+    with pytest.warns(UserWarning, match=r"samples were added since the run's last call: `zebra/"):
+        status, out = command(*pictures, "2")
+    assert status == 0, out
+    shutil.rmtree(tmp_path / "ic" / "zebra")
+    shutil.rmtree(tmp_path / "ic" / "owl")
+    with pytest.warns(UserWarning, match="name classes that the data do not have: `owl`"):
+        status, out = command(*pictures, "3")
+    assert status == 0, out
+    (tmp_path / "ic" / "dog").rename(tmp_path / "ic" / "hound")
+    with pytest.warns(UserWarning, match=r"of cat, hound\. Kept, and not trained on; was a class renamed\?"):
+        status, out = command(*pictures, "4")
+    assert status == 0, out
+    assert len((tmp_path / "run" / "rounds.csv").read_text().splitlines()) == 6
+
+
+def test_what_changes_no_result_may_change(pictures: list[str], command: Command, tmp_path: Path) -> None:
+    (tmp_path / "ic" / "cat" / "3.png").write_text("junk")
+    status, out = command(*pictures, "2")
+    assert status == 2
+    assert "`skip_corrupt=true`" in out
+    remedy = ["--data.skip_corrupt", "true", "--data.memory_gib", "1", "--data.num_workers", "1"]
+    for root, more in (("./ic", remedy), (str(tmp_path / "ic"), [*remedy[:4], "--data.resident", "true"])):
+        status, out = command(*pictures, "2", *more, "--data.root", root)
+        assert status == 0, out
+    shutil.copytree(tmp_path / "ic", tmp_path / "other")
+    for option, value in (("--data.image_size", "16"), ("--data.root", "other"), ("--data.batch_size", "5")):
+        status, out = command(*pictures, "3", *remedy[:2], option, value)
+        assert status == 2, option
+        assert f"`{option.removeprefix('--').replace('.', '.init_args.')}=" in out
+
+
+def test_a_classifier_meets_data_of_fewer_classes(pictures: list[str], command: Command, tmp_path: Path) -> None:
+    draw(tmp_path / "flat")
+    draw(tmp_path / "one" / "owl")
+    for number, root in enumerate(("flat", "one")):
+        given = ["-c", "run/config.yaml", "--ckpt_path", "run/checkpoints/round_001.ckpt", "--data.root", root]
+        given += ["--folder", f"out{number}"]
+        status, out = command("predict", *given)
+        assert status == 0, out
+        with (tmp_path / f"out{number}" / "predictions.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 12
+        assert {row["class"] for row in rows} <= {"cat", "dog", "owl"}
+        status, out = command("predict", *given)
+        assert status == 2
+        assert f"`--folder=out{number}` holds `predictions.csv` already, perhaps of other data; give another." in out
+        for judged in ("validate", "test"):
+            status, out = command(judged, *given)
+            assert status == (2 if root == "flat" else 0), out
+            if root == "flat":
+                assert "no sample of `ImageFolder` that would be judged is labelled; give data with labels" in out
+            else:
+                assert f"{'val' if judged == 'validate' else 'test'}/accuracy" in out
+
+
+def test_what_the_data_say_is_nobodys_option(command: Command, tmp_path: Path) -> None:
+    draw(tmp_path / "ic")
+    status, out = command("fit", *FOLDER[:-6])
+    assert status == 2
+    assert (
+        "error: `num_classes=1` must be at least 2 to classify; a folder without class folders has no classes." in out
+    )
 
 
 def test_full_disk_takes_a_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
