@@ -47,7 +47,7 @@ def batch_of(count: int, channels: int = 1, side: int = 8) -> Batch:
 
 
 def test_prepare_is_the_clean_input_or_the_views() -> None:
-    model, batch = SimCLR(ConvNet(width=4)), batch_of(4)
+    model, batch = SimCLR(ConvNet(width=4), SimCLRViews()), batch_of(4)
     assert torch.equal(model.prepare(batch), CleanView()(batch.input))
     views = model.prepare(batch, random=True)
     assert [view.shape for view in views] == [(4, 1, 8, 8)] * 2
@@ -59,6 +59,7 @@ def test_prepare_is_the_clean_input_or_the_views() -> None:
 def test_views_are_made_once_a_step(kind: type[SSLMethod], trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the loss is given the raw input beside them; nothing else is done on transfer."""
     model, calls = make(kind), [0]
+    model.views = model.views or digits_for(kind).views(model.view_count, local_count=model.local_count)
     forward = model.views.forward
 
     def counted(*args: Any) -> Any:
@@ -258,14 +259,14 @@ def net() -> Any:
     ("build", "message"),
     [
         (lambda: SimCLR(net(), temperature=0), "`temperature=0` must be above 0"),
-        (lambda: SimCLR(net(), projection_dim=-5), "`projection_dim=-5` must be at least 1"),
+        (lambda: SimCLR(net(), projection_dim=-5), "`projection_dim=-5` must be at least 2"),
         (lambda: SimCLR(net(), temperature=float("nan")), "`temperature=nan` must be a finite number above 0"),
         (lambda: SupCon(net(), temperature=-1), "`temperature=-1` must be above 0"),
         (lambda: BarlowTwins(net(), redundancy=0), "`redundancy=0` must be above 0"),
         (lambda: BYOL(net(), momentum=1.5), "`momentum=1.5` must be from 0 to 1"),
         (lambda: VICReg(net(), variance=-1), "`variance=-1` must be at least 0"),
         (lambda: DINO(net(), outputs=1), "`outputs=1` must be at least 2"),
-        (lambda: SwAV(net(), epsilon=0), "`epsilon=0` must be above 0"),
+        (lambda: SwAV(net(), epsilon=0), "`epsilon=0` must be at least 0.025"),
         (lambda: MoCo(net(), version=4), "`version=4` must be one of 2, 3"),  # type: ignore[arg-type]
         (lambda: MoCo(net(), queue_size=2.5), "`queue_size=2.5` must be a whole number"),  # type: ignore[arg-type]
         (lambda: Triplet(net(), positives="mine"), "`positives=.mine.` must be one of augm"),  # type: ignore[arg-type]
@@ -327,7 +328,7 @@ def test_neighbours_of_nan_are_refused(trainer: Any) -> None:
 
 def test_the_seed_decides_the_views(trainer: Any) -> None:
     """Steps, ranks and seeds have views of their own."""
-    batch, model = batch_of(4), SimCLR(ConvNet(width=4))
+    batch, model = batch_of(4), SimCLR(ConvNet(width=4), SimCLRViews())
     first = model.prepare(batch, random=True)[0]
     model._seed = 1
     assert not torch.equal(first, model.prepare(batch, random=True)[0])
