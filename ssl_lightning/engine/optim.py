@@ -1,9 +1,9 @@
 """Optimizers with weight decay where it belongs, and a learning rate that warms up and decays by the step."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import lightning as L
@@ -48,6 +48,27 @@ class OptimizerSpec:
             between(0, 1, warmup=self.warmup)
         except ValueError as error:
             raise ValueError(str(error).replace("`", "`optimizer.", 1)) from None
+
+
+def as_spec(optimizer: Any) -> OptimizerSpec:
+    """Return what optimizer to build, from a specification, its fields as a checkpoint keeps them, or null.
+
+    Raises:
+        ValueError: If it is anything else, or has a field that there is none of.
+
+    Example:
+        >>> as_spec({"name": "sgd", "lr": 0.1}).lr
+        0.1
+    """
+    if optimizer is None or isinstance(optimizer, OptimizerSpec):
+        return optimizer or OptimizerSpec()
+    known = {field.name for field in fields(OptimizerSpec)}
+    if not isinstance(optimizer, Mapping) or not set(optimizer) <= known:
+        raise ValueError(
+            f"`optimizer={optimizer!r:.80}` must be an `OptimizerSpec`, such as `OptimizerSpec('adamw', lr=0.001)`, or "
+            f"a mapping of {', '.join(sorted(known))}."
+        )
+    return OptimizerSpec(**optimizer)
 
 
 class LARS(torch.optim.Optimizer):

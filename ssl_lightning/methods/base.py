@@ -14,7 +14,7 @@ from ssl_lightning.checkpoint import require_facts
 from ssl_lightning.data.base import clean_for, facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame, of_kind
-from ssl_lightning.engine.optim import OptimizerSpec, enough_samples, require_finite
+from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.learner import Learner
@@ -67,7 +67,7 @@ class SSLMethod(Learner, ABC):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["backbone", "views", "clean"], frame=constructor_frame(self))
-        of_kind(OptimizerSpec, "OptimizerSpec('adamw', lr=0.001)", optimizer=optimizer)
+        self.optimizer_spec = as_spec(optimizer)
         of_kind(nn.Module, "CleanView()", clean=clean)
         self.backbone = as_backbone(backbone)
         if channels_last:
@@ -75,7 +75,6 @@ class SSLMethod(Learner, ABC):
         self.views = None if views is None else as_views(views, self.view_count)  # none: those of the data
         self.clean: Any = clean or clean_of(self.views)  # none: that of the data, once they are known
         end_alike(self.views, self.clean)
-        self.optimizer_spec = optimizer or OptimizerSpec()
         self.channels_last = channels_last
         self.facts = {}
 

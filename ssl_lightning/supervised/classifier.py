@@ -17,7 +17,7 @@ from ssl_lightning.data.base import clean_for, facts_of, require_batch
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import of_kind
 from ssl_lightning.engine.naming import arguments
-from ssl_lightning.engine.optim import OptimizerSpec, enough_samples, require_finite
+from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.learner import Learner
@@ -63,7 +63,7 @@ class Classifier(Learner):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        of_kind(OptimizerSpec, "OptimizerSpec('adamw', lr=0.001)", optimizer=optimizer)
+        self.optimizer_spec = as_spec(optimizer)
         of_kind(nn.Module, "CleanView()", clean=clean)
         if num_classes < 2:
             raise ValueError(
@@ -93,7 +93,6 @@ class Classifier(Learner):
         end_alike(self.views, self.clean)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
         self.frozen, self.label_smoothing, self.channels_last = freeze, label_smoothing, channels_last
-        self.optimizer_spec = optimizer or OptimizerSpec()
         self.facts = {}
         self._numbers: Tensor | None = None  # of the data's classes among the model's; null where they are the same
         if freeze:

@@ -145,7 +145,7 @@ def test_loader_works_with_workers() -> None:
     ("options", "message"),
     [
         ({"batch_size": 0}, "`batch_size=0` must be at least 1"),
-        ({"val_size": -0.1}, "`val_size=-0.1` must be a fraction"),
+        ({"val_size": -0.1}, "`val_size=-0.1` must be at least 0"),
         ({"val_size": 1.5}, "`val_size=1.5` must be a fraction"),
         ({"limit": 1}, "`limit=1` must be at least 2"),
     ],

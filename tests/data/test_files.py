@@ -61,7 +61,11 @@ class TestFindImages:
         }
         assert [file.key for file in found.files] == sorted(file.key for file in found.files)
         assert all(file.path == tmp_path / file.key for file in found.files)
-        assert (found.class_names, found.parts, found.notes) == (("cat", "dog"), frozenset(), [])
+        assert (found.class_names, found.parts, found.notes) == (
+            ("cat", "dog"),
+            frozenset(),
+            ["folders within a class, which are no parts: `cat/test`"],
+        )
 
     def test_pictures_without_class_folder_are_unlabelled(self, tmp_path: Path) -> None:
         found = find_images(put(tmp_path, "a.png", "b.png"))

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
@@ -9,7 +10,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ssl_lightning.engine.optim import LARS, OptimizerSpec, configure_optimizers, parameter_groups, rate
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.engine.optim import LARS, OptimizerSpec, as_spec, configure_optimizers, parameter_groups, rate
+from ssl_lightning.supervised import Classifier
 
 
 def test_no_decay_on_biases_and_norms() -> None:
@@ -157,3 +160,18 @@ def test_every_optimizer_lowers_a_loss(name: str, trainer) -> None:  # type: ign
     fit = trainer(max_epochs=3)
     fit.fit(model, datamodule=Digits(batch_size=64))
     assert fit.callback_metrics["train/loss"] < 1.5  # log(10) = 2.3 at the start
+
+
+def test_a_specification_is_made_of_what_a_checkpoint_keeps() -> None:
+    spec = OptimizerSpec("sgd", lr=0.1, warmup=0.2)
+    assert as_spec(spec) is spec
+    assert as_spec(asdict(spec)) == spec
+    assert as_spec(None) == OptimizerSpec()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", {"rate": 0.1}, 3])
+def test_what_is_no_specification_is_refused(optimizer: Any) -> None:
+    with pytest.raises(ValueError, match="must be an `OptimizerSpec`"):
+        as_spec(optimizer)
+    with pytest.raises(ValueError, match="must be an `OptimizerSpec`"):
+        Classifier(2, ConvNet(width=4), optimizer=optimizer)

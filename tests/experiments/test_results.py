@@ -17,10 +17,12 @@ def result(value: float = 0.5, root: str = "/a/images", seed: int = 0, **changes
     protocol = changes.pop("protocol", "knn")
     options = changes.pop("options", {"k": 20})
     data = {"class_path": "ImageFolder", "init_args": {"root": root, "image_size": 32}}
+    subject = changes.pop("checkpoint", "runs/x/last.ckpt")
     made = dict.fromkeys(COLUMNS, "") | {
-        "checkpoint": "runs/x/last.ckpt", "data": f"ImageFolder {Path(root).name}", "protocol": protocol,
-        "settings": json.dumps({"data": data, protocol: options}, sort_keys=True), "fraction": "1",
-        "metric": "accuracy", "seed": str(seed), "method": "SimCLR", "backbone": "ConvNet", "value": str(value),
+        "checkpoint": subject, "data": f"ImageFolder {Path(root).name}", "protocol": protocol,
+        "settings": json.dumps({"subject": f"/here/{subject}", "data": data, protocol: options}, sort_keys=True),
+        "fraction": "1", "metric": "accuracy", "seed": str(seed), "method": "SimCLR", "backbone": "ConvNet",
+        "value": str(value),
     }  # fmt: skip
     return made | changes
 

@@ -147,3 +147,19 @@ def test_without_dropout_mc_dropout_is_refused() -> None:
     assert dropout_layers(model)
     with pytest.raises(ValueError, match=r"no dropout to draw from; give `dropout`"):
         model.sample_logits(torch.randn(2, 1, 8, 8), 3, 0)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "method"])
+def test_a_checkpoint_of_a_given_optimizer_is_loaded(kind: str, trainer: Any, tmp_path: Path) -> None:
+    """A checkpoint keeps its fields."""
+    spec = OptimizerSpec("sgd", lr=0.1, warmup=0.2)
+    model: Any = (
+        Classifier(10, ConvNet(width=4), optimizer=spec)
+        if kind == "classifier"
+        else SimCLR(ConvNet(width=4), optimizer=spec)
+    )
+    fit = trainer(max_steps=1)
+    fit.fit(model, datamodule=Digits(batch_size=64))
+    fit.save_checkpoint(tmp_path / "m.ckpt")
+    again = type(model).load_from_checkpoint(tmp_path / "m.ckpt", backbone=ConvNet(width=4))
+    assert again.optimizer_spec == spec
