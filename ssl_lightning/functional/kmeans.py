@@ -179,9 +179,9 @@ def _lloyd(rows: Tensor, k: int, generator: torch.Generator, iterations: int, we
     distances, assignments = _nearest(rows, centroids)
     for _ in range(iterations):
         counts = torch.bincount(assignments, minlength=k)
-        sums = torch.zeros_like(centroids).index_add_(0, assignments, weighted)
+        sums = _sums(weighted, assignments, k)
         mass = counts.to(rows) if weights is None else torch.zeros(k).to(rows).index_add_(0, assignments, weights)
-        centroids = torch.where(mass[:, None] > 0, sums / mass[:, None], centroids)
+        centroids = torch.where(mass[:, None] > 0, (sums / mass[:, None]).to(centroids), centroids)
         empty = (counts == 0).nonzero()[:, 0]
         if len(empty):
             far = (distances if weights is None else distances * weights).topk(len(empty)).indices
@@ -191,6 +191,14 @@ def _lloyd(rows: Tensor, k: int, generator: torch.Generator, iterations: int, we
         if torch.equal(before, assignments):
             break
     return Clusters(centroids, assignments, _inertia(distances, weights))
+
+
+def _sums(rows: Tensor, assignments: Tensor, k: int) -> Tensor:
+    """Sum the rows of each cluster, `(k, d)`, float64: float32 loses digits of many rows far from the origin."""
+    sums = torch.zeros(k, rows.shape[1], dtype=torch.float64, device=rows.device)
+    for start in range(0, len(rows), 65_536):
+        sums.index_add_(0, assignments[start : start + 65_536], rows[start : start + 65_536].double())
+    return sums
 
 
 def _inertia(distances: Tensor, weights: Tensor | None) -> float:

@@ -148,7 +148,7 @@ def badge(residuals: Tensor, embeddings: Tensor, count: int, generator: torch.Ge
         Gradient Lower Bounds, ICLR 2020, arXiv 1906.03671, algorithm 1; the longest first, as in the authors' code.
     """
     free = torch.ones(len(residuals), dtype=torch.bool)
-    _require(torch.cat([residuals.sum(dim=1, keepdim=True), embeddings.sum(dim=1, keepdim=True)], 1), ~free, count)
+    _require(torch.stack([residuals.double().sum(dim=1), embeddings.double().sum(dim=1)], dim=1), ~free, count)
     sizes = residuals.double().norm(dim=1)
     units = (residuals.double() / sizes.masked_fill(sizes == 0, 1)[:, None]).float()
     unit = scale(embeddings)
@@ -376,4 +376,4 @@ def pure_radius(rows: Tensor, classes: int, generator: torch.Generator, purity: 
         parts.append(distances(rows[start : start + 1024], rows).masked_fill_(same, torch.inf).amin(dim=1))
     found = torch.cat(parts).sort().values
     found = found[min(len(rows) - 1, int((1 - purity) * len(rows) + 1e-9)) :]
-    return min(2.0, float(found[found > 0][0]))
+    return min(2.0, float(found[found > 0][0]) * (1 - 1e-5))  # below it: no pair of rows lies at the radius itself

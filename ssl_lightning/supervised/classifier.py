@@ -148,6 +148,8 @@ class Classifier(Learner):
             Y. Gal, Z. Ghahramani, Dropout as a Bayesian Approximation, ICML 2016, arXiv 1506.02142.
         """
         members = 20 if members is None else members
+        if self.frozen:  # its encoder never drops while the head learns
+            return mc_dropout(self.head, self.embed(inputs), members, seed)
         if any(layer.p > 0 for layer in dropout_layers(self.backbone)):
             hidden = self.backbone.trunk(inputs)
             return mc_dropout(self, hidden, members, seed, lambda hidden: self.head(self.backbone.rest(hidden)))
@@ -165,7 +167,7 @@ class Classifier(Learner):
         Raises:
             ValueError: If the model has no dropout.
         """
-        require_dropout(self)
+        require_dropout(self.head if self.frozen else self)
 
     def prepare(self, batch: Batch, random: bool = False) -> Any:
         """Return what the backbone takes of a batch.

@@ -284,7 +284,27 @@ def mc_dropout(
             outputs.append((function or module)(own))
         if member == 0:
             _tell_unused(module, reached)
+            _require_rows_apart(module, inputs, outputs[0], derive_seed(seed, "member", 0), function)
     return torch.stack(outputs)
+
+
+def _require_rows_apart(
+    module: nn.Module, inputs: Any, together: Tensor, seed: int, function: Callable[[Any], Tensor] | None
+) -> None:
+    """Refuse a module that drops where samples are not the first dimension: each would have masks of its own.
+
+    Raises:
+        ValueError: If a sample alone gives something else than among the others, by the same masks.
+    """
+    if len(together) < 2:
+        return
+    with fixed_masks(module, seed):
+        alone = (function or module)(map_tensors(lambda rows: rows[-1:].clone(), inputs))
+    if (alone[0] - together[-1]).abs().amax() > 0.05 * together.abs().amax():  # far more than bf16 rounds
+        raise ValueError(
+            "MC dropout cannot draw one mask for all samples: a dropout layer acts where samples are not the first "
+            "dimension, as in a network with `batch_first=False`; let it drop on tensors `(N, ...)`."
+        )
 
 
 def _tell_unused(module: nn.Module, reached: set[int]) -> None:

@@ -200,3 +200,14 @@ def test_the_scale_does_not_matter(power: int) -> None:
     assert torch.equal(one.assignments, other.assignments)
     assert torch.equal(one.centroids, other.centroids / 2.0**power)
     assert one.inertia == other.inertia / 4.0**power
+
+
+def test_means_keep_their_digits_far_from_the_origin() -> None:
+    rows = torch.randn(99_000, 8, generator=torch.Generator().manual_seed(0)) * 0.01
+    rows[33_000:] += 100
+    found = kmeans(rows, 6, torch.Generator().manual_seed(1))
+    exact = sum(
+        float((part - part.mean(dim=0)).square().sum())
+        for part in (rows[found.assignments == cluster].double() for cluster in range(6))
+    )
+    assert found.inertia == pytest.approx(exact, rel=1e-3)

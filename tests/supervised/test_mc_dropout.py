@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.supervised import Classifier
 from ssl_lightning.supervised.mc_dropout import dropped, fixed_masks, listen, mc_dropout, require_dropout
 
 P = 0.3
@@ -279,3 +281,35 @@ def test_a_layer_that_is_left_out_is_told_of() -> None:
 
     with pytest.warns(UserWarning, match="the dropout layer `attn_drop` is not used by a forward in evaluation mode"):
         mc_dropout(Fused().eval(), torch.ones(1, 2, 4), 1, 0)
+
+
+class SequenceFirst(nn.Module):
+    """Drops where samples are the second dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.drop(rows.transpose(0, 1)).mean(dim=0)  # type: ignore[no-any-return]
+
+
+def test_dropout_where_samples_are_not_first_is_refused() -> None:
+    with pytest.raises(ValueError, match="samples are not the first dimension"):
+        mc_dropout(SequenceFirst().eval(), torch.ones(6, 5, 4), 2, seed=0)
+
+
+def test_a_frozen_encoder_is_not_drawn_from() -> None:
+    """It never drops while the head learns."""
+    model = Classifier(3, ConvNet(width=4, dropout=0.5), dropout=0.1)
+    model.frozen = True
+    model.backbone.requires_grad_(False)
+    model.eval()
+    images = torch.randn(5, 1, 8, 8)
+    logits = model.sample_logits(images, 8, seed=1)
+    assert torch.equal(logits, mc_dropout(model.head, model.embed(images), 8, seed=1))
+    assert len(logits.unique(dim=0)) > 1
+    without = Classifier(3, ConvNet(width=4, dropout=0.5))
+    without.frozen = True
+    with pytest.raises(ValueError, match="dropout"):
+        without.require_samples(None)
