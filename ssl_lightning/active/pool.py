@@ -372,6 +372,11 @@ class PoolDataModule(L.LightningDataModule):
         """Return the data's prediction loaders."""
         return self.data.predict_dataloader()
 
+    @property
+    def epoch(self) -> int | None:
+        """The epoch whose order of samples is drawn; null before a fit."""
+        return self.data.epoch
+
     def state_dict(self) -> dict[str, Any]:
         """Return how far the epoch is; the labels are in the store, not in checkpoints."""
         self.data.trainer = self.trainer

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, content_keys, keep
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler
-from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, side_of, tell_missing
+from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing, with_copies
 from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.transforms.base import PerSample, Unchanged
@@ -78,7 +78,7 @@ class DataModule(L.LightningDataModule):
         self.test_samples: Samples | None = None
         self.train_indices = torch.empty(0, dtype=torch.int64)
         self.val_indices = torch.empty(0, dtype=torch.int64)
-        self._batches_done = 0
+        self._resumed: tuple[int, int] | None = None  # epoch and steps of it that are done
         self._groups: Tensor | None = None
         self._sampler: TrainSampler | None = None
         self._places: dict[str, tuple[Samples, int]] = {}
@@ -215,6 +215,11 @@ class DataModule(L.LightningDataModule):
             Positions of the training and of the validation samples, in order, `(n,)` and `(m,)`.
         """
         total = len(samples)
+        if not total:
+            raise ValueError(
+                f"`{type(self).__name__}` has no sample to train on: there is none, or the test part took all; add "
+                "data, or lower `test_size`."
+            )
         targets, kept = samples.targets, torch.arange(total)
         if self.limit is not None:
             if self.limit > total:
@@ -226,6 +231,7 @@ class DataModule(L.LightningDataModule):
         if self.val_size >= 1 or self.fixed:
             count = int(self.val_size) if self.val_size >= 1 else round(self.val_size * len(kept))
             part = chosen_by_count(keys, targets[drawn], min(count, len(drawn)), self.split_seed, "val")
+            part = with_copies(part, keys)
             if self.val_size >= 1 and not self.fixed:
                 rank_zero_warn(
                     f"`val_size={self.val_size:g}` is a number: when samples are added or removed, others change sides "
@@ -233,7 +239,7 @@ class DataModule(L.LightningDataModule):
                 )
         else:
             count = 0
-            part = chosen_by_share([side_of(key) for key in keys], self.val_size, self.split_seed, "val")
+            part = chosen_by_share(keys, self.val_size, self.split_seed, "val")
         val = drawn[part]
         if max(count, len(val)) >= len(kept):
             raise ValueError(f"`val_size={self.val_size}` leaves no training sample of {len(kept)}; lower it.")
@@ -280,11 +286,12 @@ class DataModule(L.LightningDataModule):
         seed = self.trainer.strategy.broadcast(base_seed()) if self.trainer else base_seed()
         sampler = self._sampler = TrainSampler(indices, self.batch_size, steps, seed, rank, world)
         sampler.groups = self._groups[indices] if self._groups is not None else None
-        if self.trainer:
+        if self._resumed is not None:
+            progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress if self.trainer else None
+            sampler.go_on(*self._resumed, lambda: progress.total.processed if progress else 0)
+        elif self.trainer:
             sampler.set_epoch(self.trainer.current_epoch)
-        if self._batches_done < sampler.steps:  # at the end of an epoch, Lightning begins the next
-            sampler.skip = self._batches_done
-        self._batches_done = 0
+        self._resumed = None
         views = getattr(self.trainer.lightning_module, "views", None) if self.trainer else None
         if isinstance(views, PerSample):
             sampler.numbered, samples = True, Viewed(samples, views, seed)
@@ -332,14 +339,22 @@ class DataModule(L.LightningDataModule):
             generator=derive_generator(self.split_seed, "workers"),  # else every pass would draw from the global one
         )
 
+    @property
+    def epoch(self) -> int | None:
+        """The epoch whose order of samples is drawn, the same whether the fit was resumed or not; null before a fit."""
+        return None if self._sampler is None else self._sampler.epoch
+
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the epoch is, for a checkpoint."""
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress if self.trainer else None
-        return {"batches_done": progress.current.processed if progress else 0}  # type: ignore[attr-defined]
+        """Return how far the fit is, for a checkpoint."""
+        if self.trainer is None or self.epoch is None:
+            return {"epoch": 0, "batches_done": 0}
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed  # type: ignore[attr-defined]
+        ended = done >= self.trainer.num_training_batches  # then the next epoch is what comes
+        return {"epoch": self.epoch + ended, "batches_done": 0 if ended else done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint's epoch stopped."""
-        self._batches_done = state_dict["batches_done"]
+        self._resumed = state_dict["epoch"], state_dict["batches_done"]
 
 
 def facts_of(trainer: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ssl_lightning.data.decoding import fingerprint
 from ssl_lightning.data.foreign import Foreign, input_of, looks, names_of, numbered, places_of, read
 from ssl_lightning.data.image_data import image_views, png
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, content_of
-from ssl_lightning.data.splits import chosen_by_share, side_of
+from ssl_lightning.data.splits import chosen_by_share
 from ssl_lightning.engine.ranges import between
 from ssl_lightning.transforms.image import CleanView
 from ssl_lightning.transforms.vectors import vector_views
@@ -138,8 +138,7 @@ class FromDataset(DataModule):
             which = 1 if split == "test" else 0
             return Wrapped(self._parts[which], torch.arange(len(self._targets[which])), self._targets[which])
         targets = self._targets[0]
-        sides = [side_of(key) for key in self._parts[0].keys]
-        test = chosen_by_share(sides, self.test_size, self.split_seed, "test") & (targets >= 0)
+        test = chosen_by_share(self._parts[0].keys, self.test_size, self.split_seed, "test") & (targets >= 0)
         places = (test if split == "test" else ~test).nonzero()[:, 0]
         return Wrapped(self._parts[0], places, targets[places])
 

@@ -109,6 +109,7 @@ class Viewed(Dataset[Batch]):
 
     def __init__(self, samples: Any, views: PerSample, seed: int) -> None:
         self.samples, self.views, self.seed = samples, views, seed
+        self.keys, self.targets = samples.keys, samples.targets
 
     def __len__(self) -> int:
         return len(self.samples)

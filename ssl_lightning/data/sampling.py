@@ -1,6 +1,6 @@
 """Which samples go to which process, as pure functions of seed, epoch and rank."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -48,8 +48,28 @@ class TrainSampler(DistributedSampler[int]):
             batch_size = min(batch_size, len(indices) // world)
             steps = len(indices) // (batch_size * world)
         self.batch_size, self.steps, self.skip = batch_size, steps, 0
+        self._ahead = 0  # of Lightning's count of epochs
+        self._steps_done: Callable[[], int] | None = None  # of the fit, where it was resumed
+        self._steps_before = 0
         self.numbered = False  # yield pairs of a sample and the number of its draw, which no other of the fit has
         self.groups: Tensor | None = None  # of each of the indices: samples are then drawn evenly over the groups
+
+    def go_on(self, epoch: int, skip: int, steps_done: Callable[[], int]) -> None:
+        """Go on where a checkpoint stopped; until a step is taken, Lightning may count any epoch, or an empty one.
+
+        Args:
+            epoch: The epoch to go on in.
+            skip: Steps of it that are done.
+            steps_done: Tells how many steps the fit has taken.
+        """
+        self.epoch, self.skip = epoch, skip
+        self._steps_done, self._steps_before = steps_done, steps_done()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, by Lightning's count."""
+        if self._steps_done is not None and self._steps_done() == self._steps_before:
+            self._ahead = self.epoch - epoch
+        self.epoch = epoch + self._ahead
 
     def __iter__(self) -> Iterator[Any]:
         need = self.steps * self.batch_size * self.num_replicas

@@ -55,7 +55,7 @@ def chosen_by_share(keys: Sequence[str], share: float, seed: int, purpose: str) 
     Returns:
         Boolean, `(N,)`.
     """
-    return chances(keys, seed, purpose) < share
+    return chances([side_of(key) for key in keys], seed, purpose) < share
 
 
 def chosen_by_count(keys: Sequence[str], targets: Tensor, count: int, seed: int, purpose: str) -> Tensor:
@@ -79,7 +79,7 @@ def chosen_by_count(keys: Sequence[str], targets: Tensor, count: int, seed: int,
         >>> torch.bincount(targets[part])
         tensor([9, 1])
     """
-    numbers = chances(keys, seed, purpose)
+    numbers = chances([side_of(key) for key in keys], seed, purpose)
     place = torch.empty_like(numbers)
     for target in targets.unique().tolist():  # type: ignore[no-untyped-call]
         mine = (targets == target).nonzero()[:, 0]
@@ -88,6 +88,23 @@ def chosen_by_count(keys: Sequence[str], targets: Tensor, count: int, seed: int,
     part = torch.zeros(len(numbers), dtype=torch.bool)
     part[place.argsort(stable=True)[:count]] = True
     return part
+
+
+def with_copies(part: Tensor, keys: Sequence[str]) -> Tensor:
+    """Take the exact copies of what was chosen, too, so that one content is in one part.
+
+    Args:
+        part: Boolean, `(N,)`.
+        keys: Of the samples.
+
+    Example:
+        >>> with_copies(torch.tensor([True, False, False]), ["a", "b", "a~copy2"])
+        tensor([ True, False,  True])
+    """
+    if not any(COPY in key for key in keys):
+        return part
+    chosen = {side_of(key) for key, inside in zip(keys, part.tolist(), strict=True) if inside}
+    return torch.tensor([side_of(key) in chosen for key in keys])
 
 
 def tell_missing(targets: Tensor, class_names: Sequence[str], part: str, remedy: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +10,19 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, number_copies
-from ssl_lightning.data.splits import chosen_by_share, side_of, tell_missing
+from ssl_lightning.data.splits import chosen_by_share, tell_missing
 from ssl_lightning.engine.ranges import at_least, between
 from ssl_lightning.transforms.vectors import vector_views
 
+TAKEN = {"key", "class"}
 LABELS = frozenset({"class", "classes", "label", "labels", "target", "targets", "class_name", "category", "y"})
+NAMES = frozenset({"id", "name", "path", "file", "filename", "index"})
 
 
 class Table(NamedTuple):
@@ -103,6 +107,8 @@ class Vectors(DataModule):
         self.path, self.test_size, self.memory_gib = path, test_size, memory_gib
         self._train = read_table("path", path, "table", table)
         self._test = None if test_path is None else read_table("test_path", test_path, "test_table", test_table)
+        if self._test is not None:  # a content may be in both files, a key names one sample
+            self._train, self._test = _told_apart(self._train, "train"), _told_apart(self._test, "test")
         self.feature_dim = int(self._train.rows.shape[1])
         if self._test is not None and self._test.rows.shape[1] != self.feature_dim:
             raise ValueError(
@@ -119,8 +125,7 @@ class Vectors(DataModule):
         chosen = np.arange(len(table.keys))
         if self._test is None:
             labelled = [bool(label) for label in table.labels]
-            sides = [side_of(key) for key in table.keys]
-            test = chosen_by_share(sides, self.test_size, self.split_seed, "test") & torch.tensor(labelled)
+            test = chosen_by_share(table.keys, self.test_size, self.split_seed, "test") & torch.tensor(labelled)
             chosen = chosen[(test if split == "test" else ~test).numpy()]
         order = np.array(sorted(chosen.tolist(), key=lambda row: table.keys[row]), dtype=np.int64)
         numbers = {name: number for number, name in enumerate(self.class_names)} | {"": -1}
@@ -151,6 +156,10 @@ class Vectors(DataModule):
         if not self._train.named:
             return None
         return _content(samples.__getitems__([place]).input[0].numpy())
+
+
+def _told_apart(table: Table, part: str) -> Table:
+    return table if table.named else table._replace(keys=[f"{part}/{key}" for key in table.keys])
 
 
 def read_table(name: str, path: str, table_name: str, table: str | None) -> Table:
@@ -190,37 +199,60 @@ def read_table(name: str, path: str, table_name: str, table: str | None) -> Tabl
             )
     if table is None:
         return Table(rows, _content_keys(rows), [""] * len(rows), False)
-    lines = _read_lines(table_name, table)
+    lines = _read_lines(table_name, table, len(rows))
     if len(lines) != len(rows):
         raise ValueError(
             f"`{table_name}={table}` has {len(lines)} lines and `{name}={path}` {len(rows)} rows; they must be one to "
             "one, in the same order."
         )
-    labels = [(line.get("class") or "").strip() for line in lines]
+    labels = [unicodedata.normalize("NFC", line.get("class", "").strip()) for line in lines]
     if "key" not in lines[0]:
         return Table(rows, _content_keys(rows), labels, False)
-    keys = [line["key"] or "" for line in lines]
+    keys = [line["key"] for line in lines]
     twice = [key for key, times in Counter(keys).items() if times > 1 or not key]
     if twice:
         raise ValueError(f"`{table_name}={table}`: the key `{twice[0]}` is empty or there twice; keys must be unique.")
     return Table(rows, keys, labels, True)
 
 
-def _read_lines(name: str, path: str) -> list[dict[str, str]]:
+def _read_lines(name: str, path: str, count: int) -> list[dict[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.reader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"`{name}={path}` cannot be read as a CSV file ({error}); give one in UTF-8.") from error
     columns = rows[0] if rows else []
-    strange = [column for column in columns if column not in ("key", "class") and column.strip().lower() in LABELS]
-    if not {"key", "class"} & set(columns) or ("class" not in columns and strange):
+    _require_columns(f"`{name}={path}`", columns)
+    lines: list[dict[str, str]] = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not row and (len(columns) > 1 or len(lines) == count):
+            continue  # of a single column, an empty line is an empty cell, but not after the last
+        cells = row or [""]
+        if len(cells) < len(columns) or any(cells[len(columns) :]):
+            raise ValueError(
+                f"`{name}={path}`, line {number}: {len(cells)} cells under {len(columns)} columns; put what holds a "
+                "comma into quotes, and leave no cell out."
+            )
+        lines.append(dict(zip(columns, cells, strict=False)))
+    return lines
+
+
+def _require_columns(shown: str, columns: Sequence[str]) -> None:
+    """Refuse a header whose columns might be meant for keys or classes, and are not called so."""
+    counts = Counter(column.strip().casefold() for column in columns)
+    meant = [column for column in columns if column not in TAKEN and column.strip().casefold() in TAKEN]
+    labels = [column for column in columns if column.strip().casefold() in LABELS]
+    if not TAKEN & set(columns) or any(counts[name] > 1 for name in TAKEN) or meant or len(labels) > 1 or (
+        labels and "class" not in columns
+    ):  # fmt: skip
+        separated = ", and columns are separated by commas" if any(mark in "".join(columns) for mark in ";\t|") else ""
         raise ValueError(
-            f"`{name}={path}` has the columns {', '.join(columns) or 'none'}; required is `key` or `class`, spelt so."
+            f"{shown} has the columns {', '.join(columns) or 'none'}; required is `key` or `class`, or both, spelt so "
+            f"and once{separated}."
         )
-    if len(columns) > 1:
-        rows = [row for row in rows if row]  # of a single column, an empty line is an empty cell
-    return [dict(zip(columns, [*row, *[""] * len(columns)], strict=False)) for row in rows[1:]]
+    named = [column for column in columns if column.strip().casefold() in NAMES]
+    if "key" not in columns and named:
+        rank_zero_warn(f"{shown} has no column `key`: rows are named by their content, and not by `{named[0]}`.")
 
 
 def _content(row: np.ndarray) -> str:

@@ -21,5 +21,12 @@ def count_epoch(trainer: L.Trainer) -> None:
 
 
 def position(module: L.LightningModule) -> tuple[int, int, int]:
-    """Return where in a fit a module is: epoch, batch and rank, the same whether the run was resumed or not."""
-    return module.current_epoch, module.trainer.fit_loop.epoch_loop.batch_progress.current.ready, module.global_rank
+    """Return where in a fit a module is: epoch, batch and rank, the same whether the run was resumed or not.
+
+    Resumed from an epoch's end, a fit by `max_steps` counts batches on and epochs late: the data know better.
+    """
+    trainer = module.trainer
+    epoch = getattr(getattr(trainer, "datamodule", None), "epoch", None)
+    batch, steps = trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.num_training_batches
+    batch = int((batch - 1) % steps + 1) if batch > steps else batch
+    return module.current_epoch if epoch is None else epoch, batch, module.global_rank

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import require_facts
-from ssl_lightning.data.base import clean_for, facts_of, require_batch, views_for
+from ssl_lightning.data.base import facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame, of_kind
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
@@ -19,7 +19,7 @@ from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.learner import Learner
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.base import as_views, clean_of, end_alike, make_views, tell_foreign_views
+from ssl_lightning.transforms.base import as_views, make_views
 
 
 class Step(TypedDict):
@@ -72,9 +72,7 @@ class SSLMethod(Learner, ABC):
         self.backbone = as_backbone(backbone)
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
-        self.views = None if views is None else as_views(views, self.view_count)  # none: those of the data
-        self.clean: Any = clean or clean_of(self.views)  # none: that of the data, once they are known
-        end_alike(self.views, self.clean)
+        self.take(None if views is None else as_views(views, self.view_count), clean)
         self.channels_last = channels_last
         self.facts = {}
 
@@ -98,16 +96,14 @@ class SSLMethod(Learner, ABC):
     forward = embed
 
     def setup(self, stage: str) -> None:
-        """Take over the facts of the data, and what they suggest where nothing was given."""
-        super().setup(stage)
+        """Take over the facts of the data, if they fit, and the transforms that suit them."""
         self.facts = facts_of(self.trainer)
         require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
-        if self.views is None:
-            self.views = views_for(self.trainer, self.view_count, self.local_count)
-            self.clean = self.clean or clean_of(self.views)
-        if self.clean is None:
-            self.clean = clean_for(self.trainer)
-            tell_foreign_views(self.views, self.clean)
+        super().setup(stage)
+
+    def suggested_views(self) -> nn.Module | None:
+        """Return the views that suit the data."""
+        return views_for(self.trainer, self.view_count, self.local_count)
 
     def prepare(self, batch: Batch, random: bool = False) -> Any:
         """Return what the backbone takes of a batch, on its device.

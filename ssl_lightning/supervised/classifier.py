@@ -18,11 +18,12 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import of_kind
 from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
+from ssl_lightning.engine.ranges import between
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.learner import Learner
 from ssl_lightning.supervised.mc_dropout import dropout_layers, listen, mc_dropout, require_dropout
-from ssl_lightning.transforms.base import as_views, clean_of, end_alike, tell_foreign_views
+from ssl_lightning.transforms.base import as_views
 
 
 class Classifier(Learner):
@@ -70,10 +71,7 @@ class Classifier(Learner):
                 f"`num_classes={num_classes}` must be at least 2 to classify; a folder without class folders has "
                 "no classes."
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout={dropout}` must be a probability from 0 to below 1.")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"`label_smoothing={label_smoothing}` must be a fraction from 0 to below 1.")
+        between(0, 1, "[)", dropout=dropout, label_smoothing=label_smoothing)
         if freeze and checkpoint is None:
             raise ValueError(
                 "`freeze=true` without `checkpoint` would probe random weights; give a pretrained checkpoint."
@@ -88,9 +86,8 @@ class Classifier(Learner):
         self.backbone: Any = cast(Any, given if opened is None else opened.backbone)
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
-        self.views = None if views is None else as_views(views, 1)
-        self.clean = clean or (opened.clean if opened is not None else None) or clean_of(self.views)
-        end_alike(self.views, self.clean)
+        trained = opened.clean if opened is not None else None
+        self.take(None if views is None else as_views(views, 1), clean or trained)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
         self.frozen, self.label_smoothing, self.channels_last = freeze, label_smoothing, channels_last
         self.facts = {}
@@ -182,17 +179,14 @@ class Classifier(Learner):
             inputs = self.views(batch.input, generator) if batch.views is None else batch.views
             inputs = inputs[0] if isinstance(inputs, list) else inputs
         else:
-            if self.clean is None:
-                self.clean = clean_for(self._trainer)
-            inputs = self.clean(batch.input)
+            inputs = (self.clean or clean_for(self._trainer))(batch.input)
         return self._format(inputs)
 
     def setup(self, stage: str) -> None:
         """Take over the facts of the data, if they fit."""
         super().setup(stage)
-        if self.clean is None:
-            self.clean = clean_for(self.trainer)
-            tell_foreign_views(self.views, self.clean)
+        if stage == "fit":
+            self._require_same_classes()
         found = facts_of(self.trainer)
         require_facts(self.backbone, found, f"the backbone `{type(self.backbone).__name__}`")
         classes = found.get("num_classes", self.num_classes)
@@ -213,12 +207,15 @@ class Classifier(Learner):
             self._numbers = match_classes(mine, theirs, "the checkpoint")
 
     def on_fit_start(self) -> None:
-        """Refuse to go on with data of other classes."""
+        """Refuse to go on from a checkpoint with data of other classes."""
+        self._require_same_classes()
+
+    def _require_same_classes(self) -> None:
         theirs, mine = facts_of(self.trainer).get("class_names"), self.facts.get("class_names")
         if theirs is not None and mine and tuple(theirs) != tuple(mine):
             raise ValueError(
-                f"the checkpoint has learnt the classes {', '.join(mine)}, and the data have {', '.join(theirs)}, in "
-                "this order; give the data of its run, or begin a new run."
+                f"the classifier has learnt the classes {', '.join(mine)}, and the data have {', '.join(theirs)}, in "
+                "this order; give the data of its run, or begin with a new one."
             )
 
     def on_validation_start(self) -> None:
@@ -296,7 +293,8 @@ class Classifier(Learner):
         }  # fmt: skip
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take over the checkpoint's classes, however many the data have."""
+        """Take over the checkpoint's clean transform and classes, however many the data have."""
+        super().on_load_checkpoint(checkpoint)
         self.facts = dict(checkpoint.get("ssl_lightning", {}).get("facts", {})) or self.facts
         classes = int(self.facts.get("num_classes", self.num_classes))
         if classes != self.num_classes:

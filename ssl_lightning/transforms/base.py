@@ -94,7 +94,7 @@ class PerSample(nn.Module):
                 torch.default_generator.manual_seed(seed)
                 sample = pytree.tree_map(itemgetter(place), inputs)
                 for views in made:
-                    views.append(_view_of(self.function(sample), sample))
+                    views.append(_view_of(self.function(map_tensors(torch.clone, sample)), sample))
         return [_stacked(views) for views in made]
 
 
@@ -122,7 +122,7 @@ class PerBatch(nn.Module):
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
         with isolate_rng():
             torch.manual_seed(seed)
-            return [_view_of(self.function(inputs), inputs) for _ in range(self.count)]
+            return [_view_of(self.function(map_tensors(torch.clone, inputs)), inputs) for _ in range(self.count)]
 
 
 def _view_of(made: Any, sample: Any) -> Any:
@@ -135,7 +135,7 @@ def _view_of(made: Any, sample: Any) -> Any:
     if isinstance(made, Tensor):
         like = isinstance(sample, Tensor) and not sample.is_floating_point()
         if made.is_floating_point() or not like:
-            return made.float() if made.dtype == torch.float64 else made
+            return made.float() if made.is_floating_point() else made
         raise ValueError(
             f"the function of `views` returned {made.dtype}, and an encoder takes floats; end it by a conversion, such "
             "as `v2.ToDtype(torch.float32, scale=True)`."
@@ -204,6 +204,7 @@ def make_views(views: Callable[..., Any] | None, inputs: Any, generator: torch.G
             "`SimCLRViews()` for images, or any function of one sample."
         )
     made = views(inputs, generator)
+    made = list(made) if type(made) is tuple else made
     if not isinstance(made, list):  # one tensor, or a NamedTuple
         return [made, *(views(inputs, generator) for _ in range(count - 1))]
     if len(made) < count:

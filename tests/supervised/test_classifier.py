@@ -12,7 +12,7 @@ from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import SimCLR
 from ssl_lightning.supervised.classifier import Classifier
 from ssl_lightning.supervised.mc_dropout import dropout_layers, fixed_masks, mc_dropout
-from ssl_lightning.transforms.image import RandomView
+from ssl_lightning.transforms.image import CleanView, RandomView
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_classifier_checkpoint_opens_again(checkpoint: str, trainer: Any, tmp_pa
             r"first difference `blocks.0.weight`: \(8, 1, 3, 3\) there, \(8, 3, 3, 3\)",
         ),
         ({"num_classes": 1}, "`num_classes=1` must be at least 2"),
-        ({"dropout": 1.0}, "`dropout=1.0` must be a probability"),
+        ({"dropout": 1.0}, "`dropout=1.0` must be from 0 to below 1"),
         ({"checkpoint": None}, "`backbone` and `checkpoint` are both missing"),
         ({"checkpoint": "nowhere.ckpt"}, "`checkpoint=nowhere.ckpt` is no file"),
         ({"checkpoint": __file__}, "is no checkpoint of ours"),
@@ -163,3 +163,31 @@ def test_a_checkpoint_of_a_given_optimizer_is_loaded(kind: str, trainer: Any, tm
     fit.save_checkpoint(tmp_path / "m.ckpt")
     again = type(model).load_from_checkpoint(tmp_path / "m.ckpt", backbone=ConvNet(width=4))
     assert again.optimizer_spec == spec
+
+
+class Turned(Digits):
+    """The digits, their classes in another order."""
+
+    class_names = tuple("9876543210")
+
+
+def test_a_classifier_is_not_fitted_again_on_classes_in_another_order(trainer: Any, tmp_path: Path) -> None:
+    model = Classifier(10, ConvNet(width=4))
+    fit = trainer(max_steps=1)
+    fit.fit(model, datamodule=Digits(batch_size=64))
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    for learnt in (model, Classifier.load_from_checkpoint(tmp_path / "c.ckpt")):
+        with pytest.raises(ValueError, match="the classifier has learnt the classes 0, 1"):
+            trainer(max_steps=1).fit(learnt, datamodule=Turned(batch_size=64))
+
+
+def test_a_checkpoint_brings_its_normalisation_to_the_test(trainer: Any, tmp_path: Path) -> None:
+    fit = trainer(max_steps=1)
+    fit.fit(Classifier(10, ConvNet(width=4), clean=CleanView(0.0, 1.0)), datamodule=Digits(batch_size=64))
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    other = Classifier(10, ConvNet(width=4))
+    trainer().test(other, datamodule=Digits(batch_size=64), ckpt_path=tmp_path / "c.ckpt", verbose=False)
+    assert other.clean.init_args == CleanView(0.0, 1.0).init_args
+    given = Classifier(10, ConvNet(width=4), clean=CleanView(0.5, 0.25))
+    with pytest.warns(UserWarning, match="the checkpoint was trained with clean input by CleanView"):
+        trainer().test(given, datamodule=Digits(batch_size=64), ckpt_path=tmp_path / "c.ckpt", verbose=False)

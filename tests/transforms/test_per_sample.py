@@ -16,10 +16,11 @@ from torchvision.transforms import v2
 from ssl_lightning.backbones import MLP, ConvNet, Flat
 from ssl_lightning.data import Digits, FromDataset
 from ssl_lightning.data.samples import Viewed
+from ssl_lightning.evaluation import CollapseMonitor
 from ssl_lightning.methods import DINO, BarlowTwins, SimCLR
 from ssl_lightning.supervised import Classifier
-from ssl_lightning.transforms.base import PerBatch, PerSample
-from ssl_lightning.transforms.image import MultiCropViews, SimCLRViews
+from ssl_lightning.transforms.base import PerBatch, PerSample, Unchanged
+from ssl_lightning.transforms.image import CleanView, MultiCropViews, SimCLRViews
 from ssl_lightning.transforms.vectors import VectorViews
 
 
@@ -169,3 +170,41 @@ def test_a_function_of_batches_is_seeded_by_the_generator() -> None:
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert not torch.equal(one[0], one[1])
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("kind", [PerSample, PerBatch])
+def test_functions_that_work_in_place_spoil_nothing(kind: Any) -> None:
+    rows = torch.ones(3, 4)
+    first, second = kind(lambda row: row.mul_(0.5).add_(torch.randn_like(row)))(rows, torch.Generator())
+    assert not torch.equal(first, second)
+    assert torch.equal(rows, torch.ones(3, 4))
+    assert all(float(view.mean()) < 3 for view in (first, second))
+
+
+def test_views_given_late_end_as_the_clean_transform_that_was_given(tmp_path: Path) -> None:
+    """And so does what a checkpoint was trained with, where nothing was given."""
+    model = SimCLR(ConvNet(width=4), clean=CleanView(mean=0.0, std=1.0))
+    saver = ModelCheckpoint(tmp_path, "one")
+    options: Any = {"max_steps": 1, "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
+                    "enable_model_summary": False}  # fmt: skip
+    L.Trainer(callbacks=[saver], **options).fit(model, datamodule=Digits(batch_size=64))
+    batch = Digits(batch_size=64)
+    batch.setup("fit")
+    views = model.prepare(next(iter(batch.train_dataloader())), random=True)
+    assert all(0 <= float(view.min()) <= float(view.max()) <= 1 for view in views)
+    other = SimCLR(ConvNet(width=4))
+    trainer = L.Trainer(callbacks=[CollapseMonitor()], **options)
+    trainer.validate(other, datamodule=Digits(batch_size=64), ckpt_path=tmp_path / "one.ckpt", verbose=False)
+    assert other.clean.init_args == model.clean.init_args
+
+
+def test_a_model_fitted_again_takes_the_transforms_of_the_new_data(tmp_path: Path) -> None:
+    model = SimCLR(ConvNet(width=4))
+    options: Any = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "max_steps": 1,
+                    "enable_progress_bar": False, "enable_model_summary": False}  # fmt: skip
+    L.Trainer(**options).fit(model, datamodule=Digits(batch_size=64))
+    assert isinstance(model.clean, CleanView)
+    normalised = FromDataset(TensorDataset(3 * torch.randn(64, 1, 8, 8), torch.arange(64) % 2), batch_size=16)
+    with pytest.raises(ValueError, match="there are no random views"):  # none suit what is normalised already
+        L.Trainer(**options).fit(model, datamodule=normalised)
+    assert isinstance(model.clean, Unchanged)
