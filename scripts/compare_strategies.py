@@ -26,7 +26,7 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.checkpoint import Checkpoint
 from ssl_lightning.commands.catalogue import entries
 from ssl_lightning.commands.compare import CompareConfig, compare
-from ssl_lightning.commands.predict import write_embeddings
+from ssl_lightning.commands.predictions import write_embeddings
 from ssl_lightning.data import MNIST, Samples, TensorSamples
 from ssl_lightning.data.samples import Split
 from ssl_lightning.experiments.aggregate import areas, curves_of, paired_difference, penalty_matrix

@@ -5,12 +5,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 
 from ssl_lightning.active.pool import PoolDataModule
@@ -19,13 +17,11 @@ from ssl_lightning.active.record import Record, finished_rows, log_round
 from ssl_lightning.active.stopping import MetricRule, StablePredictions, StoppingRule, StopSet
 from ssl_lightning.active.strategy import AcquisitionStrategy, require_steps
 from ssl_lightning.engine.lines import ProgressLines
-from ssl_lightning.engine.processes import first_process, share_buffers
+from ssl_lightning.engine.processes import connect, first_process, share_buffers, shared
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_seed
 from ssl_lightning.evaluation.watcher import Watcher
 from ssl_lightning.labelling import GroundTruth, LabelStore
-
-Read = TypeVar("Read")
 
 
 class Plan(NamedTuple):
@@ -162,7 +158,7 @@ class ActiveRun:
             progress.stop()
         if first_process():
             self.record.write_tables()
-        return _shared(lambda: finished_rows(self.pool.store))
+        return shared(lambda: finished_rows(self.pool.store))
 
     def _prepare(self) -> None:
         """Load the data, and check that the settings are possible, and those of the folder's run."""
@@ -230,10 +226,10 @@ class ActiveRun:
         """Train, judge, ask, test and record; return why to stop, or null."""
         pool, store, begun = self.pool, self.pool.store, time.perf_counter()
         self.reason, self._judged = None, -1
-        plan = _shared(lambda: self._plan(number))
+        plan = shared(lambda: self._plan(number))
         model, trainer = self._make(plan, progress)
         # once connected, all go by the first process's store, the only one that is written
-        if _connect(trainer) and plan != (known := _shared(lambda: plan)):
+        if connect(trainer) and plan != (known := shared(lambda: plan)):
             plan, (model, trainer) = known, self._make(known, progress)
         trainer.fit(model, datamodule=pool)
         if trainer.interrupted:
@@ -376,27 +372,6 @@ def _make(folder: Path) -> None:
         raise ValueError(
             f"`folder={folder}` cannot be made ({error.strerror}); give a folder in a place that you can write to."
         ) from error
-
-
-def _connect(trainer: L.Trainer) -> bool:
-    """Connect the processes of a trainer before it fits, and say whether there are several."""
-    launcher = trainer.strategy.launcher
-    if isinstance(launcher, _SubprocessScriptLauncher) and not _connected():
-        launcher.launch(trainer.strategy.setup_environment)
-    return _connected()
-
-
-def _connected() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def _shared(read: Callable[[], Read]) -> Read:
-    """Let the first process read and tell the others; while they are not connected, each reads for itself."""
-    if not _connected():
-        return read()
-    told = [read() if torch.distributed.get_rank() == 0 else None]
-    torch.distributed.broadcast_object_list(told, 0)
-    return told[0]  # type: ignore[return-value]
 
 
 @rank_zero_only

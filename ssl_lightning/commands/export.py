@@ -69,7 +69,7 @@ def head_name(backbone: Backbone) -> str:
         return str([name for name, layer in net.named_modules() if isinstance(layer, nn.Linear)][-1])
     if isinstance(backbone, Timm):
         return str(backbone.net.default_cfg.get("classifier") or "head")
-    return "head"
+    return "head" if not hasattr(_source(backbone), "head") else "classifier_head"  # a stranger may have one of its own
 
 
 def _source(backbone: Backbone) -> nn.Module:
@@ -125,10 +125,11 @@ def loading_lines(network: Network, file: str) -> str:
         module, _, name = class_path(type(_source(backbone))).rpartition(".")
         lines += [f"from {module} import {name}", f"net = {name}({given})"]
         if classes is not None:
-            lines += ["import torch", f"net.add_module('head', torch.nn.Linear({backbone.feature_dim}, {classes}))"]
+            layer = f"torch.nn.Linear({backbone.feature_dim}, {classes})"
+            lines += ["import torch", f"net.add_module({head_name(backbone)!r}, {layer})"]
     lines += [f"net.load_state_dict(load_file({file!r}), strict=True)", "net.eval()"]
     if classes is not None and _has_own_head(backbone):
-        lines += ["# net(x) gives the embedding, and net.head(net(x)) the logits"]
+        lines += [f"# net(x) gives the embedding, and net.{head_name(backbone)}(net(x)) the logits"]
     return "\n".join(lines)
 
 
@@ -226,7 +227,8 @@ def _write_safetensors(network: Network, about: dict[str, Any], images: Tensor, 
     rows: Tensor = first_vector(net(images))
     if network.head is None or not _has_own_head(network.backbone):
         return rows
-    return net.head(rows)  # type: ignore[operator,no-any-return]
+    logits: Tensor = getattr(net, head_name(network.backbone))(rows)
+    return logits
 
 
 def _umask() -> int:

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from ssl_lightning.engine.processes import Rows, joined
+from ssl_lightning.engine.processes import Rows, joined, share_buffers
 
 KEEP = 16_384  # rows that are kept without asking whether they are needed
 
@@ -96,8 +96,7 @@ def hold_buffers(trainer: L.Trainer, module: L.LightningModule) -> None:
     """
     wrapped = trainer.strategy.model
     if isinstance(wrapped, DistributedDataParallel):
-        for buffer in module.buffers():
-            torch.distributed.broadcast(buffer, 0)
+        share_buffers(module)
         wrapped.require_forward_param_sync = False
 
 

@@ -1,17 +1,43 @@
 """Several processes of one run: who speaks, and how rows and buffers become the same in all."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
+import lightning as L
 import torch
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 
+Read = TypeVar("Read")
 Rows = dict[str, Tensor]  # named tensors, one row a sample; `index` tells which
 
 
 def first_process() -> bool:
     """Tell whether this is the process that writes and speaks, with or without a trainer."""
     return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def connected() -> bool:
+    """Tell whether the processes of a run can speak to each other."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def connect(trainer: L.Trainer) -> bool:
+    """Connect the processes of a trainer before it fits, and tell whether there are several."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher) and not connected():
+        launcher.launch(trainer.strategy.setup_environment)
+    return connected()
+
+
+def shared(read: Callable[[], Read]) -> Read:
+    """Let the first process read and tell the others; while they are not connected, each reads for itself."""
+    if not connected():
+        return read()
+    told = [read() if torch.distributed.get_rank() == 0 else None]
+    torch.distributed.broadcast_object_list(told, 0)
+    return told[0]  # type: ignore[return-value]
 
 
 def share_buffers(module: nn.Module) -> None:
@@ -23,7 +49,7 @@ def share_buffers(module: nn.Module) -> None:
     Args:
         module: On the device of the process group.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if connected():
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, 0)
 
@@ -36,7 +62,7 @@ def joined(parts: list[Rows]) -> Rows:
 
 
 def gather(rows: Rows) -> Rows:
-    """Join the rows of all processes, ordered by `index`, the same in each.
+    """Join the rows of all processes, ordered by `index`, each index once, the same in each process.
 
     Args:
         rows: Of this process, with `index`; other keys may be missing where it has no row.
@@ -44,11 +70,12 @@ def gather(rows: Rows) -> Rows:
     Returns:
         The rows of all, on the CPU where they were there.
     """
-    together = rows
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        together = _gathered(rows)
+    together = _gathered(rows) if connected() else rows
     order = together["index"].argsort(stable=True)
-    if torch.equal(order, torch.arange(len(order), device=order.device)):
+    index = together["index"][order]
+    if len(index) > 1 and bool((index[1:] == index[:-1]).any()):  # each process had the few samples that there are
+        order = order[torch.cat([index.new_ones(1, dtype=torch.bool), index[1:] != index[:-1]])]
+    if torch.equal(order, torch.arange(len(together["index"]), device=order.device)):
         return together
     return {key: value[order] for key, value in together.items()}
 
