@@ -2,7 +2,6 @@
 
 import inspect
 from types import FrameType
-from typing import Any
 
 from torch import nn
 
@@ -20,22 +19,3 @@ def constructor_frame(module: nn.Module) -> FrameType | None:
             break
         frame = outer
     return frame
-
-
-def of_kind(kind: type, remedy: str, **given: Any) -> None:
-    """Refuse an argument that is neither null nor of a kind.
-
-    Args:
-        kind: A class.
-        remedy: An example of one.
-        given: The argument, by its name.
-
-    Raises:
-        ValueError: If it is anything else.
-
-    Example:
-        >>> of_kind(int, "3", count=None)
-    """
-    for name, value in given.items():
-        if value is not None and not isinstance(value, kind):
-            raise ValueError(f"`{name}={value!r:.80}` must be of the kind `{kind.__name__}`, such as `{remedy}`.")

@@ -24,7 +24,7 @@ from ssl_lightning.evaluation.knn import knn_accuracy
 from ssl_lightning.evaluation.linear_probe import linear_probe
 from ssl_lightning.evaluation.rank import lidar, rankme
 from ssl_lightning.supervised import Classifier
-from ssl_lightning.transforms.base import Clean, map_tensors
+from ssl_lightning.transforms.base import end_alike, map_tensors
 from ssl_lightning.transforms.image.channels import GrayAsColour
 
 DIVERGED = 1000  # times the loss of an even guess, after fine-tuning
@@ -260,9 +260,7 @@ class Judge:
         views = self.data.views(1, mild)
         if views is None:
             return None
-        for module in views.modules():
-            if isinstance(getattr(module, "clean", None), Clean):
-                module.clean = self.subject.clean
+        end_alike(views, self.subject.clean)
         return self.subject.adapted(views)
 
     def _views(self, views: nn.Module, inputs: Any) -> Tensor:

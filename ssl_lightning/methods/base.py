@@ -13,8 +13,9 @@ from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import require_facts
 from ssl_lightning.data.base import facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.hparams import constructor_frame, of_kind
+from ssl_lightning.engine.hparams import constructor_frame
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
+from ssl_lightning.engine.ranges import of_kind
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.learner import Learner

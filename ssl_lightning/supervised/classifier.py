@@ -15,10 +15,9 @@ from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts
 from ssl_lightning.data.base import clean_for, facts_of, require_batch
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.hparams import of_kind
 from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
-from ssl_lightning.engine.ranges import between
+from ssl_lightning.engine.ranges import between, of_kind
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.learner import Learner

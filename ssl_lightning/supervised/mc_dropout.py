@@ -26,6 +26,9 @@ LAWS: dict[Any, Any] = {
 }  # fmt: skip
 
 
+NATIVE = frozenset({torch.dropout, torch.alpha_dropout, torch.feature_dropout, torch.feature_alpha_dropout})
+
+
 class AttentionDropout(NamedTuple):
     """The dropout of an attention layer, which is no layer of its own."""
 
@@ -54,6 +57,10 @@ def require_dropout(module: nn.Module) -> None:
             recurrent layer.
     """
     for name, layer in module.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise ValueError(
+                f"`{name or type(layer).__name__}` is scripted: nobody sees what it drops; give it as it was."
+            )
         if isinstance(layer, nn.RNNBase) and layer.dropout > 0 and layer.num_layers > 1:
             raise ValueError(
                 f"`{name or type(layer).__name__}` drops between its layers, where no mask can be held fixed; give "
@@ -142,6 +149,10 @@ class _Masks(TorchFunctionMode):
         if func in LAWS:
             given = _named(func, args, kwargs)
             return self._drop(LAWS[func], given["input"], given["p"], given["inplace"])
+        if func in NATIVE:
+            raise ValueError(
+                f"`torch.{func.__name__}` cannot be held fixed; use `torch.nn.functional.{func.__name__}`."
+            )
         if func is functional.multi_head_attention_forward:
             given = _named(func, args, kwargs)
             return self._attend(func, given) if given["dropout_p"] > 0 else func(*args, **kwargs)
@@ -193,6 +204,7 @@ class _Listening(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note it, and call the function."""
         kwargs = kwargs or {}
+        self.drops |= func in NATIVE
         if func in LAWS or func is functional.multi_head_attention_forward:
             given = _named(func, args, kwargs)
             self.drops |= given["p" if func in LAWS else "dropout_p"] > 0

@@ -313,3 +313,22 @@ def test_a_frozen_encoder_is_not_drawn_from() -> None:
     without.frozen = True
     with pytest.raises(ValueError, match="dropout"):
         without.require_samples(None)
+
+
+class Native(nn.Module):
+    """Drops by what `torch.nn.functional` is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.drop(torch.dropout(rows, 0.5, self.training))  # type: ignore[no-any-return]
+
+
+def test_what_is_not_seen_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`torch.dropout` cannot be held fixed; use `torch.nn.functional.dropout`"):
+        mc_dropout(Native().eval(), torch.ones(3, 4), 2, seed=0)
+    scripted = nn.Sequential(torch.jit.script(nn.Dropout(0.5)), nn.Dropout(0.1)).eval()  # type: ignore[no-untyped-call]
+    with pytest.raises(ValueError, match="`0` is scripted"):
+        mc_dropout(scripted, torch.ones(3, 4), 2, seed=0)
