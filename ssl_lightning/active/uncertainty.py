@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
-from ssl_lightning.functional.scoring import entropy, least_confidence, margin, ratio
+from ssl_lightning.functional.scoring import entropy, informativeness, least_confidence, ratio
 
 
 class LeastConfidence(AcquisitionStrategy):
@@ -24,7 +24,7 @@ class LeastConfidence(AcquisitionStrategy):
 
 
 class Margin(AcquisitionStrategy):
-    r"""Asks for the samples whose two best classes differ least, by :math:`-(p_{(1)} - p_{(2)})`.
+    r"""Asks for the samples whose two best classes differ least, by :math:`1 - (p_{(1)} - p_{(2)})`.
 
     Args:
         query_size: Labels to ask for.
@@ -35,8 +35,8 @@ class Margin(AcquisitionStrategy):
     """
 
     def score(self, predictions: Predictions) -> Tensor:
-        """Return negative margins, `(N,)`."""
-        return margin(predictions.log_probabilities)
+        """Return one less the margins, `(N,)`, which keeps its digits where the model is all but certain."""
+        return informativeness(predictions.log_probabilities)
 
 
 class Ratio(AcquisitionStrategy):

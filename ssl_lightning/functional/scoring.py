@@ -28,28 +28,6 @@ def least_confidence(log_probabilities: Tensor) -> Tensor:
     return _others(log_probabilities).sum(dim=-1)
 
 
-def margin(log_probabilities: Tensor) -> Tensor:
-    r"""How close the two best classes are, :math:`-(p_{(1)} - p_{(2)})`; negative, since a small margin is asked first.
-
-    Where a model is all but certain of all, no digits are left to choose by: `informativeness` is this plus 1.
-
-    Args:
-        log_probabilities: `(..., classes)`, normalised; entries may be -inf.
-
-    Returns:
-        `(...)`, from -1 (certain) to 0 (undecided between two).
-
-    Reference:
-        T. Scheffer, C. Decomain, S. Wrobel, Active Hidden Markov Models for Information Extraction, IDA 2001.
-
-    Example:
-        >>> margin(torch.tensor([[0.75, 0.25], [0.4, 0.4]]).log())
-        tensor([-0.5000,  0.0000])
-    """
-    best = log_probabilities.topk(2, dim=-1).values.exp()
-    return best[..., 1] - best[..., 0]
-
-
 def ratio(log_probabilities: Tensor) -> Tensor:
     r"""How close the two best classes are, :math:`p_{(2)} / p_{(1)} = e^{z_{(2)} - z_{(1)}}`, of logits z as well.
 
@@ -68,7 +46,7 @@ def ratio(log_probabilities: Tensor) -> Tensor:
 
 
 def informativeness(log_probabilities: Tensor) -> Tensor:
-    r"""How far the two best classes are from a certain answer, :math:`1 - (p_{(1)} - p_{(2)})`, for use as a weight.
+    r"""How close the two best classes are, :math:`1 - (p_{(1)} - p_{(2)})`: the margin, so that a small one is large.
 
     Summed as :math:`2 p_{(2)} + p_{(3)} + \dots`, which keeps its digits where the model is all but certain.
 
@@ -77,6 +55,9 @@ def informativeness(log_probabilities: Tensor) -> Tensor:
 
     Returns:
         `(...)`, from 0 (certain) to 1 (undecided between two).
+
+    Reference:
+        T. Scheffer, C. Decomain, S. Wrobel, Active Hidden Markov Models for Information Extraction, IDA 2001.
 
     Example:
         >>> informativeness(torch.tensor([[0.75, 0.25], [1.0, 0.0]]).log())
