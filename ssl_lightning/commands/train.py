@@ -34,7 +34,7 @@ from ssl_lightning.commands.start import import_data, load_plugins, quieten, req
 from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.processes import first_process
-from ssl_lightning.engine.ranges import whole
+from ssl_lightning.engine.ranges import seeds
 
 
 class Trainer(L.Trainer):
@@ -210,7 +210,7 @@ class CLI(LightningCLI):
     def _set_seed(self) -> None:
         seed = self._get(self.config, "seed_everything")
         if not isinstance(seed, bool):
-            whole(0, 2**32 - 1, **{"--seed_everything": seed})
+            seeds(**{"--seed_everything": seed})
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
