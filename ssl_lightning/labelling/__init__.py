@@ -1,6 +1,30 @@
-"""Where labels come from and where they are kept."""
+"""Where labels come from and where they are kept.
 
-from ssl_lightning.labelling.oracle import GroundTruth, Oracle
-from ssl_lightning.labelling.store import INITIAL, LabelStore, Query, require_text
+Names are imported when they are used: the labelling page and the commands that read a store do without torch.
+"""
 
-__all__ = ["INITIAL", "GroundTruth", "LabelStore", "Oracle", "Query", "require_text"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl_lightning.labelling.oracle import GroundTruth as GroundTruth
+    from ssl_lightning.labelling.oracle import Oracle as Oracle
+    from ssl_lightning.labelling.records import INITIAL as INITIAL
+    from ssl_lightning.labelling.records import Answer as Answer
+    from ssl_lightning.labelling.records import Query as Query
+    from ssl_lightning.labelling.records import require_text as require_text
+    from ssl_lightning.labelling.store import LabelStore as LabelStore
+
+_HOMES = {
+    "GroundTruth": "oracle", "Oracle": "oracle",
+    "INITIAL": "records", "Answer": "records", "Query": "records", "require_text": "records",
+    "LabelStore": "store",
+}  # fmt: skip
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,163 +1,56 @@
 """The label store: who labelled what, in which round, as one SQL database that survives being killed at any instant."""
 
 import json
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, create_engine, event, inspect, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from sqlalchemy.pool import StaticPool
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-INITIAL = -1  # the round of the labels a run begins with
-
-
-class _Base(DeclarativeBase):
-    pass
-
-
-class _Setting(_Base):
-    __tablename__ = "settings"
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
-    value: Mapped[Any] = mapped_column(JSON)
-
-
-class _Round(_Base):
-    __tablename__ = "rounds"
-    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    strategy: Mapped[str] = mapped_column(String(255))
-    seed: Mapped[int]
-    asked_at: Mapped[datetime]
-    metrics: Mapped[Any] = mapped_column(JSON, nullable=True)
-    state: Mapped[Any] = mapped_column(JSON, nullable=True)
-
-
-class _Label(_Base):
-    __tablename__ = "labels"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    key: Mapped[str] = mapped_column(String(4096), index=True)
-    fingerprint: Mapped[str] = mapped_column(String(128), default="")
-    round: Mapped[int] = mapped_column(ForeignKey("rounds.number"))
-    position: Mapped[int]
-    label: Mapped[str | None] = mapped_column(String(1024))
-    score: Mapped[float | None]
-    annotator: Mapped[str | None] = mapped_column(String(255))
-    answered_at: Mapped[datetime | None]
-    __table_args__ = (UniqueConstraint("key", "fingerprint"),)
-
-
-class Query(NamedTuple):
-    """One sample that was asked for.
-
-    Attributes:
-        key: Of the sample.
-        label: The name of its class, or null while the answer is pending.
-        score: The strategy's, or null.
-        round: After which it was asked; -1 for the initial labels.
-        position: Rank within the round, 0 first.
-        fingerprint: Of the sample's content when it was asked for; empty where the key stands for one content.
-    """
-
-    key: str
-    label: str | None
-    score: float | None = None
-    round: int = INITIAL
-    position: int = 0
-    fingerprint: str = ""
-
-
-class Round(NamedTuple):
-    """What is known of a round.
-
-    Attributes:
-        strategy: That asked for labels; empty if the round asked for none.
-        metrics: Once the round is finished.
-        state: Of the strategy after it asked.
-    """
-
-    strategy: str
-    metrics: dict[str, Any] | None
-    state: dict[str, Any] | None = None
+from ssl_lightning.engine.naming import meant
+from ssl_lightning.labelling import statements
+from ssl_lightning.labelling.records import INITIAL, Answer, Event, Query, Round, require_class_name, require_text
+from ssl_lightning.labelling.tables import (
+    ANSWERS,
+    CLASSES,
+    LEASES,
+    MARKS,
+    QUERIES,
+    ROUNDS,
+    SETTINGS,
+    Database,
+    add,
+    now,
+    reason,
+)
 
 
 class LabelStore:
-    """Rounds, labels in their order, pending queries and round metrics, in any database SQLAlchemy knows.
+    """Rounds, queries and the history of their answers, in any database SQLAlchemy knows.
 
-    Every change is one transaction: it is there whole, or not at all.
+    Every change is one transaction: it is there whole, or not at all. Answers are only ever added; the last one of a
+    sample holds, and an undone one gives way to that before it. Times are noted and never compared, but for leases.
 
     Args:
-        url: `sqlite:///path/labels.sqlite`, `postgresql://...`; without one, a database in memory.
+        url: `sqlite:///path/labels.sqlite`, `postgresql+psycopg://...`; without one, a database in memory.
 
     Raises:
-        ValueError: If the database cannot be opened or written.
+        ValueError: If the database cannot be opened or written, or was made by a newer version.
 
     Example:
         >>> store = LabelStore()
-        >>> asked = [Query("b.png", label="cat"), Query("a.png", label="dog")]
+        >>> asked = [Query("b.png", label="cat"), Query("a.png")]
         >>> store.add_round(INITIAL, "initial", seed=0, queries=asked, annotator="oracle")
+        >>> store.answer("a.png", "cat", "me")
         >>> [(query.key, query.label) for query in store.queries()]
-        [('b.png', 'cat'), ('a.png', 'dog')]
+        [('b.png', 'cat'), ('a.png', 'cat')]
     """
 
     def __init__(self, url: str = "sqlite://") -> None:
-        self.url = url
-        try:
-            parsed = make_url(url)
-            in_memory = self.in_memory = parsed.get_backend_name() == "sqlite" and parsed.database in (
-                None,
-                "",
-                ":memory:",
-            )
-            if parsed.get_backend_name() == "sqlite" and not in_memory:
-                Path(str(parsed.database)).parent.mkdir(parents=True, exist_ok=True)
-            # one shared connection, or each would see a memory of its own
-            self._engine = create_engine(url, poolclass=StaticPool) if in_memory else create_engine(url)
-            if parsed.get_backend_name() == "sqlite":
-                event.listen(self._engine, "connect", _sqlite_settings)
-            known = inspect(self._engine).get_table_names()
-            if "labels" in known:
-                _require_keys({column["name"] for column in inspect(self._engine).get_columns("labels")}, url)
-            with self._engine.begin() as connection:
-                for table in _Base.metadata.sorted_tables:
-                    if table.name in known:
-                        continue
-                    # another process may make it now: a run and its page start together
-                    connection.execute(CreateTable(table, if_not_exists=True))
-                    for index in table.indexes:
-                        connection.execute(CreateIndex(index, if_not_exists=True))
-        except (SQLAlchemyError, OSError, ImportError) as error:
-            raise ValueError(
-                f"`store={url}`: the label store cannot be opened: {_reason(error)}; give the URL of a database that "
-                "can be written, as `sqlite:///FOLDER/labels.sqlite` or `postgresql://USER@HOST/NAME`."
-            ) from error
-
-    def _write(self, rows: Iterable[_Base]) -> None:
-        try:
-            with Session(self._engine) as session, session.begin():
-                for row in rows:
-                    if isinstance(row, _Label):
-                        session.add(row)  # a sample is asked for once
-                    else:
-                        session.merge(row)
-                    session.flush()  # rounds before the labels that refer to them
-        except IntegrityError as error:
-            raise self._asked_twice(_reason(error)) from error
-        except SQLAlchemyError as error:
-            raise ValueError(
-                f"the label store `{self.url}` cannot be written: {_reason(error)}. What was committed before is safe; "
-                "mend the cause (free space, rights, address) and give the same command again to go on."
-            ) from error
-
-    def _asked_twice(self, reason: str) -> ValueError:
-        return ValueError(
-            f"the label store `{self.url}` cannot be written: {reason}. What was committed before is safe; somebody "
-            "else has asked meanwhile, as a second run in the same folder would. Let one of them end, then give the "
-            "same command again to go on."
-        )
+        self._database = Database(url)
+        self.url, self.in_memory = url, self._database.in_memory
 
     def add_round(
         self,
@@ -168,6 +61,7 @@ class LabelStore:
         annotator: str | None,
         state: dict[str, Any] | None = None,
         settings: dict[str, Any] | None = None,
+        doubts: Sequence[dict[str, Any]] = (),
     ) -> None:
         """Commit a round's queries, answered or pending, in one transaction.
 
@@ -175,43 +69,42 @@ class LabelStore:
             number: Of the round; -1 for the initial labels.
             strategy: That chose them.
             seed: Of the strategy's random draws in this round.
-            queries: In the order they were chosen; their `round` and `position` are set here.
-            annotator: Who answered.
+            queries: In the order they were chosen; their `round` and `position` are set here. Labels may name new
+                classes.
+            annotator: Who answered those that have an answer.
             state: Of the strategy, to go on with; JSON values.
             settings: To note with it, as by `pin`.
+            doubts: Labels that the round's model finds likely wrong.
 
         Raises:
             ValueError: If the round has asked before, a name is not UTF-8, or the database refuses, as for a sample
                 asked before, or a full disk. Then nothing is changed.
         """
         require_text(key=[query.key for query in queries], label=[query.label for query in queries if query.label])
-        now = datetime.now(UTC)
-        known = self.rounds().get(number)
-        if known is not None and known.strategy:
-            raise self._asked_twice(f"`{known.strategy}` has asked in round {number} before")
-        metrics = None if known is None else known.metrics
-        rows: list[_Base] = [
-            *(_Setting(key=key, value=value) for key, value in (settings or {}).items()),
-            _Round(number=number, strategy=strategy, seed=seed, asked_at=now, metrics=metrics, state=state or None),
-        ]
-        for place, query in enumerate(queries):
-            answered = query.label is not None
-            rows.append(
-                _Label(
-                    key=query.key,
-                    fingerprint=query.fingerprint,
-                    round=number,
-                    position=place,
-                    label=query.label,
-                    score=query.score,
-                    annotator=annotator if answered else None,
-                    answered_at=now if answered else None,
-                )
-            )
-        self._write(rows)
+        with self._writing() as connection:
+            known = self.rounds(connection).get(number)
+            if known is not None and known.strategy:
+                raise self._asked_twice(f"`{known.strategy}` has asked in round {number} before")
+            values = {"strategy": strategy, "seed": seed, "asked_at": now(), "state": state or None}
+            values |= {"doubts": list(doubts) or None}
+            statements.put(connection, ROUNDS, {"number": number}, values)
+            for name, value in (settings or {}).items():
+                statements.put(connection, SETTINGS, {"key": name}, {"value": value})
+            statements.name_classes(connection, [query.label for query in queries if query.label], annotator)
+            for place, query in enumerate(queries):
+                row = {
+                    "key": query.key, "fingerprint": query.fingerprint, "round": number, "position": place,
+                    "part": query.part, "score": query.score, "guess": query.guess, "confidence": query.confidence,
+                    "neighbours": list(query.neighbours) or None,
+                }  # fmt: skip
+                found = add(connection, QUERIES, row)
+                kind = query.kind or ("class" if query.label is not None else None)
+                if kind is not None:
+                    given = Answer(query.key, query.label, annotator or "", kind, source="oracle")
+                    statements.append(connection, found, None, given)
 
     def answer(self, key: str, label: str, annotator: str, fingerprint: str | None = None) -> None:
-        """Commit the answer to a pending query, or correct an earlier one.
+        """Commit the answer to a query, or correct an earlier one.
 
         Args:
             key: Of the sample.
@@ -220,29 +113,239 @@ class LabelStore:
             fingerprint: Of the content that was shown; null for the content asked for last.
 
         Raises:
-            ValueError: If the sample was never asked for, or a name is not UTF-8.
+            ValueError: As for `record`.
         """
-        require_text(label=[label])
-        with Session(self._engine) as session, session.begin():
-            wanted = select(_Label).where(_Label.key == key).order_by(_Label.id.desc())
-            if fingerprint is not None:
-                wanted = wanted.where(_Label.fingerprint == fingerprint)
-            row = session.scalars(wanted).first()
+        self.record([Answer(key, label, annotator, fingerprint=fingerprint)])
+
+    def record(self, given: Sequence[Answer], audit: bool = False, asks: bool = False) -> None:
+        """Commit answers, all or none.
+
+        Args:
+            given: Each to a query, pending or answered before.
+            audit: Whether they are second opinions, which are kept beside the labels and change none.
+            asks: Whether samples that were never asked for join the initial ones, as where labels are imported.
+
+        Raises:
+            ValueError: If a sample was never asked for, a class is unknown, a name is not UTF-8, or the run is
+                finished. Then nothing is changed.
+        """
+        for name in ("key", "label", "annotator"):
+            require_text(**{name: [value for answer in given if (value := getattr(answer, name)) is not None]})
+        with self._writing() as connection:
+            if statements.mark(connection, "finished") and not audit:
+                raise ValueError(
+                    f"the run of `{self.url}` is finished, and its labels are those its model was trained on; give "
+                    "`active` again with more `rounds` to go on with it."
+                )
+            known = statements.class_names(connection)
+            for answer in given:
+                known = self._check(connection, answer, known)
+                row = statements.find(connection, answer.key, answer.fingerprint)
+                if row is None and asks:
+                    row = statements.ask(connection, answer)
+                if row is None:
+                    raise ValueError(f"`key={answer.key}` was never asked for; answer one of the pending queries.")
+                statements.append(connection, row.id, row.answer, answer, "audit" if audit else None)
+
+    def _check(self, connection: Connection, answer: Answer, known: list[str]) -> list[str]:
+        """Refuse an answer that says nothing, or an unknown class; return the classes known with it."""
+        if answer.kind not in ("class", "skip", "unsure") or (answer.kind == "class") != (answer.label is not None):
+            raise ValueError(
+                f"the answer to `key={answer.key}` has `kind={answer.kind}` and `label={answer.label}`; give a label "
+                "for `class`, and none for `skip` and `unsure`."
+            )
+        if answer.label is None or answer.label in known:
+            return known
+        require_class_name(answer.label)
+        if not answer.new_class:
+            raise ValueError(
+                f"`label={answer.label}` of `key={answer.key}` is no class of this run{meant(answer.label, known)}; "
+                f"they are {', '.join(known) or 'none yet'}. Add it as a new class, or give one of them."
+            )
+        statements.name_classes(connection, [answer.label], answer.annotator)
+        return [*known, answer.label]
+
+    def undo(self, annotator: str, source: str = "python") -> str | None:
+        """Take back the last answer that somebody gave and that holds; the one before it holds again, if there was one.
+
+        Args:
+            annotator: Who takes it back, from those they gave.
+            source: Where it came from.
+
+        Returns:
+            The sample's key, or null where there is nothing to undo.
+
+        Raises:
+            ValueError: If the run is finished.
+        """
+        with self._writing() as connection:
+            if statements.mark(connection, "finished"):
+                raise ValueError(f"the run of `{self.url}` is finished; its answers cannot be undone.")
+            wanted = (
+                select(QUERIES.c.id, QUERIES.c.key, ANSWERS.c.id.label("answer"), ANSWERS.c.before)
+                .join(ANSWERS, QUERIES.c.answer == ANSWERS.c.id)
+                .where(ANSWERS.c.annotator == annotator)
+                .order_by(ANSWERS.c.id.desc())
+                .limit(1)
+            )
+            row = connection.execute(wanted).first()
             if row is None:
-                raise ValueError(f"`key={key}` was never asked for; answer one of the pending queries.")
-            row.label, row.annotator, row.answered_at = label, annotator, datetime.now(UTC)
+                return None
+            given = {
+                "query": row.id, "kind": "undo", "label": None, "annotator": annotator, "answered_at": now(),
+                "source": source, "before": row.before,
+            }  # fmt: skip
+            connection.execute(insert(ANSWERS).values(**given))
+            connection.execute(update(QUERIES).where(QUERIES.c.id == row.id).values(answer=row.before))
+            return str(row.key)
 
-    def queries(self) -> list[Query]:
-        """Return all that was asked, in order of round and position."""
-        with Session(self._engine) as session:
-            rows = session.scalars(select(_Label).order_by(_Label.round, _Label.position))
-            return [Query(r.key, r.label, r.score, r.round, r.position, r.fingerprint) for r in rows]
+    def claim(self, holder: str, count: int, seconds: float = 300) -> list[Query]:
+        """Take pending queries, so that nobody else gets them; those held before are held longer. Newest round first.
 
-    def rounds(self) -> dict[int, Round]:
-        """Return the rounds that asked or finished, in order."""
-        with Session(self._engine) as session:
-            rows = session.scalars(select(_Round).order_by(_Round.number))
-            return {row.number: Round(row.strategy, row.metrics, row.state) for row in rows}
+        Args:
+            holder: Who takes them: a browser's tab, a program.
+            count: How many to hold.
+            seconds: For how long; then they are free again.
+        """
+        with self._writing() as connection:
+            time_now = time.time()
+            over = or_(LEASES.c.until < time_now, LEASES.c.until > time_now + 10 * seconds)  # the clock went back
+            answered = LEASES.c.query.in_(select(QUERIES.c.id).where(QUERIES.c.answer.is_not(None)))
+            connection.execute(delete(LEASES).where(or_(over, answered)))
+            connection.execute(update(LEASES).where(LEASES.c.holder == holder).values(until=time_now + seconds))
+            held = list(connection.scalars(select(LEASES.c.query).where(LEASES.c.holder == holder)))
+            order = (QUERIES.c.round.desc(), QUERIES.c.position)
+            if len(held) < count:
+                free = select(QUERIES.c.id).where(QUERIES.c.answer.is_(None)).order_by(*order)
+                free = free.where(QUERIES.c.id.not_in(select(LEASES.c.query))).limit(count - len(held))
+                new = list(connection.scalars(free))
+                if new:
+                    rows = [{"query": number, "holder": holder, "until": time_now + seconds} for number in new]
+                    connection.execute(insert(LEASES), rows)
+                held += new
+            wanted = statements.current().where(QUERIES.c.id.in_(held)).order_by(None).order_by(*order).limit(count)
+            return [statements.as_query(row) for row in connection.execute(wanted)]
+
+    def release(self, holder: str) -> None:
+        """Give back what somebody took and did not answer."""
+        with self._writing() as connection:
+            connection.execute(delete(LEASES).where(LEASES.c.holder == holder))
+
+    def queries(self, upto: int | None = None, where: Any = None) -> list[Query]:
+        """Return all that was asked, in order of round and position, with the answers that hold.
+
+        Args:
+            upto: As they were after the answer of this number; null for now.
+            where: Condition on the tables, for those that look for few.
+        """
+        wanted = statements.current(upto)
+        with self._database.reading() as connection:
+            return [
+                statements.as_query(row) for row in connection.execute(wanted if where is None else wanted.where(where))
+            ]
+
+    def query(self, number: int) -> Query | None:
+        """Return a query by its number in the store, or null."""
+        found = self.queries(where=QUERIES.c.id == number)
+        return found[0] if found else None
+
+    def history(self, before: int | None = None, limit: int | None = None, key: str | None = None) -> list[Event]:
+        """Return what was answered, corrected and undone, the first first.
+
+        Args:
+            before: Only what was said before the line of this number; null for all.
+            limit: The last so many of these; null for all.
+            key: Of one sample; null for all.
+        """
+        columns = (
+            ANSWERS.c.id, QUERIES.c.key, QUERIES.c.fingerprint, QUERIES.c.round, ANSWERS.c.kind, ANSWERS.c.label,
+            ANSWERS.c.annotator, ANSWERS.c.answered_at, ANSWERS.c.milliseconds, ANSWERS.c.source,
+            func.coalesce(QUERIES.c.answer == ANSWERS.c.id, False).label("holds"), QUERIES.c.part,
+        )  # fmt: skip
+        wanted = select(*columns).join(QUERIES, ANSWERS.c.query == QUERIES.c.id).order_by(ANSWERS.c.id.desc())
+        if before is not None:
+            wanted = wanted.where(ANSWERS.c.id < before)
+        if key is not None:
+            wanted = wanted.where(QUERIES.c.key == key)
+        with self._database.reading() as connection:
+            rows = connection.execute(wanted.limit(limit)).all()
+        return [Event(*row)._replace(holds=bool(row.holds)) for row in reversed(rows)]
+
+    def counts(self, number: int | None = None) -> dict[str, int]:
+        """Return how many queries have which answer: `class`, `skip`, `unsure`, `pending`.
+
+        Args:
+            number: Of the round that asked; null for all.
+        """
+        kind = func.coalesce(ANSWERS.c.kind, "pending")
+        wanted = select(kind, func.count()).select_from(statements.joined()).group_by(kind)
+        if number is not None:
+            wanted = wanted.where(QUERIES.c.round == number)
+        with self._database.reading() as connection:
+            found: dict[str, int] = dict(connection.execute(wanted).tuples().all())
+        return {name: found.get(name, 0) for name in ("class", "skip", "unsure", "pending")}
+
+    def class_names(self) -> list[str]:
+        """Return the classes that somebody named, in the order they came."""
+        with self._database.reading() as connection:
+            return statements.class_names(connection)
+
+    def add_classes(self, names: Iterable[str], annotator: str | None = None) -> None:
+        """Name classes, those that are known among them.
+
+        Raises:
+            ValueError: If one is no name, or not UTF-8.
+        """
+        names = list(names)
+        for name in names:
+            require_class_name(name)
+        if set(names) - set(self.class_names()):
+            with self._writing() as connection:
+                statements.name_classes(connection, names, annotator)
+
+    def rounds(self, connection: Connection | None = None) -> dict[int, Round]:
+        """Return the rounds that began, asked or finished, in order."""
+        if connection is None:
+            with self._database.reading() as found:
+                return self.rounds(found)
+        rows = connection.execute(select(ROUNDS).order_by(ROUNDS.c.number))
+        return {
+            row.number: Round(row.strategy, row.metrics, row.state, row.upto, bool(row.closed), row.doubts or ())
+            for row in rows
+        }
+
+    def begin(self, number: int) -> int:
+        """Note which answers a round's model is trained on: those that are there now, or were when it began before.
+
+        Args:
+            number: Of the round.
+
+        Returns:
+            The number of the last answer that counts.
+        """
+        with self._writing() as connection:
+            known = self.rounds(connection).get(number)
+            if known is not None and known.upto is not None:
+                return known.upto
+            upto = connection.scalar(select(func.max(ANSWERS.c.id))) or 0
+            new = {"strategy": "", "seed": 0, "asked_at": now()} if known is None else {}
+            statements.put(connection, ROUNDS, {"number": number}, {**new, "upto": upto})
+            return int(upto)
+
+    def close(self, number: int) -> None:
+        """Let the next round go on without the answers that are pending: they count in the round after they come.
+
+        Args:
+            number: Of the round that asked.
+
+        Raises:
+            ValueError: If it never asked.
+        """
+        with self._writing() as connection:
+            known = self.rounds(connection).get(number)
+            if known is None or not known.strategy:
+                raise ValueError(f"round {number} has asked for nothing, so there is nothing to go on from.")
+            connection.execute(update(ROUNDS).where(ROUNDS.c.number == number).values(closed=True))
 
     def add_metrics(self, number: int, metrics: dict[str, Any]) -> None:
         """Commit a finished round's metrics.
@@ -251,12 +354,25 @@ class LabelStore:
             number: Of the round.
             metrics: Numbers and strings.
         """
-        with Session(self._engine) as session:
-            row = session.get(_Round, number)
-        if row is None:  # the last round asks for nothing
-            row = _Round(number=number, strategy="", seed=0, asked_at=datetime.now(UTC))
-        row.metrics = metrics
-        self._write([row])
+        with self._writing() as connection:
+            if number not in self.rounds(connection):  # the last round asks for nothing
+                values = {"number": number, "strategy": "", "seed": 0, "asked_at": now()}
+                connection.execute(insert(ROUNDS).values(**values))
+            connection.execute(update(ROUNDS).where(ROUNDS.c.number == number).values(metrics=metrics))
+
+    def finish(self, finished: bool = True) -> None:
+        """Note that a run is finished and takes no more answers, or that it goes on after all."""
+        with self._database.reading() as connection:
+            if bool(statements.mark(connection, "finished")) == finished:
+                return
+        with self._writing() as connection:
+            statements.put(connection, MARKS, {"name": "finished"}, {"value": finished})
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run takes no more answers."""
+        with self._database.reading() as connection:
+            return bool(statements.mark(connection, "finished"))
 
     def forget(self, annotator: str) -> None:
         """Remove the initial labels of a run that never trained a model, if one annotator gave them all.
@@ -264,17 +380,18 @@ class LabelStore:
         Args:
             annotator: A simulated one, who gives them again; what a person labelled is never removed.
         """
-        with Session(self._engine) as session, session.begin():
-            labels = list(session.scalars(select(_Label)))
-            if labels and all(row.annotator == annotator and row.round == INITIAL for row in labels):
-                for row in (*labels, *session.scalars(select(_Round))):
-                    session.delete(row)
-                    session.flush()
+        with self._writing() as connection:
+            asked = set(connection.scalars(select(QUERIES.c.round)))
+            who = {(row.annotator, row.source) for row in connection.execute(select(ANSWERS))}
+            pending = connection.scalar(select(func.count()).where(QUERIES.c.answer.is_(None)))
+            if asked == {INITIAL} and who == {(annotator, "oracle")} and not pending:
+                for table in (LEASES, ANSWERS, QUERIES, ROUNDS, CLASSES):
+                    connection.execute(delete(table))
 
     def settings(self) -> dict[str, Any]:
         """Return what `pin` noted."""
-        with Session(self._engine) as session:
-            return {row.key: row.value for row in session.scalars(select(_Setting))}
+        with self._database.reading() as connection:
+            return {row.key: row.value for row in connection.execute(select(SETTINGS))}
 
     def pin(self, settings: dict[str, Any]) -> None:
         """Note the settings of a run whose first model has asked or is judged, beside those noted before.
@@ -282,7 +399,9 @@ class LabelStore:
         Args:
             settings: What must not change when the run goes on, JSON values.
         """
-        self._write([_Setting(key=key, value=value) for key, value in settings.items()])
+        with self._writing() as connection:
+            for name, value in settings.items():
+                statements.put(connection, SETTINGS, {"key": name}, {"value": value})
 
     def require_settings(self, settings: dict[str, Any]) -> None:
         """Check that settings are those noted before, if any were.
@@ -303,29 +422,22 @@ class LabelStore:
                     "go on with it, or another `folder` for a new run."
                 )
 
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        try:
+            with self._database.writing() as connection:
+                yield connection
+        except ValueError as error:
+            if isinstance(error.__cause__, IntegrityError):
+                raise self._asked_twice(reason(error.__cause__)) from error
+            raise
 
-def require_text(**names: Iterable[str]) -> None:
-    r"""Check that a database can keep some names.
-
-    Args:
-        names: Of samples or classes, by what they are.
-
-    Raises:
-        ValueError: If one is not UTF-8, as that of a file can be.
-
-    Example:
-        >>> require_text(key=["a.png", "\udcff.png"])
-        Traceback (most recent call last):
-        ValueError: `key='\udcff.png'` is not UTF-8, and no label store can keep it; rename the file or class.
-    """
-    for what, some in names.items():
-        for name in some:
-            try:
-                name.encode()
-            except UnicodeEncodeError:
-                raise ValueError(
-                    f"`{what}={name!a}` is not UTF-8, and no label store can keep it; rename the file or class."
-                ) from None
+    def _asked_twice(self, why: str) -> ValueError:
+        return ValueError(
+            f"the label store `{self.url}` cannot be written: {why}. What was committed before is safe; somebody "
+            "else has asked meanwhile, as a second run in the same folder would. Let one of them end, then give the "
+            "same command again to go on."
+        )
 
 
 def _first_difference(name: str, new: Any, old: Any) -> tuple[str, Any, Any]:
@@ -335,20 +447,3 @@ def _first_difference(name: str, new: Any, old: Any) -> tuple[str, Any, Any]:
             if new.get(key) != old.get(key):
                 return _first_difference(f"{name}.{key}", new.get(key), old.get(key))
     return name, new, old
-
-
-def _sqlite_settings(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA foreign_keys=ON")
-    connection.execute("PRAGMA busy_timeout=30000")  # ms; a reader and the run may meet
-
-
-def _require_keys(columns: set[str], url: str) -> None:
-    if "key" not in columns:
-        raise ValueError(
-            f"the label store `{url}` was made by an earlier version, whose labels belong to positions in a list and "
-            "not to samples; begin a new run in another `folder`."
-        )
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error)
