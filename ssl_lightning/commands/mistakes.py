@@ -21,6 +21,8 @@ COMMANDS = {
     "sample": "write new images, drawn from a GAN, SSGAN or VAE",
     "export": "write an encoder for plain torchvision, timm, torch.export or ONNX",
     "active": "active learning: train, ask for labels, again",
+    "label": "open the page where people label what an active run asks for",
+    "labels": "export, import, or list the history of a run's labels; audit them",
     "compare": "run several strategies over several seeds, and say how sure the difference is",
     "report": "make a page of finished active runs",
     "list": "methods, strategies, backbones, data, configs",
