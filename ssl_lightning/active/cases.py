@@ -10,9 +10,10 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from ssl_lightning.active.disagreement import require_members, require_samples
+from ssl_lightning.active.explain import prepared
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
-from ssl_lightning.active.strategy import Predictions, prepared
+from ssl_lightning.active.strategy import Predictions
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.csv_files import write_csv
 from ssl_lightning.engine.passes import sweep

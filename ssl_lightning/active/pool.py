@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -11,11 +12,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ssl_lightning.active.matching import match
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import given, one_of, seeds, whole
+from ssl_lightning.data.splits import chances, side_of
+from ssl_lightning.engine.ranges import between, given, one_of, seeds, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
-from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle, Query, require_text
+from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, NoLabel, Oracle, Query, keep_sight, require_text
+
+Places = list[int]
 
 
 class PoolSamples(Dataset[Batch]):
@@ -42,11 +47,12 @@ class PoolSamples(Dataset[Batch]):
 class PoolDataModule(L.LightningDataModule):
     """Labelled, pending and unlabelled training samples of a data module.
 
-    Every training sample is one of the three. The truth is in the label store, by the samples' keys and the classes'
-    names; process 0 alone writes it, and `setup` and every acquisition give all processes the same view. Samples that
-    have vanished, changed content or come since are told; a sample whose content changed is a new one, and its old
-    label is kept and not used. Training batches hold labelled samples only, an epoch being a fixed number of steps, so
-    that ten labels and ten thousand train alike.
+    Every training sample is one of the three; where the oracle is external, as a person is, what the data are labelled
+    with counts as labelled, and validation samples without a label are in the pool. The truth is in the label store,
+    by the samples' keys and the classes' names; process 0 alone writes it, and `setup` and every acquisition give all
+    processes the same view. Samples that have vanished, changed content or come since are told; a sample whose content
+    changed is a new one, and its old label is kept and not used. Training batches hold labelled samples only, an epoch
+    being a fixed number of steps, so that ten labels and ten thousand train alike.
 
     Args:
         data: Any of our data modules; its validation part is no part of the pool.
@@ -57,6 +63,10 @@ class PoolDataModule(L.LightningDataModule):
         store: Where labels are kept, or its URL; null for a database in memory.
         oracle: Who answers queries; null for the ground truth.
         seed: Of the initial draw; null for the run's.
+        classes: That may be answered, beside those of the data.
+        test_share: Of each query, the fraction that tests the model instead of training it: drawn at random from
+            samples that no strategy may choose, so that accuracy can be estimated where the data have no test part.
+        val_share: The same for validation.
 
     Raises:
         ValueError: If a number is out of its range, or a part is none.
@@ -73,6 +83,9 @@ class PoolDataModule(L.LightningDataModule):
         store: LabelStore | str | None = None,
         oracle: Oracle | None = None,
         seed: int | None = None,
+        classes: Sequence[str] = (),
+        test_share: float = 0.0,
+        val_share: float = 0.0,
     ) -> None:
         super().__init__()
         if not isinstance(data, DataModule):
@@ -80,7 +93,12 @@ class PoolDataModule(L.LightningDataModule):
                 f"`data={type(data).__name__}` is no data module of ours; wrap a data set of torch by "
                 "`FromDataset(dataset)`, of `ssl_lightning.data`."
             )
-        whole(1, math.inf, "the first model must train on something", initial=initial)
+        between(0, 1, "[)", test_share=test_share, val_share=val_share)
+        if test_share + val_share > 0.9:
+            raise ValueError(
+                f"`test_share={test_share}` and `val_share={val_share}` leave too little to train on; together at most "
+                "0.9."
+            )
         whole(1, **given(steps_per_epoch=steps_per_epoch))
         one_of((False, True), balanced=balanced)
         seeds(**given(seed=seed))
@@ -93,13 +111,19 @@ class PoolDataModule(L.LightningDataModule):
         self.data, self.initial, self.balanced, self.steps_per_epoch = data, initial, balanced, steps_per_epoch
         self.store = store if isinstance(store, LabelStore) else LabelStore(*([store] if store else []))
         self.oracle = oracle or GroundTruth()
+        least = 0 if self.oracle.external else 1  # the data may bring labels that count
+        whole(least, math.inf, "the first model must train on something", initial=initial)
         self.seed_chosen = seed is not None or "PL_GLOBAL_SEED" in os.environ
         self.seed = base_seed() if seed is None else seed
         self.may_ask: Callable[[L.Trainer, L.LightningModule], bool] | None = None  # asked by a strategy before it asks
         self.settings: dict[str, Any] = {}  # of a run; the store notes them with its first query
         self.round = 0
+        self.classes = tuple(classes)
+        self.test_share, self.val_share = test_share, val_share
+        self.upto: int | None = None  # the last answer that this round trains on; null for all that there are
+        self.folder: Path | None = None  # of the run; what people see of a query is kept there
         self.queries: list[Query] = []
-        self.places: list[int] = []  # of each query, -1 where its sample is not in the pool now
+        self.places: Places = []  # of each query, -1 where its sample is not in the pool now
         self._told: set[str] = set()
         self._prints: dict[str, str] = {}
 
@@ -129,9 +153,9 @@ class PoolDataModule(L.LightningDataModule):
         """Load the data, ask for the initial labels if there are none, and give every process the same view."""
         self.data.trainer = self.trainer
         self.data.setup(stage)
-        require_text(key=self.keys, class_name=self.data.class_names)
         if self._is_zero and not self.store.queries():
-            self._ask_initial()
+            self.data.add_classes([*self.classes, *self.known_classes()])
+            self.ask_initial()
         self.synchronise()
 
     @property
@@ -145,126 +169,163 @@ class PoolDataModule(L.LightningDataModule):
         return self.data.train_samples.keys
 
     @property
+    def everyone(self) -> Tensor:
+        """Positions of all samples of the training part that nothing else is done with, `(n,)`: labelled or not."""
+        val = self.data.val_indices
+        assert self.data.train_samples is not None
+        idle = val[self.data.train_samples.targets[val] < 0] if self.oracle.external else val[:0]
+        return torch.cat([self.data.train_indices, idle]).sort().values if len(idle) else self.data.train_indices
+
+    @property
+    def given(self) -> Tensor:
+        """Positions of the samples that the data are labelled with, where that counts from the start, `(n,)`."""
+        assert self.data.train_samples is not None
+        known = self.data.train_indices[self.data.train_samples.targets[self.data.train_indices] >= 0]
+        return known if self.oracle.external else known[:0]
+
+    @property
     def indices(self) -> Tensor:
-        """Positions of all samples that can be asked for, by key, `(n,)`."""
-        indices = self.data.train_indices
-        return indices[self.oracle.can_answer(self.data)[indices]]
+        """Positions of all samples that a strategy can ask for, by key, `(n,)`."""
+        return self._of_part("train")
+
+    def _of_part(self, part: str) -> Tensor:
+        """Samples that can be asked for, for a part: each belongs to one by its key, whatever comes or goes."""
+        indices = self.everyone[self.oracle.can_answer(self.data)[self.everyone]]
+        if not self.test_share and not self.val_share:
+            return indices if part == "train" else indices[:0]
+        drawn = chances([side_of(self.keys[place]) for place in indices.tolist()], self.data.split_seed, "share")
+        test, val = drawn < self.test_share, drawn >= 1 - self.val_share
+        return indices[{"train": ~test & ~val, "test": test, "val": val}[part]]
+
+    def known_classes(self) -> list[str]:
+        """Return the classes that the store knows beside those of the data, as where people name them."""
+        return self.store.class_names() if self.oracle.external else []
 
     def synchronise(self) -> None:
         """Read the store in process 0, match it with the samples that are there, and give the others what it holds."""
-        found: tuple[list[Query], list[int], list[str]] = ([], [], [])
+        found: tuple[list[str], list[Query], Places, list[str]] = ([], [], [], [])
         if self._is_zero:
-            queries = self.store.queries()
-            found = (queries, *self._place(queries))
+            names, queries = [*self.classes, *self.known_classes()], self.store.queries(self.upto)
+            self.data.add_classes(names)
+            about = (self.everyone, self.data, self.oracle, self.fingerprint, self.store.url)
+            found = (names, queries, *match(queries, *about))
         if self.trainer is not None:
             found = self.trainer.strategy.broadcast(found)
-        self.queries, self.places, news = found
+        self.data.add_classes(found[0])
+        _, self.queries, self.places, news = found
         for text in news:
             if text not in self._told:
                 self._told.add(text)
                 rank_zero_warn(text)
 
-    def _place(self, queries: list[Query]) -> tuple[list[int], list[str]]:
-        """Find the samples that were asked for, by key and content."""
-        positions = {self.keys[place]: place for place in self.data.train_indices.tolist()}
-        everyone = set(self.keys)
-        places: list[int] = []
-        vanished: list[str] = []
-        changed: list[str] = []
-        elsewhere: list[str] = []
-        strange: list[str] = []
-        corrected: list[str] = []
-        for query in queries:
-            place = positions.get(query.key, -1)
-            if place < 0:
-                (elsewhere if query.key in everyone else vanished).append(query.key)
-            elif query.fingerprint and query.fingerprint != self._fingerprint(query.key):
-                changed.append(query.key)
-                place = -1
-            if query.label is not None and query.label not in self.data.class_names:
-                strange.append(query.label)
-            elif place >= 0 and query.label is not None and self._contradicts(query, place):
-                corrected.append(query.key)
-            places.append(place)
-        where, news = f"in the label store `{self.store.url}`", []
-        if vanished:
-            news.append(f"{listed(vanished)} {where} are no longer there: kept, and not trained on.")
-        if changed:
-            news.append(
-                f"{listed(changed)} {where} have changed since: another sample of the same name, whose old label is "
-                "kept and not used; it is in the pool again."
-            )
-        if elsewhere:
-            news.append(f"{listed(elsewhere)} {where} are not in the training part now: kept, and not trained on.")
-        if strange:
-            names = ", ".join(f"`{name}`" for name in dict.fromkeys(strange))
-            news.append(
-                f"{len(strange)} labels {where} name classes that the data do not have: {names}, of "
-                f"{', '.join(self.data.class_names)}. Kept, and not trained on; was a class renamed?"
-            )
-        if corrected:
-            news.append(
-                f"{listed(corrected)} {where} have another class in the data now: the labels that were given are kept "
-                "and trained on. Correct them in the store, or begin a new run in another `folder`."
-            )
-        return places, news
-
-    def _contradicts(self, query: Query, place: int) -> bool:
-        """Tell whether the ground truth would now answer otherwise than it did."""
-        assert self.data.train_samples is not None
-        truth = int(self.data.train_samples.targets[place])
-        if not isinstance(self.oracle, GroundTruth) or truth < 0 or self.data.class_names[truth] == query.label:
-            return False
-        return self.oracle.answer([query.key], self.data) != [query.label]  # which may be noisy
-
-    def _fingerprint(self, key: str) -> str:
+    def fingerprint(self, key: str) -> str:
+        """Return what tells a sample's content from another of the same key; empty where that does not change."""
         if key not in self._prints:  # once a call: what was loaded does not change any more
             self._prints[key] = self.data.fingerprint(key) or ""
         return self._prints[key]
 
-    def _ask_initial(self) -> None:
-        candidates = self.indices
+    def ask_initial(self, choose: Callable[[int], Places] | None = None, name: str = "initial") -> None:
+        """Ask for the labels to begin with, in process 0.
+
+        Args:
+            choose: Chooses so many samples; null to draw them at random.
+            name: Of what chooses, for the record.
+
+        Raises:
+            ValueError: If the pool is too small, or nothing would be labelled.
+        """
+        require_text(key=self.keys, class_name=self.data.class_names)
+        candidates, wanted = self.indices, self.to_choose(self.initial)
         if self.initial > len(candidates):
             raise ValueError(f"`initial={self.initial}` exceeds the {len(candidates)} samples of the pool; lower it.")
+        if not self.initial and not len(self.given):
+            raise ValueError("`initial=0` leaves the first model nothing to train on; give at least 1.")
+        if self.oracle.external and self.num_classes < 2 and self.oracle.name:
+            raise ValueError(
+                f"the data name {self.num_classes} classes, and to learn takes two; give `--classes cat,dog,...` (or a "
+                "file with one on each line)."
+            )
         seed = derive_seed(self.seed, "initial")
         order = candidates[torch.randperm(len(candidates), generator=derive_generator(seed))]
         if self.balanced:
-            assert self.data.train_samples is not None
-            targets = self.data.train_samples.targets[order]
-            turn = torch.zeros(len(order), dtype=torch.int64)  # how many of its class came before each
-            for target in targets.unique().tolist():  # type: ignore[no-untyped-call]
-                turn[targets == target] = torch.arange(int((targets == target).sum()))
-            order = order[turn.argsort(stable=True)]
-            if self.initial < self.num_classes:
-                rank_zero_warn(
-                    f"`initial={self.initial}` labels with `balanced=true` cannot cover {self.num_classes} classes; "
-                    f"give at least `initial={self.num_classes}`."
-                )
-        self._commit(INITIAL, "initial", seed, order[: self.initial].tolist(), None)
+            order = self._evenly(order)
+        chosen = order[:wanted].tolist() if choose is None else choose(wanted)
+        self._commit(INITIAL, name, seed, chosen, None, size=self.initial)
+
+    def _evenly(self, order: Tensor) -> Tensor:
+        """Order samples so that the first have all classes as often."""
+        if self.oracle.external:
+            raise ValueError("`balanced=true` needs to know the classes of what is asked for; leave it out.")
+        assert self.data.train_samples is not None
+        targets = self.data.train_samples.targets[order]
+        turn = torch.zeros(len(order), dtype=torch.int64)  # how many of its class came before each
+        for target in targets.unique().tolist():  # type: ignore[no-untyped-call]
+            turn[targets == target] = torch.arange(int((targets == target).sum()))
+        if self.initial < self.num_classes:
+            rank_zero_warn(
+                f"`initial={self.initial}` labels with `balanced=true` cannot cover {self.num_classes} classes; "
+                f"give at least `initial={self.num_classes}`."
+            )
+        return order[turn.argsort(stable=True)]
+
+    def to_choose(self, count: int) -> int:
+        """Return how many of a query's samples a strategy chooses; the others test and validate."""
+        return count - round(count * self.test_share) - round(count * self.val_share)
 
     def _commit(
         self,
         number: int,
         strategy: str,
         seed: int,
-        indices: list[int],
+        indices: Places,
         scores: list[float] | None,
         state: dict[str, Any] | None = None,
+        notes: Sequence[Query] = (),
+        doubts: Sequence[dict[str, Any]] = (),
+        size: int = 0,
     ) -> None:
-        keys = [self.keys[index] for index in indices]
-        answers = self.oracle.answer(keys, self.data)
-        for key, answer in zip(keys, answers, strict=True):
-            if answer is not None and answer not in self.data.class_names:
+        found = list(notes) or [Query(self.keys[place]) for place in indices]
+        scored = zip(found, scores if scores is not None else [None] * len(found), strict=True)
+        chosen = [query._replace(score=score) for query, score in scored]
+        queries = self._with_shares(chosen, size)
+        answers = self.oracle.answer([query.key for query in queries], self.data)
+        asked = []
+        for query, answer in zip(queries, answers, strict=True):
+            if isinstance(answer, str) and answer not in self.data.class_names:
                 raise ValueError(
-                    f"`{type(self.oracle).__name__}` answered `{answer}` for `{key}`; a label must be one of "
+                    f"`{type(self.oracle).__name__}` answered `{answer}` for `{query.key}`; a label must be one of "
                     f"{', '.join(self.data.class_names)}."
                 )
-        queries = [
-            Query(key, answer, None if scores is None else scores[k], fingerprint=self._fingerprint(key))
-            for k, (key, answer) in enumerate(zip(keys, answers, strict=True))
-        ]
+            said = {"kind": answer.value} if isinstance(answer, NoLabel) else {"label": answer}
+            asked.append(query._replace(fingerprint=self.fingerprint(query.key), **said))
+        if self.folder is not None and self.oracle.external:
+            shown = [(query.key, query.fingerprint) for query in asked]
+            self._keep_sights([*shown, *(near[:2] for query in asked for near in query.neighbours)])
         settings = None if number == INITIAL or self.store.settings() else self.settings
-        self.store.add_round(number, strategy, seed, queries, self.oracle.name, state, settings)
+        if self.oracle.external:
+            self.store.add_classes(self.data.class_names)
+        self.store.add_round(number, strategy, seed, asked, self.oracle.name, state, settings, doubts)
+
+    def _with_shares(self, chosen: list[Query], size: int) -> list[Query]:
+        """Mix into a query the samples that test and validate, drawn at random, each by its key."""
+        mixed = [((place + 0.5) / max(1, len(chosen)), query) for place, query in enumerate(chosen)]
+        taken = {query.key for query in self.queries}
+        for part, share in (("test", self.test_share), ("val", self.val_share)):
+            if not share:
+                continue
+            keys = [key for place in self._of_part(part).tolist() if (key := self.keys[place]) not in taken]
+            order = chances(map(side_of, keys), self.seed, part).argsort(stable=True).tolist()
+            drawn = [keys[place] for place in order[: round(size * share)]]
+            mixed += [((k + 0.5) / len(drawn), Query(key, part=part)) for k, key in enumerate(drawn)]  # type: ignore[arg-type]
+        return [query for _, query in sorted(mixed, key=lambda item: item[0])]
+
+    def _keep_sights(self, wanted: Sequence[tuple[str, str]]) -> None:
+        """Keep what people see of samples, by key and fingerprint, where their content is that."""
+        assert self.folder is not None
+        for key, fingerprint in dict.fromkeys(wanted):
+            if self.fingerprint(key) == fingerprint:
+                shown = self.data.show(key)
+                keep_sight(self.folder, key, fingerprint, shown.kind, shown.content)
 
     def acquire(
         self,
@@ -273,6 +334,9 @@ class PoolDataModule(L.LightningDataModule):
         indices: Sequence[int],
         scores: Sequence[float] | None = None,
         state: dict[str, Any] | None = None,
+        notes: Sequence[Query] = (),
+        doubts: Sequence[dict[str, Any]] = (),
+        size: int = 0,
     ) -> None:
         """Ask the oracle for labels and commit what it says, at once; in every process.
 
@@ -282,6 +346,9 @@ class PoolDataModule(L.LightningDataModule):
             indices: Positions of samples in the order of their choice, the same in every process.
             scores: Of these samples.
             state: Of the strategy, JSON values, committed with the labels.
+            notes: What a person should know of each sample: queries with guess and neighbours; none where nobody asks.
+            doubts: Labels that are likely wrong.
+            size: Of the whole query, of which further samples test and validate, as `to_choose` tells.
 
         Raises:
             ValueError: If a sample is not unlabelled, or an answer is no class of the data.
@@ -293,22 +360,29 @@ class PoolDataModule(L.LightningDataModule):
             raise ValueError(f"`{strategy}` chose samples that are not unlabelled, or one twice: {names[:10]}.")
         if self._is_zero:
             numbers = None if scores is None else list(scores)
-            self._commit(self.round, strategy, seed, list(indices), numbers, state)
+            self._commit(self.round, strategy, seed, list(indices), numbers, state, notes, doubts, size)
         self.synchronise()
 
-    def _known(self) -> list[tuple[int, int]]:
-        """Positions and classes of the samples whose label was there when this round began, in the order asked."""
+    def known(self, part: str = "train") -> list[tuple[int, int]]:
+        """Positions and classes of a part's samples whose label was there when this round began, in the order asked."""
         numbers = {name: number for number, name in enumerate(self.data.class_names)}
-        return [
+        found = [
             (place, numbers[query.label])
             for query, place in zip(self.queries, self.places, strict=True)
-            if place >= 0 and query.label in numbers and query.round < self.round
+            if place >= 0 and query.label in numbers and query.round < self.round and query.part == part
         ]
+        given = self.given if part == "train" else self.given[:0]
+        if not len(given):
+            return found
+        assert self.data.train_samples is not None
+        asked = {place for place, _ in found}
+        own = zip(given.tolist(), self.data.train_samples.targets[given].tolist(), strict=True)
+        return [*(pair for pair in own if pair[0] not in asked), *found]
 
     @property
     def labelled(self) -> Tensor:
         """Samples with a label that was there when this round began, in the order they were asked, `(n,)`."""
-        return torch.tensor([place for place, _ in self._known()], dtype=torch.int64)
+        return torch.tensor([place for place, _ in self.known()], dtype=torch.int64)
 
     @property
     def pending(self) -> Tensor:
@@ -323,17 +397,21 @@ class PoolDataModule(L.LightningDataModule):
         return indices[~torch.isin(indices, torch.tensor(self.places, dtype=torch.int64))]
 
     def asked(self, number: int) -> list[int]:
-        """Positions of the samples asked after a round, in the order of choice; -1 for the initial labels."""
+        """Positions of the samples that a strategy asked for after a round, in its order; -1 for the initial ones."""
         asked = zip(self.queries, self.places, strict=True)
-        return [place for query, place in asked if query.round == number and place >= 0]
+        return [place for query, place in asked if query.round == number and place >= 0 and query.part == "train"]
 
     @property
     def samples(self) -> PoolSamples:
         """The training part with the given labels of this round only."""
-        labels = torch.full((len(self.keys),), -1, dtype=torch.int64)
-        for place, target in self._known():
-            labels[place] = target
-        return PoolSamples(self.data.train_samples, labels)
+        return self._with_labels("train")[0]
+
+    def _with_labels(self, part: str) -> tuple[PoolSamples, Tensor]:
+        """The training part with the labels of one part, and which samples have one."""
+        known = self.known(part)
+        labels, places = torch.full((len(self.keys),), -1, dtype=torch.int64), [place for place, _ in known]
+        labels[places] = torch.tensor([target for _, target in known], dtype=torch.int64)
+        return PoolSamples(self.data.train_samples, labels), torch.tensor(places, dtype=torch.int64)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return a shuffled, repeating loader of the labelled samples."""
@@ -357,15 +435,44 @@ class PoolDataModule(L.LightningDataModule):
             batch_size: Samples a step; null for the data's.
             asked: Of the labelled and pending ones, too.
         """
-        indices = self.indices if asked else self.unlabelled
+        indices = torch.cat([self.given, self.indices]).sort().values if asked else self.unlabelled
         return self.data.evaluation_loader(self.samples, indices, batch_size)
 
+    @property
+    def validation_size(self) -> int:
+        """How many samples validate: the data's that have a label, and the answers that were set apart for it."""
+        return len(self._validating()) + len(self.known("val"))
+
+    def _validating(self) -> Tensor:
+        """The data's validation samples; where people label, those that have one."""
+        val = self.data.val_indices
+        assert self.data.train_samples is not None
+        return val[self.data.train_samples.targets[val] >= 0] if self.oracle.external else val
+
     def val_dataloader(self) -> Any:
-        """Return the data's validation loader."""
-        return self.data.val_dataloader()
+        """Return a loader of the validation part, and of the answers that were set apart for it; none where empty."""
+        samples, places = self._with_labels("val")
+        own = self._validating()
+        if not len(places) and len(own) == len(self.data.val_indices):
+            return self.data.val_dataloader()
+        assert self.data.train_samples is not None
+        samples.labels[own] = self.data.train_samples.targets[own]
+        places = torch.cat([own, places]).sort().values
+        return self.data.loop_loader(samples, places) if len(places) else []
+
+    @property
+    def test_size(self) -> int:
+        """How many labelled samples test."""
+        if self.test_share:
+            return len(self.known("test"))
+        self.data.setup("test")
+        return 0 if self.data.test_samples is None else int((self.data.test_samples.targets >= 0).sum())
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the data's test loader."""
+        """Return a loader of the answers that were set apart for it, or of the data's test part where none are."""
+        if self.test_share:
+            samples, places = self._with_labels("test")
+            return self.data.loop_loader(samples, places.sort().values)
         return self.data.test_dataloader()
 
     def predict_dataloader(self) -> Any:
@@ -385,9 +492,3 @@ class PoolDataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint's epoch stopped."""
         self.data.load_state_dict(state_dict)
-
-
-def listed(keys: list[str]) -> str:
-    """Return how many samples there are, and the names of the first five."""
-    names = ", ".join(f"`{key}`" for key in keys[:5]) + " ..." * (len(keys) > 5)
-    return f"{len(keys)} samples ({names})"

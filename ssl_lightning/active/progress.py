@@ -41,6 +41,7 @@ class RoundsProgress(Callback):
         )
         self._rounds = self.progress.add_task("rounds", total=rounds, completed=done, note="")
         self._fit = self.progress.add_task("fit", total=None, note="")
+        self._label: TaskID | None = None
         self.shown = False
 
     @property
@@ -76,6 +77,34 @@ class RoundsProgress(Callback):
         if self.shown:
             self.progress.stop()
 
+    def say(self, line: str) -> None:
+        """Print a line, above the bars where there are some.
+
+        Args:
+            line: Text without markup.
+        """
+        self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def answered(self, done: int | None, total: int, note: str) -> None:
+        """Show how many queries are answered, while a run waits; null takes the bar down.
+
+        Args:
+            done: Answers that have come.
+            total: Queries.
+            note: Where to answer.
+        """
+        if done is None:
+            if self._label is not None:
+                self.progress.remove_task(self._label)
+                self._label = None
+            return
+        if self.has_terminal and not self.shown:
+            self.shown = True
+            self.progress.start()
+        if self._label is None:
+            self._label = self.progress.add_task("labels", total=total, note=note)
+        self.progress.update(self._label, completed=done, total=total, note=note)
+
     def finish_round(self, line: str) -> None:
         """Count a round and print a line above the bars.
 
@@ -83,7 +112,7 @@ class RoundsProgress(Callback):
             line: What the round came to.
         """
         self.progress.advance(self._rounds)
-        self.progress.console.print(line, highlight=False, markup=False)
+        self.say(line)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin the bar of this fit."""

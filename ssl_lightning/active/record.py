@@ -12,7 +12,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 
-from ssl_lightning.active.pool import PoolDataModule, listed
+from ssl_lightning.active.matching import listed
+from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.engine.csv_files import replacing, write_csv
 from ssl_lightning.engine.naming import class_path
 from ssl_lightning.engine.processes import first_process

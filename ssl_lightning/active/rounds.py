@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,13 +15,16 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.active.record import Record, finished_rows, log_round
 from ssl_lightning.active.stopping import MetricRule, StablePredictions, StoppingRule, StopSet
-from ssl_lightning.active.strategy import AcquisitionStrategy, require_steps
+from ssl_lightning.active.strategy import AcquisitionStrategy, choose, require_steps
+from ssl_lightning.active.typicality import TypiClust
+from ssl_lightning.active.waiting import alone, wait_for_answers, wait_for_first
 from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.processes import connect, first_process, share_buffers, shared
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_seed
 from ssl_lightning.evaluation.watcher import Watcher
-from ssl_lightning.labelling import GroundTruth, LabelStore
+from ssl_lightning.functional.scoring import wilson
+from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore
 
 
 class Plan(NamedTuple):
@@ -33,6 +36,7 @@ class Plan(NamedTuple):
         asks: Whether it asks; not again if it was killed after it had, before its metrics were known.
         state: Of the strategy after the round before.
         steps: Of all rounds before.
+        upto: Number of the last answer that it trains on.
     """
 
     number: int
@@ -40,6 +44,7 @@ class Plan(NamedTuple):
     asks: bool
     state: dict[str, Any] | None
     steps: int
+    upto: int | None
 
 
 class MakeTrainer(Protocol):
@@ -58,13 +63,17 @@ def run_rounds(
     folder: str | Path = "runs/active",
     stop: list[StoppingRule] | None = None,
     settings: dict[str, Any] | None = None,
+    cold_start: AcquisitionStrategy | None = None,
+    wait: bool = True,
 ) -> list[dict[str, Any]]:
     """Run active learning: each round trains a fresh model on what is labelled, then labels what the strategy wants.
 
-    Trains `rounds + 1` models; the last asks for nothing. Each round is seeded by the run's seed and its number alone,
-    so a run that was stopped at any instant goes on by the same call, to the same picks as one that was not. In the
-    folder are `labels.sqlite` (the truth), `rounds.csv` and `queries.csv` (written from it after each round),
-    `queries/*`, what was asked for as a person sees it, and the last model, `checkpoints/round_*.ckpt`.
+    Trains `rounds + 1` models; the last asks for nothing. Where answers come later, as from people, each round waits
+    for those to the last query; what comes later still counts in the round after. Each round is seeded by the run's
+    seed and its number alone, so a run that was stopped at any instant goes on by the same call, to the same picks as
+    one that was not. In the folder are `labels.sqlite` (the truth), `rounds.csv` and `queries.csv` (written from it
+    after each round), `queries/*`, what was asked for as a person sees it, and the last model,
+    `checkpoints/round_*.ckpt`.
 
     Args:
         make_model: Builds a fresh model; called once a round, after seeding.
@@ -75,14 +84,19 @@ def run_rounds(
         folder: Of the run; the same folder and settings go on with it.
         stop: When to end before all rounds: `Budget`, `TargetAccuracy`, `NoGain`, `StablePredictions`.
         settings: More settings that must not change when the run goes on.
+        cold_start: Chooses the initial labels by the first model's embeddings; null for a random choice, but for
+            `TypiClust` where people are asked and the model is pretrained.
+        wait: Wait for answers that come later; else return, and go on when called again.
 
     Returns:
-        One row a round, as in `rounds.csv`.
+        One row a finished round, as in `rounds.csv`.
 
     Raises:
         ValueError: If the settings are impossible, or are not those the folder's run began with.
     """
-    return ActiveRun(make_model, make_trainer, pool, strategy, rounds, Path(folder), stop or [], settings or {}).run()
+    run = ActiveRun(make_model, make_trainer, pool, strategy, rounds, Path(folder), stop or [], settings or {})
+    run.cold_start, run.wait = cold_start, wait
+    return run.run()
 
 
 class ActiveRun:
@@ -129,36 +143,99 @@ class ActiveRun:
             "balanced": pool.balanced,
             "seed": pool.seed,
             "data": type(pool.data).__name__,
+            "test_share": pool.test_share,
+            "val_share": pool.val_share,
             **settings,
         }
         pool.settings = self.settings
         self.record = Record(folder, pool)
+        self.cold_start: AcquisitionStrategy | None = None
+        self.wait = True
+        pool.folder = folder
         self.row: dict[str, Any] = {}  # of the round that is judged
         self.reason: str | None = None
         self._judged = -1
 
     def run(self) -> list[dict[str, Any]]:
-        """Run all rounds that are not done yet."""
-        self._prepare()
-        start = self._first_open()
-        if start > 0:
-            _say(f"`{self.folder}`: {start} of {self.rounds + 1} models are trained; going on from there.")
-        progress = RoundsProgress(self.rounds + 1, start)
-        self.pool.may_ask = lambda trainer, module: self.judge(trainer, module) is None
-        try:
-            with _global_seed_kept():
-                number = start
-                while number <= self.rounds:
-                    if reason := self._round(number, progress):
-                        _say(f"stopped after round {self.pool.round}: {reason}.")
-                        break
-                    number = self.pool.round + 1
-        finally:
-            self.pool.may_ask = None
-            progress.stop()
-        if first_process():
-            self.record.write_tables()
-        return shared(lambda: finished_rows(self.pool.store))
+        """Run all rounds that are not done yet, or as far as there are answers where it should not wait."""
+        with alone(self.folder) if first_process() else nullcontext():
+            self._prepare()
+            start = self._first_open()
+            if start > 0:
+                _say(f"`{self.folder}`: {start} of {self.rounds + 1} models are trained; going on from there.")
+            progress = RoundsProgress(self.rounds + 1, start)
+            self.pool.may_ask = lambda trainer, module: self.judge(trainer, module) is None
+            address = None
+            try:
+                if first_process() and start <= self.rounds:
+                    self.pool.store.finish(False)
+                    address = self.pool.oracle.open(self.folder, self.pool.store.url)
+                with _global_seed_kept():
+                    done = self._rounds(start, progress, address)
+            finally:
+                self.pool.may_ask = None
+                progress.stop()
+                self.pool.oracle.close()
+            if first_process():
+                self.record.write_tables()
+                if done:
+                    self.pool.store.finish()
+            return shared(lambda: finished_rows(self.pool.store))
+
+    def _rounds(self, number: int, progress: RoundsProgress, address: str | None) -> bool:
+        """Run rounds from one on; return whether all are done, or must be left to wait for answers."""
+        while number <= self.rounds:
+            if not self._answered(number, progress, address):
+                counts = self.pool.store.counts()
+                _say(
+                    f"{counts['pending']} answers are pending: give them at the page (`ssl-lightning label "
+                    f"{self.folder}`), then the same command again goes on."
+                )
+                return False
+            if reason := self._round(number, progress):
+                _say(f"stopped after round {self.pool.round}: {reason}.")
+                break
+            number = self.pool.round + 1
+        return True
+
+    def _answered(self, number: int, progress: RoundsProgress, address: str | None) -> bool:
+        """Wait until a round can begin, and note which answers it is trained on."""
+        pool, store = self.pool, self.pool.store
+        if not first_process():
+            begins = not pool.oracle.external or wait_for_first(store, number, self.wait)
+            pool.data.add_classes(pool.known_classes())
+            return begins
+        if not store.queries():
+            self._ask_initial(progress)
+        if not wait_for_answers(pool, number, progress, address, self.wait):
+            return False
+        store.begin(number)
+        pool.data.add_classes(pool.known_classes())
+        return True
+
+    def _ask_initial(self, progress: RoundsProgress) -> None:
+        """Ask for the labels to begin with, in the first process alone: the others wait for it by the store."""
+        pool = self.pool
+        pool.data.add_classes([*pool.classes, *pool.known_classes()])
+        if not pool.oracle.external and self.cold_start is None:
+            pool.ask_initial()
+            return
+        pool.round = INITIAL
+        L.seed_everything(derive_seed(pool.seed, "cold start"), workers=True, verbose=False)
+        model = self.make_model()
+        strategy = self.cold_start
+        if strategy is None and getattr(model.hparams, "checkpoint", None) and not pool.balanced:
+            strategy = TypiClust(max(1, pool.initial))
+        if strategy is None or not pool.initial:
+            pool.ask_initial()
+            return
+        trainer = self._trainer(progress, [])
+        if getattr(model, "clean", pool) is None:
+            model.clean = pool.clean()
+        name = type(strategy).__name__
+        _say(f"the first {pool.initial} samples are chosen by `{name}` on the embeddings of the model as it is.")
+        pool.synchronise()
+        pool.ask_initial(lambda count: choose(strategy, count, trainer, model, pool), name)
 
     def _prepare(self) -> None:
         """Load the data, and check that the settings are possible, and those of the folder's run."""
@@ -168,11 +245,13 @@ class ActiveRun:
         for rule in self.rules:
             rule.check(pool)
         size, query = len(pool.indices), self.strategy.query_size
-        need = pool.initial + self.rounds * query
+        need = pool.to_choose(pool.initial) + self.rounds * pool.to_choose(query)
         if need > size:
+            less = f" (of them {need} to train on)" if pool.test_share or pool.val_share else ""
             raise ValueError(
-                f"`initial={pool.initial}` + `rounds={self.rounds}` x `query_size={query}` = {need} labels exceed the "
-                f"{size} samples of the pool; lower one of them."
+                f"`initial={pool.initial}` + `rounds={self.rounds}` x `query_size={query}` = "
+                f"{pool.initial + self.rounds * query} labels{less} exceed the {size} samples of the pool; lower one "
+                "of them."
             )
         if not first_process():
             return
@@ -207,7 +286,7 @@ class ActiveRun:
         self.row = {
             "round": pool.round,
             "labelled": len(pool.labelled),
-            "validation": len(pool.data.val_indices),
+            "validation": pool.validation_size,
             "queried": 0,
             "seconds": 0.0,
             "steps": trainer.global_step,
@@ -242,8 +321,9 @@ class ActiveRun:
             )
         if trainer.is_global_zero and not store.settings():
             store.pin(self.settings)
-        if self._has_test() and trainer.limit_test_batches:
+        if (count := pool.test_size) and trainer.limit_test_batches:
             self.row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
+            self.row.update(self._interval(count) if pool.test_share else {})
         queried = sum(query.round == plan.number for query in pool.queries)
         self.row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
         if trainer.is_global_zero:
@@ -260,11 +340,11 @@ class ActiveRun:
         record, before = rounds.get(number), rounds.get(number - 1)
         asks = number < self.rounds and not (record and record.strategy)
         steps = sum(row["steps"] for row in rows if row["round"] < number)
-        return Plan(number, self.pool.seed, asks, before and before.state, steps)
+        return Plan(number, self.pool.seed, asks, before and before.state, steps, record and record.upto)
 
     def _make(self, plan: Plan, progress: RoundsProgress) -> tuple[L.LightningModule, L.Trainer]:
         """Make a round's model and trainer, and get pool and strategy ready."""
-        self.pool.round, self.pool.seed = plan.number, plan.seed
+        self.pool.round, self.pool.seed, self.pool.upto = plan.number, plan.seed, plan.upto
         L.seed_everything(derive_seed(plan.seed, "round", plan.number), workers=True, verbose=False)
         model = self.make_model()
         if plan.state is not None:
@@ -289,14 +369,20 @@ class ActiveRun:
             has.append(ProgressLines(to_the_end=False))
         return trainer
 
-    def _has_test(self) -> bool:
-        data = self.pool.data
-        data.setup("test")
-        return data.test_samples is not None and bool((data.test_samples.targets >= 0).any())
+    def _interval(self, count: int) -> dict[str, Any]:
+        """Return how sure an accuracy is that was found on the answers set apart for it."""
+        accuracy = self.row.get("test/accuracy")
+        if accuracy is None:
+            return {}
+        low, high = wilson(accuracy, count)
+        return {"test/count": count, "test/accuracy_low": low, "test/accuracy_high": high}
 
     def _tell(self, number: int, queried: int, progress: RoundsProgress, trainer: L.Trainer) -> None:
         accuracy = self.row.get("test/accuracy")
         result = "" if accuracy is None else f"  test/accuracy {accuracy:.4f}"
+        if "test/count" in self.row:
+            low, high = self.row["test/accuracy_low"], self.row["test/accuracy_high"]
+            result += f" (95 %: {low:.3f} to {high:.3f}, of {self.row['test/count']})"
         asked = f"  asked {queried} by {type(self.strategy).__name__}" if queried else ""
         if trainer.is_global_zero:
             progress.finish_round(

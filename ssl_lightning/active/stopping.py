@@ -10,8 +10,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from ssl_lightning.active.explain import prepared
 from ssl_lightning.active.pool import PoolDataModule
-from ssl_lightning.active.strategy import prepared
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.data.splits import chances
 from ssl_lightning.engine.naming import meant
@@ -92,7 +92,7 @@ class MetricRule(StoppingRule):
 
     def check(self, pool: PoolDataModule) -> None:
         """Refuse a metric of validation where there is no validation part."""
-        if self.metric.startswith("val/") and not len(pool.data.val_indices):
+        if self.metric.startswith("val/") and not len(pool.data.val_indices) and not pool.val_share:
             raise ValueError(
                 f"`metric={self.metric}` needs a validation part, and these data have none; give `--data.val_size`, or "
                 "another metric."

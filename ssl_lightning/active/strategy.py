@@ -1,6 +1,8 @@
 """The base of every acquisition strategy: a callback that, at the end of fit, asks for the labels worth most."""
 
 from abc import ABC
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -10,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from ssl_lightning.active.explain import explain, prepared
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
 from ssl_lightning.data.samples import Batch
@@ -138,7 +141,7 @@ class AcquisitionStrategy(Callback, ABC):
 
     def _check(self, pool: PoolDataModule) -> None:
         left = len(pool.unlabelled)
-        if self.query_size > left:
+        if pool.to_choose(self.query_size) > left:
             raise ValueError(
                 f"`query_size={self.query_size}` exceeds the {left} unlabelled samples left in round {pool.round}; "
                 "lower `query_size`, or stop earlier."
@@ -159,8 +162,20 @@ class AcquisitionStrategy(Callback, ABC):
         if pool.may_ask is not None and not pool.may_ask(trainer, module):
             return  # a stopping rule forbids it
         self._check(pool)
-        indices, scores = self.query(trainer, module, pool)
-        pool.acquire(type(self).__name__, self._seed(pool), indices, scores, self.state_dict())
+        with self._asking(pool.to_choose(self.query_size)):
+            indices, scores = self.query(trainer, module, pool)
+        notes, doubts = explain(trainer, module, pool, indices) if pool.oracle.external else ((), ())
+        name, state = type(self).__name__, self.state_dict()
+        pool.acquire(name, self._seed(pool), indices, scores, state, notes, doubts, self.query_size)
+
+    @contextmanager
+    def _asking(self, count: int) -> Iterator[None]:
+        """Choose so many, where a part of the query tests and validates."""
+        whole_size, self.query_size = self.query_size, count
+        try:
+            yield
+        finally:
+            self.query_size = whole_size
 
     def _seed(self, pool: PoolDataModule) -> int:
         return derive_seed(pool.seed, "acquisition", pool.round)
@@ -198,6 +213,25 @@ class AcquisitionStrategy(Callback, ABC):
         return rows["index"][chosen].tolist(), scores
 
 
+def choose(
+    strategy: AcquisitionStrategy, count: int, trainer: L.Trainer, module: L.LightningModule, pool: PoolDataModule
+) -> list[int]:
+    """Let a strategy choose so many samples by a model as it is, without asking for them.
+
+    Args:
+        strategy: That chooses.
+        count: How many.
+        trainer: Says device and precision; it need not have fitted.
+        module: The model.
+        pool: To choose from.
+
+    Returns:
+        Positions of samples in the order of choice.
+    """
+    with strategy._asking(count):
+        return strategy.query(trainer, module, pool)[0]
+
+
 def require_steps(trainer: L.Trainer) -> None:
     """Check that a fit is to take steps: who asks by a model must train it first.
 
@@ -210,11 +244,6 @@ def require_steps(trainer: L.Trainer) -> None:
                 f"`trainer.{name}=0` trains nothing, and a round asks by the model that it has trained; give at least "
                 "1, or leave it out."
             )
-
-
-def prepared(module: Any, batch: Batch) -> Any:
-    """Return what a module takes of a batch: what its `prepare` makes, or the input itself for a stranger's module."""
-    return module.prepare(batch) if hasattr(module, "prepare") else batch.input
 
 
 def require_rows(rows: Rows, count: int, who: str) -> None:

@@ -1,6 +1,8 @@
 """The command `active`: its options, and how they make a run."""
 
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -9,6 +11,9 @@ from ssl_lightning.active import AcquisitionStrategy, PoolDataModule, StoppingRu
 from ssl_lightning.active.rounds import MakeTrainer
 from ssl_lightning.data import DataModule
 from ssl_lightning.labelling import Oracle
+from ssl_lightning.labelling.records import require_class_name
+
+PEOPLE_TEST = 0.2  # of their answers test the model, where the data have no test part
 
 
 def active(
@@ -25,13 +30,18 @@ def active(
     store: str | None = None,
     stop: list[StoppingRule] | None = None,
     settings: dict[str, Any] | None = None,
+    classes: list[str] | str | None = None,
+    test_share: float | None = None,
+    val_share: float = 0.0,
+    cold_start: AcquisitionStrategy | None = None,
+    wait: bool = True,
 ) -> list[dict[str, Any]]:
     """Active learning: each round trains a fresh model on what is labelled, then labels what the strategy wants.
 
-    Trains `rounds + 1` models; the last asks for nothing. A run that was stopped at any instant goes on by the same
-    command, to the same picks as one that was not. In the folder are `labels.sqlite` (the truth), `rounds.csv` and
-    `queries.csv` (written from it after each round), `queries/*`, what was asked for as a person sees it, and the last
-    model, `checkpoints/round_*.ckpt`.
+    Trains `rounds + 1` models; the last asks for nothing. With `--oracle Human`, people answer at a page that opens
+    with the run. A run that was stopped at any instant goes on by the same command, to the same picks as one that was
+    not. In the folder are `labels.sqlite` (the truth), `rounds.csv` and `queries.csv` (written from it after each
+    round), `queries/*`, what was asked for as a person sees it, and the last model, `checkpoints/round_*.ckpt`.
 
     Args:
         make_model: Builds a fresh model; called once a round, after seeding.
@@ -39,17 +49,62 @@ def active(
         data: Its training part, less the validation part, is the pool.
         strategy: Chooses the queries.
         rounds: How often to ask.
-        initial: Labels to begin with, drawn at random.
+        initial: Labels to begin with; of people, they are asked for.
         balanced: Draw the initial labels evenly over the classes, which needs to know them.
         steps_per_epoch: Training steps an epoch, however few the labels; null for one pass over them.
         folder: Of the run; the same folder and settings go on with it.
-        oracle: Who answers; null for the ground truth.
+        oracle: Who answers: `Human`, `LabelStudio`; null for the ground truth, which simulates.
         store: URL of the label store; null for `labels.sqlite` in the folder.
         stop: When to end before all rounds: `Budget`, `TargetAccuracy`, `NoGain`, `StablePredictions`.
         settings: More settings that must not change when the run goes on.
+        classes: That people can answer, beside those the data name: a list, names with commas between them, or a file
+            with one on each line.
+        test_share: Of each query, the fraction of answers that tests the model instead of training it, drawn at random;
+            null for a fifth where people answer and the data have no labelled test part, else none.
+        val_share: Of each query, the fraction of answers that validates.
+        cold_start: Chooses the initial labels by the first model's embeddings; null for a random choice, but for
+            `TypiClust` where people answer and the model is pretrained.
+        wait: Wait for answers that come later, as from people; else stop, and go on by the same command.
 
     Returns:
         One row a round, as in `rounds.csv`.
     """
-    pool = PoolDataModule(data, initial, balanced, steps_per_epoch, store, oracle)
-    return run_rounds(make_model, make_trainer, pool, strategy, rounds, folder, stop, settings)
+    if test_share is None:
+        test_share = PEOPLE_TEST if oracle is not None and oracle.external and not has_test(data) else 0.0
+    names = read_classes(classes)
+    pool = PoolDataModule(data, initial, balanced, steps_per_epoch, store, oracle, None, names, test_share, val_share)
+    return run_rounds(make_model, make_trainer, pool, strategy, rounds, folder, stop, settings, cold_start, wait)
+
+
+def has_test(data: DataModule) -> bool:
+    """Tell whether data have a test part with labels."""
+    data.prepare_data()
+    data.setup("fit")
+    data.setup("test")
+    return data.test_samples is not None and bool((data.test_samples.targets >= 0).any())
+
+
+def read_classes(given: list[str] | str | None) -> list[str]:
+    """Return the names of classes, as the option gives them.
+
+    Args:
+        given: A list, names with commas between them, or a file with one on each line.
+
+    Raises:
+        ValueError: If one is no name, or there twice.
+
+    Example:
+        >>> read_classes("cat, dog")
+        ['cat', 'dog']
+    """
+    if isinstance(given, str) and Path(given).is_file():
+        names = [line.strip() for line in Path(given).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    elif isinstance(given, str):
+        names = [name.strip() for name in given.split(",")]
+    else:
+        names = list(given or [])
+    for name in names:
+        require_class_name(name)
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(f"`classes={given}` names `{twice[0]}` twice; name each class once.")
+    return names

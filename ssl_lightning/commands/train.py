@@ -14,9 +14,10 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 # imported, their classes can be named bare
-from ssl_lightning import active, backbones, data, evaluation, labelling, methods, supervised  # noqa: F401
+from ssl_lightning import active, backbones, data, evaluation, methods, supervised  # noqa: F401
 from ssl_lightning.checkpoint import read
 from ssl_lightning.commands.active import active as active_run
+from ssl_lightning.commands.active import read_classes
 from ssl_lightning.commands.facts import fact_names, fill_in, parameters_of
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
 from ssl_lightning.commands.mistakes import own_mistake
@@ -35,6 +36,7 @@ from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.ranges import seeds
+from ssl_lightning.labelling import human  # noqa: F401
 
 
 class Trainer(L.Trainer):
@@ -65,6 +67,8 @@ class _Instantiator(_InstantiatorFn):
         links |= {f"{self.key}.init_args.{name}": value for name, value in filled.items()}
         built = super().__call__(class_type, *args, applied_instantiation_links=links, **{**kwargs, **filled})
         if self.key == "data":
+            if self.cli.classes:
+                built.add_classes(self.cli.classes)
             self.cli.facts = dict(getattr(built, "facts", None) or {})
             self.cli.require_agreement()
         return built
@@ -76,11 +80,12 @@ class CLI(LightningCLI):
     folder: Path
     predicted: Path  # the file that `predict` writes
     facts: dict[str, Any]  # of the data, once they are built
+    classes: list[str]  # that people answer, beside those of the data
     learnt: dict[str, Any]  # of these, what the checkpoint that is validated, tested or predicted by says instead
     saved_groups: set[str]  # names of what the checkpoint to go on from tells of its optimizer
 
     def __init__(self) -> None:
-        self.facts, self.learnt, self.saved_groups = {}, {}, set()
+        self.facts, self.learnt, self.saved_groups, self.classes = {}, {}, set(), []
         super().__init__(
             trainer_class=Trainer,
             parser_class=Parser,
@@ -224,6 +229,8 @@ class CLI(LightningCLI):
             classes = dict(saved["ssl_lightning"].get("facts") or {}).get("num_classes")
             if command in ("validate", "test", "predict") and isinstance(classes, int):
                 self.learnt = {"num_classes": classes}
+        if command == "active":
+            self.classes = read_classes(self._get(self.config, "classes"))
         given = self._get(self.config, "folder") or ("runs/active" if command == "active" else None)
         given = os.environ[FOLDER] = given or agree_on_folder(command, first_process())
         self.folder = Path(given)
@@ -329,7 +336,11 @@ class CLI(LightningCLI):
         del kwargs["model"]
         loggers = self.trainer.loggers
 
+        pooled = kwargs.pop("datamodule")
+
         def make_model() -> L.LightningModule:
+            if self.classes:
+                self.classes = list(pooled.class_names)  # those that people have named since among them
             self._save_config()  # not before the settings were found to be those of the folder's run
             self.config_init = self.parser.instantiate_classes(self.config)
             model: L.LightningModule = self._get(self.config_init, "model")
@@ -345,10 +356,10 @@ class CLI(LightningCLI):
         settings |= {key: settings_of(dump[key]) for key in ("data", "oracle", "steps_per_epoch") if key in dump}
         for key in ("max_epochs", "max_steps", "precision"):
             settings[f"trainer.{key}"] = dump["trainer"].get(key)
-        active_run(
-            make_model, make_trainer, kwargs.pop("datamodule"), folder=str(self.folder), settings=settings, **kwargs
-        )
-        say(f"done: {self.folder / 'rounds.csv'}")
+        if kwargs.get("oracle") is not None and kwargs["oracle"].external:
+            self.classes = self.classes or list(pooled.class_names)
+        active_run(make_model, make_trainer, pooled, folder=str(self.folder), settings=settings, **kwargs)
+        say(f"folder: {self.folder}")
 
 
 def _is_method(path: str) -> bool:

@@ -82,6 +82,7 @@ class DataModule(L.LightningDataModule):
         self._groups: Tensor | None = None
         self._sampler: TrainSampler | None = None
         self._places: dict[str, tuple[Samples, int]] = {}
+        self._numbered = False  # nobody named the classes
 
     @abstractmethod
     def load(self, split: Split) -> Samples:
@@ -102,12 +103,25 @@ class DataModule(L.LightningDataModule):
 
     def _name_classes(self) -> None:
         if not self.class_names:
+            self._numbered = True
             self.class_names = tuple(str(number) for number in range(self.num_classes))
         if len(self.class_names) != self.num_classes or len(set(self.class_names)) < len(self.class_names):
             raise ValueError(
                 f"`{type(self).__name__}` has `num_classes={self.num_classes}` and "
                 f"`class_names={self.class_names!s:.200}`; name each class once, or none."
             )
+
+    def add_classes(self, names: Sequence[str]) -> None:
+        """Name classes that somebody answers with, behind those of the data; known ones stay where they are.
+
+        Args:
+            names: Of classes.
+        """
+        self._name_classes()
+        if self._numbered and self.num_classes == 1 and names:  # one that stands for none
+            self.class_names, self.num_classes, self._numbered = (), 0, False
+        self.class_names = tuple(dict.fromkeys((*self.class_names, *names)))
+        self.num_classes = len(self.class_names)
 
     def clean(self) -> nn.Module:
         """Return the transform that makes clean input of these samples, where a model brings none."""
@@ -251,20 +265,20 @@ class DataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return a loader of the validation part, or none where it is empty."""
-        return self._loop_loader(self.train_samples, self.val_indices) if len(self.val_indices) else []
+        return self.loop_loader(self.train_samples, self.val_indices) if len(self.val_indices) else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return a loader of the test part."""
         if self.test_samples is None:
             self.setup("test")
         assert self.test_samples is not None
-        return self._loop_loader(self.test_samples, torch.arange(len(self.test_samples)))
+        return self.loop_loader(self.test_samples, torch.arange(len(self.test_samples)))
 
     def predict_dataloader(self) -> list[DataLoader[Batch]]:
         """Return loaders of all samples: of the training part, validation included, and of the test part."""
         test = self.test_dataloader()
         assert self.train_samples is not None
-        return [self._loop_loader(self.train_samples, torch.arange(len(self.train_samples))), test]
+        return [self.loop_loader(self.train_samples, torch.arange(len(self.train_samples))), test]
 
     @property
     def rank_and_world(self) -> tuple[int, int]:
@@ -322,7 +336,7 @@ class DataModule(L.LightningDataModule):
         rank, world = self.rank_and_world
         return self._loader(samples, ShareSampler(indices, rank, world), batch_size or self.batch_size)
 
-    def _loop_loader(self, samples: Any, indices: Tensor) -> DataLoader[Batch]:
+    def loop_loader(self, samples: Any, indices: Tensor) -> DataLoader[Batch]:
         """Return a loader for Lightning's own loops: where samples are fewer than processes, each process has all."""
         rank, world = self.rank_and_world
         return self._loader(samples, ShareSampler(indices, rank, world, in_step=True), self.batch_size)

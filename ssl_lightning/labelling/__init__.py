@@ -6,18 +6,21 @@ Names are imported when they are used: the labelling page and the commands that 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssl_lightning.labelling.human import Human as Human
     from ssl_lightning.labelling.oracle import GroundTruth as GroundTruth
     from ssl_lightning.labelling.oracle import Oracle as Oracle
     from ssl_lightning.labelling.records import INITIAL as INITIAL
     from ssl_lightning.labelling.records import Answer as Answer
+    from ssl_lightning.labelling.records import NoLabel as NoLabel
     from ssl_lightning.labelling.records import Query as Query
     from ssl_lightning.labelling.records import require_text as require_text
+    from ssl_lightning.labelling.shown import keep_sight as keep_sight
     from ssl_lightning.labelling.store import LabelStore as LabelStore
 
 _HOMES = {
-    "GroundTruth": "oracle", "Oracle": "oracle",
-    "INITIAL": "records", "Answer": "records", "Query": "records", "require_text": "records",
-    "LabelStore": "store",
+    "Human": "human", "GroundTruth": "oracle", "Oracle": "oracle",
+    "INITIAL": "records", "Answer": "records", "NoLabel": "records", "Query": "records", "require_text": "records",
+    "keep_sight": "shown", "LabelStore": "store",
 }  # fmt: skip
 __all__ = sorted(_HOMES)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 INITIAL = -1  # the round of the labels a run begins with
@@ -9,6 +10,16 @@ LONGEST = 1000  # characters of a class's name
 
 Kind = Literal["class", "skip", "unsure"]
 Part = Literal["train", "val", "test"]
+
+
+class NoLabel(Enum):
+    """An answer that names no class: `SKIP` where none can be given, `UNSURE` where somebody else should give it."""
+
+    SKIP = "skip"
+    UNSURE = "unsure"
+
+
+Reply = str | NoLabel | None  # of an oracle: the name of a class; that no label will come; null while it is pending
 
 
 class Query(NamedTuple):
@@ -27,6 +38,7 @@ class Query(NamedTuple):
         confidence: The model's probability of it.
         neighbours: Key, fingerprint and class of the labelled samples that are nearest to it for the model.
         id: Its number in the store; 0 before it is there.
+        answer: Number of the answer that holds; null while it is pending.
     """
 
     key: str
@@ -41,6 +53,7 @@ class Query(NamedTuple):
     confidence: float | None = None
     neighbours: Sequence[tuple[str, str, str]] = ()
     id: int = 0
+    answer: int | None = None
 
 
 class Answer(NamedTuple):
@@ -69,6 +82,41 @@ class Answer(NamedTuple):
     answered_at: datetime | None = None
 
 
+class Given(NamedTuple):
+    """An answer from somebody who saw the query some time ago.
+
+    Attributes:
+        query: Its number; the answer's key must be that of the same sample.
+        answer: What they say.
+        replaces: Number of the answer that held when they saw it; null where it was pending.
+    """
+
+    query: int
+    answer: Answer
+    replaces: int | None = None
+
+
+class Outcome(NamedTuple):
+    """What holds of a query after a `Given`.
+
+    Attributes:
+        query: Its number.
+        taken: Whether the given answer holds now, this or an earlier time that it was given; otherwise somebody else's
+            does, and nothing was changed.
+        answer: Number of the answer that holds; null where it was undone.
+        kind: Of that answer.
+        label: Of that answer.
+        annotator: Who gave that answer.
+    """
+
+    query: int
+    taken: bool
+    answer: int | None
+    kind: str | None
+    label: str | None
+    annotator: str | None
+
+
 class Event(NamedTuple):
     """One line of the history, which is only ever added to.
 
@@ -85,6 +133,7 @@ class Event(NamedTuple):
         source: Where it came from.
         holds: Whether it is what holds now.
         part: What the answer is for.
+        query: Number of the query.
     """
 
     id: int
@@ -99,6 +148,7 @@ class Event(NamedTuple):
     source: str
     holds: bool
     part: Part
+    query: int = 0
 
 
 class Round(NamedTuple):

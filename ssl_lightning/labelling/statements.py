@@ -1,11 +1,11 @@
 """What the label store asks of its tables, within a transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
 
-from ssl_lightning.labelling.records import INITIAL, Answer, Query
+from ssl_lightning.labelling.records import INITIAL, Answer, Outcome, Query
 from ssl_lightning.labelling.tables import ANSWERS, CLASSES, MARKS, QUERIES, ROUNDS, add, now
 
 
@@ -33,7 +33,7 @@ def current(upto: int | None = None) -> Select[Any]:
     columns = (
         QUERIES.c.key, ANSWERS.c.label, QUERIES.c.score, QUERIES.c.round, QUERIES.c.position,
         QUERIES.c.fingerprint, ANSWERS.c.kind, QUERIES.c.part, QUERIES.c.guess, QUERIES.c.confidence,
-        QUERIES.c.neighbours, QUERIES.c.id,
+        QUERIES.c.neighbours, QUERIES.c.id, ANSWERS.c.id,
     )  # fmt: skip
     return select(*columns).select_from(source).order_by(QUERIES.c.round, QUERIES.c.position)
 
@@ -89,8 +89,19 @@ def ask(connection: Connection, answer: Answer) -> Any:
     return find(connection, answer.key, answer.fingerprint)
 
 
-def append(connection: Connection, query: int, before: int | None, given: Answer, kind: str | None = None) -> None:
-    """Add to the history; the new answer holds, if it is no second opinion."""
+def held(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[str, Outcome]]:
+    """Return the key of queries and what holds of them, by their numbers; those that are there."""
+    columns = (QUERIES.c.id, QUERIES.c.key, QUERIES.c.answer, ANSWERS.c.kind, ANSWERS.c.label, ANSWERS.c.annotator)
+    found = {}
+    for start in range(0, len(numbers), 500):  # databases limit the parameters of a statement
+        wanted = select(*columns).select_from(joined()).where(QUERIES.c.id.in_(numbers[start : start + 500]))
+        for number, key, *rest in connection.execute(wanted):
+            found[number] = key, Outcome(number, False, *rest)
+    return found
+
+
+def append(connection: Connection, query: int, before: int | None, given: Answer, kind: str | None = None) -> int:
+    """Add to the history, and return the new line's number; the answer holds, if it is no second opinion."""
     row = {
         "query": query, "kind": kind or given.kind, "label": given.label, "annotator": given.annotator,
         "answered_at": given.answered_at or now(), "milliseconds": given.milliseconds, "source": given.source,
@@ -99,3 +110,4 @@ def append(connection: Connection, query: int, before: int | None, given: Answer
     found = add(connection, ANSWERS, row)
     if kind is None:
         connection.execute(update(QUERIES).where(QUERIES.c.id == query).values(answer=found))
+    return found

@@ -11,7 +11,17 @@ from sqlalchemy.exc import IntegrityError
 
 from ssl_lightning.engine.naming import meant
 from ssl_lightning.labelling import statements
-from ssl_lightning.labelling.records import INITIAL, Answer, Event, Query, Round, require_class_name, require_text
+from ssl_lightning.labelling.records import (
+    INITIAL,
+    Answer,
+    Event,
+    Given,
+    Outcome,
+    Query,
+    Round,
+    require_class_name,
+    require_text,
+)
 from ssl_lightning.labelling.tables import (
     ANSWERS,
     CLASSES,
@@ -147,6 +157,53 @@ class LabelStore:
                     raise ValueError(f"`key={answer.key}` was never asked for; answer one of the pending queries.")
                 statements.append(connection, row.id, row.answer, answer, "audit" if audit else None)
 
+    def settle(self, groups: Sequence[Sequence[Given]]) -> list[list[Outcome] | ValueError]:
+        """Commit what several people say, each group whole or not at all, but where others answered meanwhile.
+
+        An answer that was given before, as by a program that did not hear of it, is not added again.
+
+        Args:
+            groups: Answers to queries by their numbers.
+
+        Returns:
+            For each group what holds now of its queries, or why nothing of it was changed.
+
+        Raises:
+            ValueError: If the database refuses. Then nothing at all is changed.
+        """
+        with self._writing() as connection:
+            numbers = sorted({given.query for group in groups for given in group})
+            found, known = statements.held(connection, numbers), statements.class_names(connection)
+            done: list[list[Outcome] | ValueError] = []
+            for group in groups:
+                before = dict(found), list(known)
+                try:
+                    with connection.begin_nested():
+                        done.append([self._settle(connection, given, found, known) for given in group])
+                except ValueError as error:
+                    found, known = before
+                    done.append(error)
+        return done
+
+    def _settle(
+        self, connection: Connection, given: Given, found: dict[int, tuple[str, Outcome]], known: list[str]
+    ) -> Outcome:
+        """Commit one answer, unless another one holds than was seen; note what holds now, and the classes."""
+        answer, (key, now_held) = given.answer, found.get(given.query, ("", None))
+        if now_held is None or key != answer.key:
+            raise ValueError(f"`query={given.query}` of `key={answer.key}` was never asked; reload what is asked.")
+        said, holds = answer[1:4], (now_held.label, now_held.annotator, now_held.kind)
+        if now_held.answer != given.replaces:
+            return now_held._replace(taken=said == holds)
+        if statements.mark(connection, "finished"):
+            raise ValueError(f"the run of `{self.url}` is finished and takes no more answers; export its labels.")
+        require_text(annotator=[answer.annotator])
+        known[:] = self._check(connection, answer, known)
+        number = statements.append(connection, given.query, now_held.answer, answer)
+        new = Outcome(given.query, True, number, answer.kind, answer.label, answer.annotator)
+        found[given.query] = key, new
+        return new
+
     def _check(self, connection: Connection, answer: Answer, known: list[str]) -> list[str]:
         """Refuse an answer that says nothing, or an unknown class; return the classes known with it."""
         if answer.kind not in ("class", "skip", "unsure") or (answer.kind == "class") != (answer.label is not None):
@@ -165,12 +222,13 @@ class LabelStore:
         statements.name_classes(connection, [answer.label], answer.annotator)
         return [*known, answer.label]
 
-    def undo(self, annotator: str, source: str = "python") -> str | None:
+    def undo(self, annotator: str, source: str = "python", answer: int | None = None) -> str | None:
         """Take back the last answer that somebody gave and that holds; the one before it holds again, if there was one.
 
         Args:
             annotator: Who takes it back, from those they gave.
             source: Where it came from.
+            answer: Number of the answer to take back; null for the last.
 
         Returns:
             The sample's key, or null where there is nothing to undo.
@@ -184,7 +242,7 @@ class LabelStore:
             wanted = (
                 select(QUERIES.c.id, QUERIES.c.key, ANSWERS.c.id.label("answer"), ANSWERS.c.before)
                 .join(ANSWERS, QUERIES.c.answer == ANSWERS.c.id)
-                .where(ANSWERS.c.annotator == annotator)
+                .where(ANSWERS.c.annotator == annotator, *([] if answer is None else [ANSWERS.c.id == answer]))
                 .order_by(ANSWERS.c.id.desc())
                 .limit(1)
             )
@@ -226,10 +284,31 @@ class LabelStore:
             wanted = statements.current().where(QUERIES.c.id.in_(held)).order_by(None).order_by(*order).limit(count)
             return [statements.as_query(row) for row in connection.execute(wanted)]
 
-    def release(self, holder: str) -> None:
-        """Give back what somebody took and did not answer."""
+    def release(self, holder: str, after: float = 0) -> None:
+        """Give back what somebody took and did not answer.
+
+        Args:
+            holder: Who took it.
+            after: Seconds, in which they can still take it again, as a browser that loads its page anew.
+        """
+        held = LEASES.c.holder == holder
         with self._writing() as connection:
-            connection.execute(delete(LEASES).where(LEASES.c.holder == holder))
+            until = update(LEASES).where(held).values(until=time.time() + after)
+            connection.execute(until if after else delete(LEASES).where(held))
+
+    def lease(self, holder: str, number: int, seconds: float = 300) -> None:
+        """Take one query, as that whose answer was undone, if nobody has it.
+
+        Args:
+            holder: Who takes it.
+            number: Of the query.
+            seconds: For how long.
+        """
+        with self._writing() as connection:
+            connection.execute(delete(LEASES).where(LEASES.c.query == number, LEASES.c.until < time.time()))
+            if connection.scalar(select(LEASES.c.holder).where(LEASES.c.query == number)) is None:
+                row = {"query": number, "holder": holder, "until": time.time() + seconds}
+                connection.execute(insert(LEASES).values(**row))
 
     def queries(self, upto: int | None = None, where: Any = None) -> list[Query]:
         """Return all that was asked, in order of round and position, with the answers that hold.
@@ -261,6 +340,7 @@ class LabelStore:
             ANSWERS.c.id, QUERIES.c.key, QUERIES.c.fingerprint, QUERIES.c.round, ANSWERS.c.kind, ANSWERS.c.label,
             ANSWERS.c.annotator, ANSWERS.c.answered_at, ANSWERS.c.milliseconds, ANSWERS.c.source,
             func.coalesce(QUERIES.c.answer == ANSWERS.c.id, False).label("holds"), QUERIES.c.part,
+            QUERIES.c.id.label("query"),
         )  # fmt: skip
         wanted = select(*columns).join(QUERIES, ANSWERS.c.query == QUERIES.c.id).order_by(ANSWERS.c.id.desc())
         if before is not None:
@@ -284,6 +364,14 @@ class LabelStore:
         with self._database.reading() as connection:
             found: dict[str, int] = dict(connection.execute(wanted).tuples().all())
         return {name: found.get(name, 0) for name in ("class", "skip", "unsure", "pending")}
+
+    def class_counts(self) -> dict[str, int]:
+        """Return how many samples are of which class, for the classes in the order they came."""
+        wanted = select(CLASSES.c.name, func.count(QUERIES.c.id)).group_by(CLASSES.c.id).order_by(CLASSES.c.id)
+        source = CLASSES.outerjoin(ANSWERS, ANSWERS.c.label == CLASSES.c.name)
+        with self._database.reading() as connection:
+            joined = source.outerjoin(QUERIES, QUERIES.c.answer == ANSWERS.c.id)
+            return dict(connection.execute(wanted.select_from(joined)).tuples().all())
 
     def class_names(self) -> list[str]:
         """Return the classes that somebody named, in the order they came."""

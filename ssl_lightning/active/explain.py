@@ -1,0 +1,67 @@
+"""What a person wants to know of a sample that they are asked for: what the model thinks it is, and what is like it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch.nn.functional import normalize
+
+from ssl_lightning.active.pool import PoolDataModule
+from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.processes import Rows, first_process, gather
+from ssl_lightning.labelling import Query
+
+NEIGHBOURS = 3
+JUDGED = 5000  # labels that are looked through for likely wrong ones, the last that were given
+
+
+def explain(
+    trainer: L.Trainer, module: L.LightningModule, pool: PoolDataModule, indices: Sequence[int]
+) -> tuple[list[Query], list[dict[str, Any]]]:
+    """Look at the samples of a query and at the labelled ones; in every process.
+
+    Args:
+        trainer: That fitted the module.
+        module: The round's model.
+        pool: Of the samples.
+        indices: Positions of what is asked for.
+
+    Returns:
+        For each sample a query with guess, confidence and neighbours by the cosine of embeddings, and labels that are
+        likely wrong, worst first. Empty in all but the first process.
+    """
+    known = dict(pool.known())
+    wanted = torch.tensor(sorted({*indices, *known}), dtype=torch.int64)
+
+    def look(batch: Batch) -> Rows:
+        inputs = prepared(module, batch)
+        confidence, guess = torch.softmax(module(inputs).float(), dim=1).max(dim=1)
+        rows = {"guess": guess, "confidence": confidence}
+        if callable(getattr(module, "embed", None)):
+            rows["point"] = normalize(module.embed(inputs).float(), dim=1)  # type: ignore[operator]
+        return rows
+
+    rows = gather(sweep(trainer, module, pool.data.evaluation_loader(pool.samples, wanted), look))
+    if not first_process():
+        return [], []
+    row_of = {place: row for row, place in enumerate(rows["index"].tolist())}
+    labelled, names = list(known), pool.data.class_names
+    points = rows.get("point")
+    notes = []
+    for place in indices:
+        row, near = row_of[place], list[tuple[str, str, str]]()
+        if points is not None and labelled:
+            likeness = points[[row_of[other] for other in labelled]] @ points[row]
+            for best in likeness.argsort(descending=True, stable=True)[:NEIGHBOURS].tolist():
+                key = pool.keys[labelled[best]]
+                near.append((key, pool.fingerprint(key), names[known[labelled[best]]]))
+        guess, confidence = names[int(rows["guess"][row])], float(rows["confidence"][row])
+        notes.append(Query(pool.keys[place], guess=guess, confidence=confidence, neighbours=near))
+    return notes, []
+
+
+def prepared(module: Any, batch: Batch) -> Any:
+    """Return what a module takes of a batch: what its `prepare` makes, or the input itself for a stranger's module."""
+    return module.prepare(batch) if hasattr(module, "prepare") else batch.input
