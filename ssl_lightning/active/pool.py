@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ssl_lightning.active.matching import match
+from ssl_lightning.active.shares import Shares
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.data.splits import chances, side_of
-from ssl_lightning.engine.ranges import between, given, one_of, seeds, whole
+from ssl_lightning.engine.ranges import given, one_of, seeds, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, NoLabel, Oracle, Query, keep_sight, require_text
+from ssl_lightning.labelling.records import Part
 
 Places = list[int]
 
@@ -93,13 +94,6 @@ class PoolDataModule(L.LightningDataModule):
                 f"`data={type(data).__name__}` is no data module of ours; wrap a data set of torch by "
                 "`FromDataset(dataset)`, of `ssl_lightning.data`."
             )
-        between(0, 1, "[)", test_share=test_share, val_share=val_share)
-        if test_share + val_share > 0.9:
-            raise ValueError(
-                f"`test_share={test_share}` and `val_share={val_share}` leave too little to train on; together at most "
-                "0.9."
-            )
-        whole(1, **given(steps_per_epoch=steps_per_epoch))
         one_of((False, True), balanced=balanced)
         seeds(**given(seed=seed))
         if not isinstance(store, LabelStore | str | None):
@@ -119,7 +113,8 @@ class PoolDataModule(L.LightningDataModule):
         self.settings: dict[str, Any] = {}  # of a run; the store notes them with its first query
         self.round = 0
         self.classes = tuple(classes)
-        self.test_share, self.val_share = test_share, val_share
+        self.shares = Shares(test_share, val_share, data.split_seed)
+        self.shares.check()
         self.upto: int | None = None  # the last answer that this round trains on; null for all that there are
         self.folder: Path | None = None  # of the run; what people see of a query is kept there
         self.queries: list[Query] = []
@@ -153,8 +148,7 @@ class PoolDataModule(L.LightningDataModule):
         """Load the data, ask for the initial labels if there are none, and give every process the same view."""
         self.data.trainer = self.trainer
         self.data.setup(stage)
-        if self._is_zero and not self.store.queries():
-            self.data.add_classes([*self.classes, *self.known_classes()])
+        if self._is_zero and INITIAL not in self.store.rounds():
             self.ask_initial()
         self.synchronise()
 
@@ -188,18 +182,28 @@ class PoolDataModule(L.LightningDataModule):
         """Positions of all samples that a strategy can ask for, by key, `(n,)`."""
         return self._of_part("train")
 
-    def _of_part(self, part: str) -> Tensor:
-        """Samples that can be asked for, for a part: each belongs to one by its key, whatever comes or goes."""
+    def _of_part(self, part: Part) -> Tensor:
+        """Positions of the samples that can be asked for, for a part, `(n,)`."""
         indices = self.everyone[self.oracle.can_answer(self.data)[self.everyone]]
-        if not self.test_share and not self.val_share:
-            return indices if part == "train" else indices[:0]
-        drawn = chances([side_of(self.keys[place]) for place in indices.tolist()], self.data.split_seed, "share")
-        test, val = drawn < self.test_share, drawn >= 1 - self.val_share
-        return indices[{"train": ~test & ~val, "test": test, "val": val}[part]]
+        return indices[self.shares.members(part, [self.keys[place] for place in indices.tolist()])]
 
     def known_classes(self) -> list[str]:
         """Return the classes that the store knows beside those of the data, as where people name them."""
         return self.store.class_names() if self.oracle.external else []
+
+    def name_classes(self) -> None:
+        """Let the data know the classes that were given, and those that people have named.
+
+        Raises:
+            ValueError: If people are asked, and there are not two classes, or a name is not UTF-8.
+        """
+        self.data.add_classes([*self.classes, *self.known_classes()])
+        require_text(class_name=self.data.class_names)
+        if self.oracle.external and self.num_classes < 2:
+            raise ValueError(
+                f"the data name {self.num_classes} classes, and to learn takes two; give `--classes cat,dog,...` (or a "
+                "file with one on each line)."
+            )
 
     def synchronise(self) -> None:
         """Read the store in process 0, match it with the samples that are there, and give the others what it holds."""
@@ -234,17 +238,13 @@ class PoolDataModule(L.LightningDataModule):
         Raises:
             ValueError: If the pool is too small, or nothing would be labelled.
         """
-        require_text(key=self.keys, class_name=self.data.class_names)
-        candidates, wanted = self.indices, self.to_choose(self.initial)
+        self.name_classes()
+        require_text(key=self.keys)
+        candidates, wanted = self.indices, self.shares.to_choose(self.initial)
         if self.initial > len(candidates):
             raise ValueError(f"`initial={self.initial}` exceeds the {len(candidates)} samples of the pool; lower it.")
         if not self.initial and not len(self.given):
             raise ValueError("`initial=0` leaves the first model nothing to train on; give at least 1.")
-        if self.oracle.external and self.num_classes < 2 and self.oracle.name:
-            raise ValueError(
-                f"the data name {self.num_classes} classes, and to learn takes two; give `--classes cat,dog,...` (or a "
-                "file with one on each line)."
-            )
         seed = derive_seed(self.seed, "initial")
         order = candidates[torch.randperm(len(candidates), generator=derive_generator(seed))]
         if self.balanced:
@@ -268,10 +268,6 @@ class PoolDataModule(L.LightningDataModule):
             )
         return order[turn.argsort(stable=True)]
 
-    def to_choose(self, count: int) -> int:
-        """Return how many of a query's samples a strategy chooses; the others test and validate."""
-        return count - round(count * self.test_share) - round(count * self.val_share)
-
     def _commit(
         self,
         number: int,
@@ -287,7 +283,7 @@ class PoolDataModule(L.LightningDataModule):
         found = list(notes) or [Query(self.keys[place]) for place in indices]
         scored = zip(found, scores if scores is not None else [None] * len(found), strict=True)
         chosen = [query._replace(score=score) for query, score in scored]
-        queries = self._with_shares(chosen, size)
+        queries = self.shares.mix(chosen, size, self._spare, self.seed)
         answers = self.oracle.answer([query.key for query in queries], self.data)
         asked = []
         for query, answer in zip(queries, answers, strict=True):
@@ -302,22 +298,13 @@ class PoolDataModule(L.LightningDataModule):
             shown = [(query.key, query.fingerprint) for query in asked]
             self._keep_sights([*shown, *(near[:2] for query in asked for near in query.neighbours)])
         settings = None if number == INITIAL or self.store.settings() else self.settings
-        if self.oracle.external:
-            self.store.add_classes(self.data.class_names)
+        self.store.add_classes(self.data.class_names)  # late answers name some of them
         self.store.add_round(number, strategy, seed, asked, self.oracle.name, state, settings, doubts)
 
-    def _with_shares(self, chosen: list[Query], size: int) -> list[Query]:
-        """Mix into a query the samples that test and validate, drawn at random, each by its key."""
-        mixed = [((place + 0.5) / max(1, len(chosen)), query) for place, query in enumerate(chosen)]
-        taken = {query.key for query in self.queries}
-        for part, share in (("test", self.test_share), ("val", self.val_share)):
-            if not share:
-                continue
-            keys = [key for place in self._of_part(part).tolist() if (key := self.keys[place]) not in taken]
-            order = chances(map(side_of, keys), self.seed, part).argsort(stable=True).tolist()
-            drawn = [keys[place] for place in order[: round(size * share)]]
-            mixed += [((k + 0.5) / len(drawn), Query(key, part=part)) for k, key in enumerate(drawn)]  # type: ignore[arg-type]
-        return [query for _, query in sorted(mixed, key=lambda item: item[0])]
+    def _spare(self, part: Part) -> list[str]:
+        """Return the keys of a part's samples that were never asked for."""
+        asked = set(self.places)
+        return [self.keys[place] for place in self._of_part(part).tolist() if place not in asked]
 
     def _keep_sights(self, wanted: Sequence[tuple[str, str]]) -> None:
         """Keep what people see of samples, by key and fingerprint, where their content is that."""
@@ -348,7 +335,7 @@ class PoolDataModule(L.LightningDataModule):
             state: Of the strategy, JSON values, committed with the labels.
             notes: What a person should know of each sample: queries with guess and neighbours; none where nobody asks.
             doubts: Labels that are likely wrong.
-            size: Of the whole query, of which further samples test and validate, as `to_choose` tells.
+            size: Of the whole query, of which further samples test and validate, as the shares tell.
 
         Raises:
             ValueError: If a sample is not unlabelled, or an answer is no class of the data.
@@ -463,14 +450,14 @@ class PoolDataModule(L.LightningDataModule):
     @property
     def test_size(self) -> int:
         """How many labelled samples test."""
-        if self.test_share:
+        if self.shares.test:
             return len(self.known("test"))
         self.data.setup("test")
         return 0 if self.data.test_samples is None else int((self.data.test_samples.targets >= 0).sum())
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return a loader of the answers that were set apart for it, or of the data's test part where none are."""
-        if self.test_share:
+        if self.shares.test:
             samples, places = self._with_labels("test")
             return self.data.loop_loader(samples, places.sort().values)
         return self.data.test_dataloader()

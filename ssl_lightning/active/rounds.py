@@ -143,8 +143,8 @@ class ActiveRun:
             "balanced": pool.balanced,
             "seed": pool.seed,
             "data": type(pool.data).__name__,
-            "test_share": pool.test_share,
-            "val_share": pool.val_share,
+            "test_share": pool.shares.test,
+            "val_share": pool.shares.val,
             **settings,
         }
         pool.settings = self.settings
@@ -205,7 +205,7 @@ class ActiveRun:
             begins = not pool.oracle.external or wait_for_first(store, number, self.wait)
             pool.data.add_classes(pool.known_classes())
             return begins
-        if not store.queries():
+        if INITIAL not in store.rounds():
             self._ask_initial(progress)
         if not wait_for_answers(pool, number, progress, address, self.wait):
             return False
@@ -216,7 +216,6 @@ class ActiveRun:
     def _ask_initial(self, progress: RoundsProgress) -> None:
         """Ask for the labels to begin with, in the first process alone: the others wait for it by the store."""
         pool = self.pool
-        pool.data.add_classes([*pool.classes, *pool.known_classes()])
         if not pool.oracle.external and self.cold_start is None:
             pool.ask_initial()
             return
@@ -242,12 +241,14 @@ class ActiveRun:
         pool, store = self.pool, self.pool.store
         pool.data.prepare_data()
         pool.data.setup("fit")
+        if pool.oracle.external:
+            pool.name_classes()
         for rule in self.rules:
             rule.check(pool)
         size, query = len(pool.indices), self.strategy.query_size
-        need = pool.to_choose(pool.initial) + self.rounds * pool.to_choose(query)
+        need = pool.shares.to_choose(pool.initial) + self.rounds * pool.shares.to_choose(query)
         if need > size:
-            less = f" (of them {need} to train on)" if pool.test_share or pool.val_share else ""
+            less = f" (of them {need} to train on)" if pool.shares.test or pool.shares.val else ""
             raise ValueError(
                 f"`initial={pool.initial}` + `rounds={self.rounds}` x `query_size={query}` = "
                 f"{pool.initial + self.rounds * query} labels{less} exceed the {size} samples of the pool; lower one "
@@ -323,7 +324,7 @@ class ActiveRun:
             store.pin(self.settings)
         if (count := pool.test_size) and trainer.limit_test_batches:
             self.row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
-            self.row.update(self._interval(count) if pool.test_share else {})
+            self.row.update(self._interval(count) if pool.shares.test else {})
         queried = sum(query.round == plan.number for query in pool.queries)
         self.row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
         if trainer.is_global_zero:

@@ -92,7 +92,7 @@ class MetricRule(StoppingRule):
 
     def check(self, pool: PoolDataModule) -> None:
         """Refuse a metric of validation where there is no validation part."""
-        if self.metric.startswith("val/") and not len(pool.data.val_indices) and not pool.val_share:
+        if self.metric.startswith("val/") and not len(pool.data.val_indices) and not pool.shares.val:
             raise ValueError(
                 f"`metric={self.metric}` needs a validation part, and these data have none; give `--data.val_size`, or "
                 "another metric."

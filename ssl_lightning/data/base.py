@@ -95,6 +95,10 @@ class DataModule(L.LightningDataModule):
             The samples, in an order that is a function of their keys; targets are -1 where unlabelled.
         """
 
+    def __str__(self) -> str:
+        """Return the class's name; Lightning's text would load all parts to count them, whoever asks."""
+        return f"{type(self).__name__}()"
+
     @property
     def facts(self) -> dict[str, Any]:
         """What a model must know of the data, by the names of its arguments."""
@@ -243,7 +247,7 @@ class DataModule(L.LightningDataModule):
         drawn = labelled if len(labelled) else kept  # unlabelled samples validate nothing
         keys = [samples.keys[place] for place in drawn.tolist()]
         if self.val_size >= 1 or self.fixed:
-            count = int(self.val_size) if self.val_size >= 1 else round(self.val_size * len(kept))
+            count = int(self.val_size) if self.val_size >= 1 else round(self.val_size * len(drawn))
             part = chosen_by_count(keys, targets[drawn], min(count, len(drawn)), self.split_seed, "val")
             part = with_copies(part, keys)
             if self.val_size >= 1 and not self.fixed:

@@ -362,7 +362,7 @@ class LabelStore:
         if number is not None:
             wanted = wanted.where(QUERIES.c.round == number)
         with self._database.reading() as connection:
-            found: dict[str, int] = dict(connection.execute(wanted).tuples().all())
+            found: dict[str, int] = dict(connection.execute(wanted).all())
         return {name: found.get(name, 0) for name in ("class", "skip", "unsure", "pending")}
 
     def class_counts(self) -> dict[str, int]:
@@ -371,7 +371,7 @@ class LabelStore:
         source = CLASSES.outerjoin(ANSWERS, ANSWERS.c.label == CLASSES.c.name)
         with self._database.reading() as connection:
             joined = source.outerjoin(QUERIES, QUERIES.c.answer == ANSWERS.c.id)
-            return dict(connection.execute(wanted.select_from(joined)).tuples().all())
+            return {name: count for name, count in connection.execute(wanted.select_from(joined))}
 
     def class_names(self) -> list[str]:
         """Return the classes that somebody named, in the order they came."""

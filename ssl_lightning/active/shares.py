@@ -1,0 +1,74 @@
+"""Shares of every query that test and validate the model instead of training it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssl_lightning.data.splits import chances, side_of
+from ssl_lightning.engine.ranges import between
+from ssl_lightning.labelling import Query
+from ssl_lightning.labelling.records import Part
+
+
+class Shares(NamedTuple):
+    """What fractions of each query are set apart.
+
+    Every sample belongs to one part by its key, whatever comes or goes beside it. A strategy chooses among those that
+    train; of those that test or validate, as many as the share says are drawn at random, so that an accuracy on them is
+    one on samples drawn evenly from the pool, which what a strategy chose is not.
+
+    Attributes:
+        test: Fraction that tests.
+        val: Fraction that validates.
+        seed: Of the sides.
+    """
+
+    test: float
+    val: float
+    seed: int
+
+    def check(self) -> None:
+        """Check the fractions.
+
+        Raises:
+            ValueError: If one is out of its range, or together they leave too little.
+        """
+        between(0, 1, "[)", test_share=self.test, val_share=self.val)
+        if self.test + self.val > 0.9:
+            raise ValueError(
+                f"`test_share={self.test}` and `val_share={self.val}` leave too little to train on; together at most "
+                "0.9."
+            )
+
+    def members(self, part: Part, keys: Sequence[str]) -> Tensor:
+        """Tell which samples belong to a part, boolean, `(N,)`."""
+        if not self.test and not self.val:
+            return torch.full((len(keys),), part == "train")
+        drawn = chances(map(side_of, keys), self.seed, "share")
+        test, val = drawn < self.test, drawn >= 1 - self.val
+        return {"train": ~test & ~val, "test": test, "val": val}[part]
+
+    def to_choose(self, count: int) -> int:
+        """Return how many of a query's samples a strategy chooses."""
+        return count - round(count * self.test) - round(count * self.val)
+
+    def mix(self, chosen: Sequence[Query], size: int, spare: Callable[[Part], list[str]], seed: int) -> list[Query]:
+        """Mix into a query the samples that are set apart, evenly: who stops in the middle has answered of each part.
+
+        Args:
+            chosen: By a strategy, in its order.
+            size: Of the whole query.
+            spare: Keys of a part's samples that were never asked for.
+            seed: Of the order in which these are drawn.
+        """
+        mixed = [((place + 0.5) / max(1, len(chosen)), query) for place, query in enumerate(chosen)]
+        parts: tuple[tuple[Part, float], ...] = (("test", self.test), ("val", self.val))
+        for part, share in parts:
+            if share:
+                keys = spare(part)
+                order = chances(map(side_of, keys), seed, part).argsort(stable=True).tolist()
+                drawn = [keys[place] for place in order[: round(size * share)]]
+                mixed += [((k + 0.5) / len(drawn), Query(key, part=part)) for k, key in enumerate(drawn)]
+        return [query for _, query in sorted(mixed, key=lambda item: item[0])]

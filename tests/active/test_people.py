@@ -1,0 +1,307 @@
+"""Runs whose answers come later: from people at a page (here threads that write into the store), or late oracles."""
+
+import itertools
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from ssl_lightning.active import Entropy, PoolDataModule, Random, run_rounds
+from ssl_lightning.backbones import ConvNet
+from ssl_lightning.data import Digits, Samples
+from ssl_lightning.functional.scoring import wilson
+from ssl_lightning.labelling import Answer, GroundTruth, Human, LabelStore, NoLabel, Oracle, Query
+from ssl_lightning.labelling.shown import see
+from ssl_lightning.supervised.classifier import Classifier
+
+TRUTH: dict[str, str] = {}
+_all = Digits(val_size=0)
+_all.setup("fit")
+TRUTH.update(zip(_all.train_samples.keys, (_all.class_names[t] for t in _all.train_samples.targets), strict=True))  # type: ignore[union-attr]
+
+
+class Unlabelled(Digits):
+    """The digits as a person has them: a few labelled, or none, and no test part."""
+
+    labelled: ClassVar[int] = 0
+    num_classes = 1
+    class_names = ()
+
+    def load(self, split: Any) -> Samples:
+        samples = super().load(split)
+        samples.targets = samples.targets.clone()
+        samples.targets[self.labelled if split == "train" else 0 :] = -1
+        return samples
+
+
+class Partly(Unlabelled):
+    labelled = 40
+    num_classes = 10
+    class_names = tuple("0123456789")
+
+
+@contextmanager
+def person(folder: Path, name: str = "anna", answers: Any = TRUTH.get, limit: int = 10**9) -> Iterator[list[str]]:
+    """Answer what is pending until the block ends."""
+    stop, done = threading.Event(), list[str]()
+
+    def work() -> None:
+        while not (folder / "labels.sqlite").exists() and not stop.is_set():
+            time.sleep(0.02)
+        store = LabelStore(f"sqlite:///{folder / 'labels.sqlite'}")
+        while not stop.is_set():
+            for query in store.claim(name, 5) if len(done) < limit else []:
+                said = answers(query.key)
+                kind = said.value if isinstance(said, NoLabel) else "class"
+                label = None if isinstance(said, NoLabel) else said
+                answer = Answer(query.key, label, name, kind, query.fingerprint, new_class=True, source="page")
+                store.record([answer])
+                done.append(query.key)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def go(trainer: Any, tmp_path: Path) -> Any:
+    def run(folder: str = "run", data: Any = Unlabelled, rounds: int = 1, steps: int = 15, **options: Any) -> Any:
+        pool_options = {
+            "initial": 20, "oracle": Human(page=False), "seed": 0, "classes": tuple("0123456789"),
+            "steps_per_epoch": steps, **options.pop("pool", {}),
+        }  # fmt: skip
+        pool = PoolDataModule(data(batch_size=64), **pool_options)
+        rows = run_rounds(
+            make_model=lambda: Classifier(pool.num_classes, ConvNet(width=8), dropout=0.5),
+            make_trainer=lambda more: trainer(max_epochs=1, callbacks=more),
+            pool=pool,
+            strategy=options.pop("strategy", Entropy(query_size=10)),
+            rounds=rounds,
+            folder=tmp_path / folder,
+            **options,
+        )
+        return rows, pool
+
+    return run
+
+
+def test_nothing_labelled_people_answer_and_no_truth_is_touched(go: Any, tmp_path: Path) -> None:
+    with person(tmp_path / "run"):
+        rows, pool = go(rounds=2, pool={"test_share": 0.2})
+    assert [row["labelled"] for row in rows] == [16, 24, 32]
+    assert [row["test/count"] for row in rows] == [4, 6, 8]
+    for row in rows:
+        assert (row["test/accuracy_low"], row["test/accuracy_high"]) == wilson(row["test/accuracy"], row["test/count"])
+    assert [row["validation"] for row in rows] == [0, 0, 0]  # the unlabelled validation part is in the pool
+    queries = pool.store.queries()
+    assert all(query.label == TRUTH[query.key] for query in queries)
+    assert len(pool.everyone) == len(TRUTH)
+    later = [query for query in queries if query.round >= 0]
+    for query in later:
+        if query.part == "train":
+            assert query.guess in pool.data.class_names
+            assert 0 < (query.confidence or 0) <= 1
+            assert len(query.neighbours) == 3
+            for key, print_, label in query.neighbours:
+                assert label == TRUTH[key]
+                assert see(tmp_path / "run", key, print_) is not None
+        else:
+            assert query.guess is None  # whoever tests the model must not be led by it
+        assert see(tmp_path / "run", query.key, query.fingerprint) is not None
+
+
+def test_test_samples_are_drawn_evenly_and_never_trained_on(go: Any, tmp_path: Path) -> None:
+    """Their side is a function of the key; within it, every sample is as likely to be asked for."""
+    pool = PoolDataModule(Unlabelled(), oracle=Human(page=False), classes="01", test_share=0.25, val_share=0.15, seed=0)
+    pool.data.setup("fit")
+    parts = {part: set(pool._of_part(part).tolist()) for part in ("train", "test", "val")}
+    assert set.union(*parts.values()) == set(pool.everyone.tolist())
+    assert sum(map(len, parts.values())) == len(TRUTH)
+    assert abs(len(parts["test"]) / len(TRUTH) - 0.25) < 0.04
+    assert abs(len(parts["val"]) / len(TRUTH) - 0.15) < 0.04
+    pool.initial = 40
+    pool.ask_initial()
+    asked = pool.store.queries()
+    assert [sum(query.part == part for query in asked) for part in ("train", "test", "val")] == [24, 10, 6]
+    for query in asked:
+        assert pool.keys.index(query.key) in parts[query.part]
+    half = [query.part for query in asked[:20]]
+    assert 3 <= half.count("test") <= 7  # whoever stops in the middle has answered of each part
+
+
+def test_what_the_data_are_labelled_with_counts(go: Any, tmp_path: Path) -> None:
+    with person(tmp_path / "run") as done:
+        rows, pool = go(data=Partly, pool={"initial": 0, "classes": ()})
+    given = pool.given.tolist()
+    assert 30 <= len(given) <= 40
+    assert [row["labelled"] for row in rows] == [len(given), len(given) + 10]
+    assert not {pool.keys[place] for place in given} & set(done)
+    assert rows[0]["validation"] == 40 - len(given)  # only those that somebody labelled
+
+
+def test_late_answers_count_in_the_next_round_and_a_round_keeps_its_own(go: Any, tmp_path: Path) -> None:
+    """Go on with what there is; what comes while a round trains, or is corrected, counts in the one after."""
+    url = f"sqlite:///{tmp_path / 'run' / 'labels.sqlite'}"
+    rows, _ = go(wait=False)
+    assert rows == []
+    store = LabelStore(url)
+    pending = store.queries()
+    assert [query.kind for query in pending] == [None] * 20
+    for query in pending[:12]:
+        store.answer(query.key, TRUTH[query.key], "anna")
+    assert go(wait=False)[0] == []
+    store.close(-1)
+    rows, pool = go(wait=False)
+    assert [row["labelled"] for row in rows] == [12]
+    for query in pending[12:15]:  # late
+        store.answer(query.key, TRUTH[query.key], "anna")
+    store.answer(pending[0].key, "9" if TRUTH[pending[0].key] != "9" else "8", "anna")  # corrected
+    upto = store.rounds()[0].upto
+    then = store.queries(upto)
+    assert sum(query.kind == "class" for query in then) == 12
+    assert next(query.label for query in then if query.key == pending[0].key) == TRUTH[pending[0].key]
+    with person(tmp_path / "run"):
+        rows, _ = go()
+    assert [row["labelled"] for row in rows] == [12, 30]
+
+
+def test_skips_and_a_new_class(go: Any, tmp_path: Path) -> None:
+    numbers = itertools.count()
+
+    def answers(key: str) -> Any:
+        return (NoLabel.SKIP, NoLabel.UNSURE, "a new one", TRUTH[key], TRUTH[key])[next(numbers) % 5]
+
+    with person(tmp_path / "run", answers=answers):
+        rows, pool = go(rounds=2, pool={"classes": ("0", "1")})
+    assert [row["labelled"] for row in rows] == [12, 18, 24]
+    assert "a new one" in pool.data.class_names
+    assert pool.data.class_names[:2] == ("0", "1")
+    assert pool.store.counts() == {"class": 24, "skip": 8, "unsure": 8, "pending": 0}
+    assert len({query.key for query in pool.store.queries()}) == 40  # none was asked for twice
+
+
+def test_a_run_that_is_stopped_while_it_waits_goes_on_to_the_same_picks(go: Any, tmp_path: Path) -> None:
+    with person(tmp_path / "whole"):
+        _, whole = go("whole", rounds=2)
+    with person(tmp_path / "torn"):
+        for _ in range(30):
+            rows, torn = go("torn", rounds=2, wait=False)
+            if len(rows) == 3:
+                break
+    one, other = ([(q.round, q.key, q.label) for q in pool.store.queries()] for pool in (whole, torn))
+    assert one == other
+
+
+def test_a_finished_run_takes_no_labels_until_it_is_prolonged(go: Any, tmp_path: Path) -> None:
+    with person(tmp_path / "run"):
+        _, pool = go()
+    key = pool.store.queries()[0].key
+    before = pool.store.history()
+    with pytest.raises(ValueError, match=r"the run of .* is finished.*again with more `rounds`"):
+        pool.store.answer(key, "3", "anna")
+    with pytest.raises(ValueError, match="finished"):
+        pool.store.undo("anna")
+    assert pool.store.history() == before
+    with person(tmp_path / "run"):
+        rows, _ = go(rounds=2)
+    assert [row["labelled"] for row in rows] == [20, 30, 40]
+
+
+def test_no_classes_is_said(go: Any) -> None:
+    with pytest.raises(ValueError, match=r"data name 1 classes, and to learn takes two; give `--classes cat,dog,...`"):
+        go(pool={"classes": ()})
+    with pytest.raises(ValueError, match="`balanced=true` needs to know the classes"):
+        go(pool={"balanced": True})
+
+
+class Late(Oracle):
+    """Somebody's own, which answers a while after."""
+
+    name = "late"
+
+    def __init__(self) -> None:
+        self.truth, self.asked, self.looks = GroundTruth(), list[str](), 0
+
+    def answer(self, keys: Any, data: Any) -> list[Any]:
+        self.asked += keys
+        return [None] * len(keys)
+
+    def collect(self, pending: Any, data: Any) -> list[Answer]:
+        self.looks += 1
+        if self.looks % 3:
+            return []
+        keys = [query.key for query in pending][:13]
+        labels = self.truth.answer(keys, data)
+        wrong = Answer("no sample", "3", self.name)
+        return [wrong, *(Answer(key, str(label), self.name) for key, label in zip(keys, labels, strict=True))]
+
+
+def test_an_oracle_that_answers_late_is_asked_once_and_trained_on(go: Any) -> None:
+    late = Late()
+    with pytest.warns(UserWarning, match="`key=no sample` was never asked for"):
+        rows, pool = go(data=Digits, pool={"oracle": late, "classes": ()})
+    assert [row["labelled"] for row in rows] == [20, 30]
+    assert len(late.asked) == len(set(late.asked)) == 30
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        same, other = go("truth", data=Digits, pool={"classes": ()}, **{}) if False else (rows, pool)
+    assert all(query.label == TRUTH[query.key] for query in other.store.queries())
+    assert same == rows
+
+
+class Refusing(GroundTruth):
+    def answer(self, keys: Any, data: Any) -> list[Any]:
+        return [
+            NoLabel.SKIP if int(key) % 3 == 0 else label
+            for key, label in zip(keys, super().answer(keys, data), strict=True)
+        ]
+
+
+def test_refusals_are_kept_and_cost_no_second_question(go: Any) -> None:
+    rows, pool = go(data=Digits, pool={"oracle": Refusing(), "classes": ()}, strategy=Random(query_size=12))
+    queries = pool.store.queries()
+    assert {query.key for query in queries if query.kind == "skip"} == {q.key for q in queries if int(q.key) % 3 == 0}
+    assert rows[0]["labelled"] == sum(q.kind == "class" for q in queries if q.round < 0)
+
+
+def test_two_runs_in_one_folder_at_once(go: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    import subprocess
+    import sys
+
+    code = (
+        "from pathlib import Path\nimport sys, time\nfrom ssl_lightning.active.waiting import alone\n"
+        "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(
+            ValueError, match=f"`folder=.*` is in use by the run of process {other.pid}; let that one end"
+        ):
+            go()
+    finally:
+        other.kill()
+        other.wait()
+    assert go(wait=False)[0] == []  # what is killed holds nothing
+
+
+def test_query_fields_survive(tmp_path: Path) -> None:
+    store = LabelStore()
+    query = Query("a", guess="cat", confidence=0.25, neighbours=(("b", "f", "dog"),), part="test", score=1.5)
+    store.add_round(-1, "x", 0, [query], "me")
+    found = store.queries()[0]
+    assert found._replace(id=0) == query._replace(round=-1)
+    assert torch.tensor(found.confidence).item() == 0.25
