@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from ssl_lightning.active.pool import PoolDataModule
@@ -12,9 +13,10 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, first_process, gather
 from ssl_lightning.labelling import Query
+from ssl_lightning.labelling.doubts import doubtful
 
 NEIGHBOURS = 3
-JUDGED = 5000  # labels that are looked through for likely wrong ones, the last that were given
+JUDGED = 2000  # labels that are looked through for likely wrong ones: the last that were given
 
 
 def explain(
@@ -59,7 +61,18 @@ def explain(
                 near.append((key, pool.fingerprint(key), names[known[labelled[best]]]))
         guess, confidence = names[int(rows["guess"][row])], float(rows["confidence"][row])
         notes.append(Query(pool.keys[place], guess=guess, confidence=confidence, neighbours=near))
-    return notes, []
+    return notes, [] if points is None else _doubts(pool, points, row_of, known)
+
+
+def _doubts(
+    pool: PoolDataModule, points: Tensor, row_of: dict[int, int], known: dict[int, int]
+) -> list[dict[str, Any]]:
+    """Find labels that are likely wrong, by a linear classifier on the embeddings of the others."""
+    places = list(known)[-JUDGED:]
+    keys = [pool.keys[place] for place in places]
+    names = [pool.data.class_names[known[place]] for place in places]
+    embeddings = points[[row_of[place] for place in places]].numpy()
+    return doubtful(embeddings, names, keys, [pool.fingerprint(key) for key in keys], seed=pool.seed)
 
 
 def prepared(module: Any, batch: Batch) -> Any:

@@ -94,6 +94,7 @@ class PoolDataModule(L.LightningDataModule):
                 f"`data={type(data).__name__}` is no data module of ours; wrap a data set of torch by "
                 "`FromDataset(dataset)`, of `ssl_lightning.data`."
             )
+        whole(1, **given(steps_per_epoch=steps_per_epoch))
         one_of((False, True), balanced=balanced)
         seeds(**given(seed=seed))
         if not isinstance(store, LabelStore | str | None):
@@ -349,6 +350,12 @@ class PoolDataModule(L.LightningDataModule):
             numbers = None if scores is None else list(scores)
             self._commit(self.round, strategy, seed, list(indices), numbers, state, notes, doubts, size)
         self.synchronise()
+
+    @property
+    def cost(self) -> float:
+        """What the answers cost that were there when this round began, as the oracle tells."""
+        said = [query for query in self.queries if query.round < self.round and query.kind is not None]
+        return self.oracle.cost([query.label or NoLabel(query.kind) for query in said])
 
     def known(self, part: str = "train") -> list[tuple[int, int]]:
         """Positions and classes of a part's samples whose label was there when this round began, in the order asked."""

@@ -24,7 +24,7 @@ from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_seed
 from ssl_lightning.evaluation.watcher import Watcher
 from ssl_lightning.functional.scoring import wilson
-from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore
+from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle
 
 
 class Plan(NamedTuple):
@@ -293,6 +293,8 @@ class ActiveRun:
             "steps": trainer.global_step,
             **{key: float(value) for key, value in trainer.callback_metrics.items()},
         }
+        if type(pool.oracle).cost is not Oracle.cost:
+            self.row["cost"] = pool.cost
         if any(isinstance(rule, StablePredictions) for rule in self.rules):
             self.row["agreement"] = StopSet(self.folder / "stop_set").agreement(trainer, module)
         reason: str | None = None

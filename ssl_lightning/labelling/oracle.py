@@ -49,6 +49,14 @@ class Oracle(ABC):
         """
         return []
 
+    def cost(self, replies: Sequence[Reply]) -> float:
+        """Return what answers cost, in any unit: the run logs the sum as `active/cost`, by default their number.
+
+        Args:
+            replies: Names of classes, or refusals; pending ones cost nothing yet.
+        """
+        return float(sum(reply is not None for reply in replies))
+
     def can_answer(self, data: DataModule) -> Tensor:
         """Tell which samples of the training part can be asked for, boolean, `(N,)`.
 
