@@ -36,7 +36,7 @@ from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.ranges import seeds
-from ssl_lightning.labelling import human  # noqa: F401
+from ssl_lightning.labelling import human, label_studio, noise  # noqa: F401
 
 
 class Trainer(L.Trainer):

@@ -6,7 +6,10 @@ Names are imported when they are used: the labelling page and the commands that 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssl_lightning.labelling.doubts import doubtful as doubtful
     from ssl_lightning.labelling.human import Human as Human
+    from ssl_lightning.labelling.label_studio import LabelStudio as LabelStudio
+    from ssl_lightning.labelling.noise import NoisyTruth as NoisyTruth
     from ssl_lightning.labelling.oracle import GroundTruth as GroundTruth
     from ssl_lightning.labelling.oracle import Oracle as Oracle
     from ssl_lightning.labelling.records import INITIAL as INITIAL
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
     from ssl_lightning.labelling.store import LabelStore as LabelStore
 
 _HOMES = {
-    "Human": "human", "GroundTruth": "oracle", "Oracle": "oracle",
+    "doubtful": "doubts", "Human": "human", "LabelStudio": "label_studio", "NoisyTruth": "noise",
+    "GroundTruth": "oracle", "Oracle": "oracle",
     "INITIAL": "records", "Answer": "records", "NoLabel": "records", "Query": "records", "require_text": "records",
     "keep_sight": "shown", "LabelStore": "store",
 }  # fmt: skip

@@ -14,7 +14,8 @@ from ssl_lightning.labelling.records import Answer, Event, Kind, Query
 from ssl_lightning.labelling.shown import see
 from ssl_lightning.labelling.store import LabelStore
 
-COLUMNS = ("key", "fingerprint", "label", "file", "text")  # of a file of second opinions
+COLUMNS = ("path", "class", "shown", "text", "fingerprint")  # of a file of second opinions
+READ = {"path": ("path", "key"), "class": ("class", "label"), "fingerprint": ("fingerprint",)}
 REFUSALS: Mapping[str, Kind] = {"skip": "skip", "unsure": "unsure"}  # that a file may have where it names no class
 DOUBTS = 20  # that a report shows
 
@@ -143,7 +144,7 @@ def _chance(key: str, seed: int) -> float:
 def export_opinions(
     store: LabelStore, path: Path, share: float, annotator: str, seed: int = 0, folder: Path | None = None
 ) -> int:
-    """Write samples for a second opinion into a table, for somebody to fill in its column `label`.
+    """Write samples for a second opinion into a table, for somebody to fill in its column `class`.
 
     It does not tell what the first opinion was, or it would not be a second.
 
@@ -161,22 +162,23 @@ def export_opinions(
     lines = []
     for query in draw(store, share, seed, annotator):
         sight = see(folder, query.key, query.fingerprint) if folder is not None else None
-        line = {"key": query.key, "fingerprint": query.fingerprint, "label": ""}
+        line = {"path": query.key, "class": "", "fingerprint": query.fingerprint}
         if sight is not None:
-            line |= {"file": str(sight.media or ""), "text": sight.text or ""}
+            line |= {"shown": str(sight.media or ""), "text": sight.text or ""}
         lines.append(line)
-    write_csv(path, COLUMNS, sorted(lines, key=lambda line: _chance(line["key"], seed)))
+    write_csv(path, COLUMNS, sorted(lines, key=lambda line: _chance(line["path"], seed)))
     return len(lines)
 
 
 def import_opinions(store: LabelStore, path: Path, annotator: str) -> int:
     """Record the second opinions of a table that somebody has filled in; they change no label.
 
-    Lines without a label are passed over, likewise what is recorded already: a file may be imported again.
+    Lines without a class are passed over, likewise what is recorded already: a file may be imported again.
 
     Args:
         store: Whose samples were exported.
-        path: CSV file with the columns `key` and `label`, the name of a class, `skip` or `unsure`; and `fingerprint`.
+        path: CSV file with the columns `path` and `class`, which is the name of one, `skip` or `unsure`; better with
+            `fingerprint`, too, as it was exported.
         annotator: Who has filled it in.
 
     Returns:
@@ -186,29 +188,31 @@ def import_opinions(store: LabelStore, path: Path, annotator: str) -> int:
         ValueError: If the file cannot be read, a class is unknown, or a sample was never asked for. Then nothing is
             recorded.
     """
-    names, latest = store.class_names(), {}
-    for sample, said in standing(store.history()).items():
-        mine = [event.label for event in said if event.annotator == annotator and event.kind == "audit"]
-        if mine:
-            latest[sample] = mine[-1]
+    names, latest = store.class_names(), _second_opinions(store, annotator)
+    newest = {query.key: query.fingerprint for query in sorted(store.queries(), key=lambda query: query.id)}
     answers = []
-    columns = {"key": ("key",), "fingerprint": ("fingerprint",), "label": ("label", "class")}
-    for number, cells in read_table(path, f"`{path}`", columns, ("key", "label")):
-        label, fingerprint = cells["label"].strip(), cells.get("fingerprint")
+    for number, cells in read_table(path, f"`{path}`", READ, ("path", "class")):
+        key, label = cells["path"], cells["class"].strip()
+        fingerprint = cells.get("fingerprint", newest.get(key, ""))
         if not label:
             continue
         kind = "class" if label in names else REFUSALS.get(label.casefold())
         if kind is None:
             raise ValueError(
-                f"`{path}`, line {number}: `label={label}` is no class of this run{meant(label, names)}; they are "
+                f"`{path}`, line {number}: `class={label}` is no class of this run{meant(label, names)}; they are "
                 f"{', '.join(names)}, or `skip` or `unsure`."
             )
-        sample = (cells["key"], fingerprint or "")
-        if sample not in latest or latest[sample] != (label if kind == "class" else None):
-            given = label if kind == "class" else None
-            answers.append(Answer(cells["key"], given, annotator, kind, fingerprint, source="import"))
+        given = label if kind == "class" else None
+        if latest.get((key, fingerprint), "") != given:
+            answers.append(Answer(key, given, annotator, kind, fingerprint, source="import"))
     store.record(answers, audit=True)
     return len(answers)
+
+
+def _second_opinions(store: LabelStore, annotator: str) -> dict[Sample, str | None]:
+    """Return the classes that somebody gave as second opinions, null where they gave none."""
+    said = [event for event in store.history() if event.annotator == annotator and event.kind == "audit"]
+    return {(event.key, event.fingerprint): event.label for event in said}
 
 
 def report(store: LabelStore) -> list[str]:
@@ -221,15 +225,8 @@ def report(store: LabelStore) -> list[str]:
         Lines of text.
     """
     events = store.history()
-    said = standing(events)
-    return [
-        *_of_annotators(said),
-        "",
-        *_of_agreement(agreement(events)),
-        "",
-        *_of_corrections(said),
-        *_of_doubts(store),
-    ]
+    said, pairs = standing(events), agreement(events)
+    return [*_of_annotators(said), *_of_agreement(pairs), *_of_corrections(said), *_of_doubts(store)]
 
 
 def _of_annotators(said: Mapping[Sample, list[Event]]) -> list[str]:

@@ -126,9 +126,7 @@ def out_of_fold(embeddings: Floats, labels: Labels, folds: int = 5, seed: int = 
     from sklearn.preprocessing import StandardScaler
 
     if folds < 2 or len(labels) < 2:
-        raise ValueError(
-            f"`folds={folds}` and {len(labels)} samples: both must be at least 2, or no model sees a label."
-        )
+        raise ValueError(f"`folds={folds}` of {len(labels)} samples: both must be at least 2; give more.")
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]  # by class, at random within each
@@ -174,7 +172,7 @@ def doubtful(
     names, counts = np.unique(np.asarray(labels, dtype=object), return_counts=True)
     judged = set(names[counts > 1])
     rows = sorted((k for k, name in enumerate(labels) if name in judged), key=lambda k: (keys[k], prints[k]))
-    if len(judged) < 2:
+    if len(judged) < 2 or not np.isfinite(embeddings).all():  # a model that diverged knows nothing
         return []
     number = {name: place for place, name in enumerate(sorted(judged))}
     given = np.array([number[labels[k]] for k in rows])

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.engine.ranges import one_of, whole
 from ssl_lightning.labelling.oracle import Oracle
-from ssl_lightning.labelling.records import Reply
+from ssl_lightning.labelling.records import Answer, Query, Reply
 
 START = 30  # seconds that the page may take to start, on a machine that is busy
 
@@ -37,17 +39,26 @@ class Human(Oracle):
         one_of((False, True), page=page)
         self.host, self.port, self.page = host, port, page
         self._process: subprocess.Popen[bytes] | None = None
+        self._opened: tuple[Path, str] | None = None  # folder and store of the run
 
     def answer(self, keys: Sequence[str], data: DataModule) -> Sequence[Reply]:
         """Answer later."""
         return [None] * len(keys)
 
+    def collect(self, pending: Sequence[Query], data: DataModule) -> Sequence[Answer]:
+        """Start the page again if it has died; what is answered there is in the store already."""
+        if self._process is not None and self._process.poll() is not None and self._opened is not None:
+            address = self.open(*self._opened)
+            rank_zero_warn(f"the labelling page has died and was started again: {address}")
+        return []
+
     def open(self, folder: Path, store: str) -> str | None:
-        """Start the page, unless one of this run is there, and return its address.
+        """Start the page, and return its address.
 
         Raises:
             ValueError: If it does not start.
         """
+        self._opened = folder, store
         if not self.page:
             return f"`ssl-lightning label {folder}`"
         command = [sys.executable, "-m", "ssl_lightning", "label", str(folder), "--store", store, "--attached"]

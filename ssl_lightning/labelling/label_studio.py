@@ -20,6 +20,7 @@ from ssl_lightning.labelling.oracle import Oracle
 from ssl_lightning.labelling.records import Answer, Kind, Query, Reply
 
 TAGS = {"image": ("Image", "image/png"), "audio": ("Audio", "audio/wav")}  # of Label Studio, and of a data URI
+MORE = {"audio": ' player="html5" decoder="none"'}  # else it fetches the sound anew, which no data URI allows
 VERSION = "ssl-lightning"  # of predictions
 CONTROL, UNSURE, OBJECT = "class", "unsure", "sample"  # names within the projects that are made here
 SIZE = 50  # tasks that are sent or read at a time
@@ -242,8 +243,8 @@ class LabelStudio(Oracle):
         for answer in opinions:
             if answer.label is not None and answer.label not in names:
                 self._tell(
-                    f"Label Studio has the class `{answer.label}`, as for `{answer.key}`, and the run does not: these "
-                    "answers wait. Name it in `--classes`, or let people choose one of the run's."
+                    f"people chose `{answer.label}` in Label Studio, which is no class of this run: these answers "
+                    "wait. Name it in `--classes`, or let people choose one of the run's."
                 )
                 return
         votes = Counter((answer.kind, answer.label) for answer in opinions)
@@ -294,7 +295,7 @@ def labelling_config(kind: str, names: Sequence[str]) -> str:
     return "\n".join(
         [
             "<View>",
-            f'  <{tag} name="{OBJECT}" value="${field}"/>',
+            f'  <{tag} name="{OBJECT}" value="${field}"{MORE.get(kind, "")}/>',
             f'  <Choices name="{CONTROL}" toName="{OBJECT}" choice="single" showInLine="true">',
             *(f"    <Choice value={quoteattr(name)}/>" for name in names),
             "  </Choices>",

@@ -141,7 +141,7 @@ class NoisyTruth(GroundTruth):
         for name, one, other in zip(names, skipped, unsure, strict=True):
             if one + other > 1:
                 raise ValueError(
-                    f"`skip={one}` and `unsure={other}` of `{name}` must be together at most 1; lower one."
+                    f"`skip={one}` and `unsure={other}` of `{name}` must be at most 1 together; lower one."
                 )
         return skipped, [one + other for one, other in zip(skipped, unsure, strict=True)]
 

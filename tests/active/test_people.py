@@ -161,7 +161,7 @@ def test_late_answers_count_in_the_next_round_and_a_round_keeps_its_own(go: Any,
         store.answer(query.key, TRUTH[query.key], "anna")
     assert go(wait=False)[0] == []
     store.close(-1)
-    rows, pool = go(wait=False)
+    rows, _ = go(wait=False)
     assert [row["labelled"] for row in rows] == [12]
     for query in pending[12:15]:  # late
         store.answer(query.key, TRUTH[query.key], "anna")
