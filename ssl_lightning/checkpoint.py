@@ -1,6 +1,7 @@
 """The one place that opens a checkpoint: what a module notes when it is saved, and what others read of it."""
 
 import pickle
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone, as_backbone, build, describe, plain
 from ssl_lightning.engine.naming import class_path
+from ssl_lightning.engine.processes import first_process
 from ssl_lightning.transforms.base import Clean, build_clean, describe_clean
 
 FORMAT = 2  # of what `note` writes
 BINDING = ("channels", "feature_dim", "vocab_size")  # facts that an encoder's first layer is made for
+ROUND = re.compile(r"round_(\d+)\.ckpt")  # what `active` calls the model of a round
 HEAD = "head.1."  # a classifier's head: dropout, then the linear layer
 
 
@@ -203,6 +206,36 @@ def run_folder(path: str | Path) -> Path:
     """Return the folder of the run that a checkpoint belongs to."""
     folder = Path(path).parent
     return folder.parent if folder.name == "checkpoints" else folder
+
+
+def checkpoint_of(path: str, argument: str = "checkpoint") -> str:
+    """Find the newest checkpoint of a run whose folder is given, and say which; a file is itself.
+
+    Args:
+        path: Of a run's folder, or of a checkpoint.
+        argument: Name of the argument that gave the path, for messages.
+
+    Returns:
+        Path of the last round's model, or of the last epoch's.
+
+    Raises:
+        ValueError: If it is a folder without either.
+    """
+    if not Path(path).is_dir():
+        return path
+    folder = Path(path) if Path(path).name == "checkpoints" else Path(path) / "checkpoints"
+    numbered = [(int(found[1]), file) for file in folder.glob("round_*.ckpt") if (found := ROUND.fullmatch(file.name))]
+    last = max(numbered)[1] if numbered else folder / "last.ckpt"
+    if not last.is_file():
+        there = sorted(str(file) for file in folder.glob("*.ckpt"))
+        perhaps = f"; there is {', '.join(there[:5])}{' ...' * (len(there) > 5)}" if there else ""
+        raise ValueError(
+            f"`{argument}={path}` is a folder, and holds neither checkpoints/round_*.ckpt nor checkpoints/last.ckpt"
+            f"{perhaps}; give a checkpoint, or the folder of a run that `ssl-lightning fit` or `active` left."
+        )
+    if first_process():
+        print(f"checkpoint: {last}", flush=True)
+    return str(last)
 
 
 def require_facts(backbone: nn.Module, facts: dict[str, Any], who: str) -> None:

@@ -247,13 +247,13 @@ def test_the_first_example_of_the_issue(tmp_path: Path) -> None:
     before.setup()
     before.round = 1
     tested = set(before.data.test_samples.keys)  # type: ignore[union-attr]
-    known = {before.keys[place]: label for place, label in before._known()}
+    known = {before.keys[place]: label for place, label in before.known()}
     folder.write(folder.root / "aardvark" / "0.png")  # a class in front of all others
     folder.write(folder.root / "cat" / "0.png")
     after = PoolDataModule(folder.open(0), store=store, seed=0)
     after.setup()
     after.round = 1
-    assert {after.keys[place]: label - 1 for place, label in after._known()} == known
+    assert {after.keys[place]: label - 1 for place, label in after.known()} == known
     assert set(after.data.test_samples.keys) - {"cat/0.png", "aardvark/0.png"} == tested  # type: ignore[union-attr]
 
 

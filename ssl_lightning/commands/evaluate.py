@@ -12,7 +12,7 @@ import lightning as L
 import yaml
 
 from ssl_lightning.backbones import Backbone, describe
-from ssl_lightning.checkpoint import describe_briefly, require_kind
+from ssl_lightning.checkpoint import checkpoint_of, describe_briefly, require_kind
 from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.settings import settings_of
 from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
@@ -69,7 +69,7 @@ def parser() -> Parser:
         "ssl-lightning evaluate", allow_abbrev=False, description="Judge encoders on the test part of a data set."
     )
     options.add_argument(
-        "checkpoints", nargs="+", type=str, help="checkpoints to judge, or `untrained` or `pixels`, the baselines"
+        "checkpoints", nargs="+", type=str, help="checkpoints or folders of runs to judge, or `untrained` or `pixels`"
     )
     options.add_subclass_arguments(DataModule, "data", required=True, help="data to judge on")
     options.add_subclass_arguments(
@@ -117,6 +117,9 @@ def main(arguments: list[str]) -> int:
     path = Path(settings.results)
     _check(settings, path)
     L.seed_everything(settings.seed, verbose=False)
+    settings.checkpoints = [
+        name if name in (UNTRAINED, RAW) else checkpoint_of(name, "checkpoints") for name in settings.checkpoints
+    ]
     described = describe_settings(options, settings)
     built = options.instantiate_classes(settings)
     settings.protocols, settings.fractions = protocols, fractions

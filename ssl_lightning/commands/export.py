@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import AnyModule, Backbone, ResNet, Timm, Torchvision, describe
 from ssl_lightning.backbones.base import first_vector
-from ssl_lightning.checkpoint import Checkpoint, describe_briefly, run_folder
+from ssl_lightning.checkpoint import Checkpoint, checkpoint_of, describe_briefly, run_folder
 from ssl_lightning.commands.start import add_trust
 from ssl_lightning.engine.naming import class_path, meant
 from ssl_lightning.transforms.base import describe_clean
@@ -285,7 +285,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "ssl-lightning export", allow_abbrev=False, description="Write a checkpoint's encoder for use elsewhere."
     )
-    parser.add_argument("checkpoint", help="a file that `ssl-lightning fit` or `active` saved")
+    parser.add_argument("checkpoint", help="a file that `ssl-lightning fit` or `active` saved, or the run's folder")
     parser.add_argument(
         "--to", default="safetensors,pt2", help="formats: any of " + ", ".join(FORMATS) + ", with commas"
     )
@@ -298,8 +298,8 @@ def main(arguments: list[str]) -> int:
             raise ValueError(
                 f"`to`: there is no format `{name}`{meant(name, FORMATS)}; there are {', '.join(FORMATS)}."
             )
-    network, about = open_checkpoint(options.checkpoint, options.trust)
-    path = Path(options.checkpoint)
+    path = Path(checkpoint_of(options.checkpoint))
+    network, about = open_checkpoint(str(path), options.trust)
     folder = Path(options.folder) if options.folder else run_folder(path) / "export"
     note = folder / "checkpoint.txt"
     if note.exists() and note.read_text() != str(path.resolve()):

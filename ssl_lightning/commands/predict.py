@@ -1,50 +1,28 @@
 """The command `predict`: a class for every file of a folder, or an embedding, from a checkpoint alone."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
-import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind, run_folder, tell_unknown_clean
+from ssl_lightning.checkpoint import Checkpoint, checkpoint_of, run_folder, tell_unknown_clean
 from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.predictions import write_classes, write_embeddings
+from ssl_lightning.commands.sorting import require_new, sort_files
+from ssl_lightning.commands.sources import Part, batches, open_source, parts_of, require_fit, take_size
 from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
 from ssl_lightning.data.base import DataModule
-from ssl_lightning.data.files import find_images
-from ssl_lightning.data.images import LazyImages
-from ssl_lightning.data.samples import Batch, Samples
-from ssl_lightning.data.vectors import MappedVectors, Table, read_table
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.passes import make_fabric
 from ssl_lightning.engine.processes import first_process, gather, joined
+from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.base import map_tensors
-from ssl_lightning.transforms.image import CleanView
-
-
-class Part(NamedTuple):
-    """Some samples to predict.
-
-    Attributes:
-        name: Of the part of a data set; empty where there are none.
-        samples: To be predicted.
-        paths: Of their files; empty strings where they are no files.
-        labels: Names of their classes; empty strings where unknown.
-        clean: Makes clean input of them, where the checkpoint does not say how.
-    """
-
-    name: str
-    samples: Samples
-    paths: Sequence[str]
-    labels: Sequence[str]
-    clean: nn.Module
 
 
 class Predictor(NamedTuple):
@@ -61,6 +39,24 @@ class Predictor(NamedTuple):
     clean: Any
     class_names: tuple[str, ...]
     opened: Checkpoint
+
+
+class Predictions(NamedTuple):
+    """What was predicted of all samples that could be read.
+
+    Attributes:
+        keys: Of the samples, `n` of them.
+        paths: Of their files, or empty strings.
+        labels: Names of the classes they have, or empty strings.
+        parts: They belong to, or empty strings.
+        rows: Class probabilities `(n, classes)`, or embeddings `(n, dim)`.
+    """
+
+    keys: list[str]
+    paths: list[str]
+    labels: list[str]
+    parts: list[str]
+    rows: Tensor
 
 
 def load_predictor(path: str, trust: bool = False) -> Predictor:
@@ -80,56 +76,6 @@ def load_predictor(path: str, trust: bool = False) -> Predictor:
     model = kind.load_from_checkpoint(path, backbone=opened.backbone, clean=opened.clean)
     names = opened.class_names or tuple(str(number) for number in range(model.num_classes))
     return Predictor(model.eval(), opened.clean, names, opened)
-
-
-def open_source(source: str, predictor: Predictor) -> Part:
-    """Find what is to be predicted, by what the checkpoint was trained on.
-
-    Args:
-        source: A folder of images, with or without sub-folders, or one image; for vectors a `.npy` file.
-        predictor: From the checkpoint.
-
-    Raises:
-        ValueError: If there is no such thing, or the checkpoint takes another kind of input.
-    """
-    facts, path = predictor.opened.facts, Path(source)
-    if not path.exists():
-        raise ValueError(f"`source={source}` does not exist ({path.resolve()}); give a folder, or a file.")
-    if "feature_dim" in facts:
-        table = _named_rows(source)
-        rows, keys = table.rows, table.keys
-        if rows.shape[1] != facts["feature_dim"]:
-            raise ValueError(
-                f"`source={source}` has rows of {rows.shape[1]} numbers, and the checkpoint takes "
-                f"{facts['feature_dim']}; give embeddings of the same model."
-            )
-        vectors = MappedVectors(rows, np.arange(len(rows)), torch.full((len(rows),), -1), keys)  # in the file's order
-        return Part("", vectors, [""] * len(rows), table.labels, nn.Identity())
-    if "channels" not in facts or "image_size" not in facts:
-        raise ValueError(
-            f"`{predictor.opened.path}` was trained on data that are no images "
-            f"({', '.join(facts) or 'of unknown kind'}); "
-            "name the data by `--data CLASS` and its options instead of `source`."
-        )
-    files = [(str(path), path)] if path.is_file() else [(file.key, file.path) for file in find_images(path).files]
-    keys, paths = [key for key, _ in files], [found for _, found in files]
-    images = LazyImages(paths, torch.full((len(files),), -1), keys, facts["channels"], facts["image_size"])
-    return Part("", images, [str(path) for path in paths], [""] * len(files), CleanView())
-
-
-def _named_rows(source: str) -> Table:
-    """Read vectors, and the table of the same name beside them, if there is one."""
-    beside = Path(source).with_suffix(".csv")
-    if not beside.is_file():
-        return read_table("source", source, "table", None)
-    try:
-        table = read_table("source", source, "table", str(beside))
-    except ValueError as error:
-        table = read_table("source", source, "table", None)  # says what is wrong with the vectors themselves
-        rank_zero_warn(f"`{beside}` is passed over, and rows are named by their content: {error}")
-        return table
-    say(f"keys and classes of the rows: {beside}")
-    return table
 
 
 def output_path(output: str | None, predictor: Predictor) -> Path:
@@ -158,74 +104,6 @@ def output_path(output: str | None, predictor: Predictor) -> Path:
             f"{what}."
         )
     return path
-
-
-def take_size(options: Any, given: Any, facts: dict[str, Any]) -> None:
-    """Give images of the data the checkpoint's size and channels, where the data have such options.
-
-    Args:
-        options: Of the data, defaults among them; changed in place.
-        given: Those that the user gave, which stay.
-        facts: Of the data that the checkpoint was trained on.
-    """
-    for name in ("image_size", "channels"):
-        if name in options and name in facts and name not in given and options[name] != facts[name]:
-            options[name] = facts[name]
-            say(f"--data.{name} {facts[name]}: as the checkpoint was trained")
-
-
-def require_fit(data: DataModule, predictor: Predictor) -> None:
-    """Check that a checkpoint takes the data, and say where it was trained on another size.
-
-    Args:
-        data: To be predicted.
-        predictor: From the checkpoint.
-
-    Raises:
-        ValueError: If they are of another kind, or of other channels or length.
-    """
-    who, trained, size = f"`checkpoint={predictor.opened.path}`", predictor.opened.facts, data.facts.get("image_size")
-    for require in (require_facts, require_kind):
-        require(predictor.opened.backbone, data.facts, who)
-    if None not in (size, trained.get("image_size")) and size != trained["image_size"]:
-        rank_zero_warn(
-            f"the data have images of {size} px, and {who} was trained on {trained['image_size']} px: its predictions "
-            "may be worse than they were there."
-        )
-
-
-def parts_of(data: DataModule) -> list[Part]:
-    """Return all samples of a data module, part by part."""
-    data.setup("fit")
-    data.setup("test")
-    found = []
-    for name, samples in (("train", data.train_samples), ("test", data.test_samples)):
-        if samples is not None and len(samples):
-            labels = [data.class_names[target] if target >= 0 else "" for target in samples.targets.tolist()]
-            found.append(Part(name, samples, [data.path_of(key) or "" for key in samples.keys], labels, data.clean()))
-    return found
-
-
-def batches(part: Part, size: int) -> Iterator[tuple[list[int], Batch]]:
-    """Yield the samples that can be read, in order, and say which cannot."""
-    bad: list[str] = []
-    for start in range(0, len(part.samples), size):
-        places = list(range(start, min(start + size, len(part.samples))))
-        try:
-            yield places, part.samples.__getitems__(places)
-        except ValueError:
-            good = []
-            for place in places:
-                try:
-                    part.samples.__getitems__([place])
-                    good.append(place)
-                except ValueError as error:
-                    bad.append(str(error).rpartition("; ")[0] or str(error))  # the remedy is ours: it is left out
-            if good:
-                yield good, part.samples.__getitems__(good)
-    if bad:
-        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
-        rank_zero_warn(f"left out {len(bad)} of {len(part.samples)} samples: {bad[0]}{more}.")
 
 
 def run(predictor: Predictor, part: Part, size: int, fabric: L.Fabric) -> tuple[list[int], Tensor]:
@@ -263,6 +141,19 @@ def run(predictor: Predictor, part: Part, size: int, fabric: L.Fabric) -> tuple[
     return done, torch.cat(rows)
 
 
+def run_all(predictor: Predictor, parts: Sequence[Part], size: int, fabric: L.Fabric) -> Predictions:
+    """Predict the samples of all parts; else as `run`."""
+    keys, paths, labels, which, rows = [], [], [], [], []
+    for part in parts:
+        done, found = run(predictor, part, size, fabric)
+        rows.append(found)
+        keys += [part.samples.keys[place] for place in done]
+        paths += [part.paths[place] for place in done]
+        labels += [part.labels[place] for place in done]
+        which += [part.name] * len(done)
+    return Predictions(keys, paths, labels, which, torch.cat(rows))
+
+
 def write_found(path: Path, model: Any, data: DataModule, found: Any) -> None:
     """Write what Lightning's `predict` returns, gathered from all processes.
 
@@ -277,8 +168,8 @@ def write_found(path: Path, model: Any, data: DataModule, found: Any) -> None:
     """
     found = found if found and isinstance(found[0], list) else [found]
     keys, paths, which, labels, rows = [], [], [], [], []
-    for part, batches in zip(parts_of(data), found, strict=False):
-        mine = gather(joined([{name: row.cpu() for name, row in batch.items()} for batch in batches or []]))
+    for part, read in zip(parts_of(data), found, strict=False):
+        mine = gather(joined([{name: row.cpu() for name, row in batch.items()} for batch in read or []]))
         places = mine["index"].tolist()
         keys += [part.samples.keys[place] for place in places]
         paths += [part.paths[place] for place in places]
@@ -304,7 +195,7 @@ def parser() -> Parser:
         allow_abbrev=False,
         description="Write a class and its probability for every file, or an embedding, from a checkpoint alone.",
     )
-    options.add_argument("checkpoint", type=str, help="a file that `ssl-lightning fit` or `active` saved")
+    options.add_argument("checkpoint", type=str, help="checkpoint, or folder of a run of `fit` or `active`")
     options.add_argument("source", type=str, nargs="?", help="folder of images, an image, or a .npy file of vectors")
     options.add_subclass_arguments(DataModule, "data", required=False, help="data to predict, instead of `source`")
     output = "file for classes (.csv) or embeddings (.npy, and a .csv beside it); null: in the run's folder"
@@ -312,6 +203,12 @@ def parser() -> Parser:
     options.add_argument(
         "--all", action="store_true", help="write the probability of every class, not of the best alone"
     )
+    options.add_argument(
+        "--sort", type=str | None, default=None, help="new folder, into which files are copied by their classes"
+    )
+    options.add_argument("--link", action="store_true", help="make links into the folder of `sort`, and no copies")
+    least = "files of a class less probable than this go to the folder `unsure`"
+    options.add_argument("--min_probability", type=float, default=0.0, help=least)
     options.add_argument("--batch_size", type=int, default=256, help="samples that are predicted at once")
     options.add_argument("--accelerator", type=str, default="auto", help="device: cpu, gpu, or auto for what there is")
     options.add_argument(
@@ -341,35 +238,59 @@ def main(arguments: list[str]) -> int:
     load_plugins()
     options = parser()
     settings = options.parse_args(arguments)
-    if settings.batch_size < 1:
-        raise ValueError(f"`batch_size={settings.batch_size}` must be at least 1.")
+    whole(1, batch_size=settings.batch_size)
     if (settings.source is None) == (settings.get("data") is None):
         raise ValueError(
             "give either a `source` (folder of images, image, .npy file), or `--data CLASS`, and not both."
         )
-    predictor = load_predictor(settings.checkpoint, settings.trust)
+    _check_sorting(settings)
+    predictor = load_predictor(checkpoint_of(settings.checkpoint), settings.trust)
     path = output_path(settings.output, predictor)
-    if settings.source is not None:
-        parts = [open_source(settings.source, predictor)]
-    else:
-        given = options.parse_args(arguments, defaults=False).data.get("init_args") or {}
-        take_size(settings.data.get("init_args") or {}, given, predictor.opened.facts)
-        data: DataModule = options.instantiate_classes(settings).data
-        require_fit(data, predictor)
-        parts = parts_of(data)
+    parts = _open_parts(options, settings, arguments, predictor.opened)
+    if settings.sort is not None:
+        _require_files(parts, predictor, settings.sort)
     fabric = make_fabric(settings.accelerator, settings.precision)
-    keys, paths, labels, which, rows = [], [], [], [], []
-    for part in parts:
-        done, found = run(predictor, part, settings.batch_size, fabric)
-        rows.append(found)
-        keys += [part.samples.keys[place] for place in done]
-        paths += [part.paths[place] for place in done]
-        labels += [part.labels[place] for place in done]
-        which += [part.name] * len(done)
+    found = run_all(predictor, parts, settings.batch_size, fabric)
     if predictor.class_names:
-        write_classes(path, keys, paths, which, torch.cat(rows), predictor.class_names, settings.all)
+        write_classes(path, found.keys, found.paths, found.parts, found.rows, predictor.class_names, settings.all)
     else:
-        write_embeddings(path, keys, labels, torch.cat(rows))
+        write_embeddings(path, found.keys, found.labels, found.rows)
         say(f"keys and classes beside them: {path.with_suffix('.csv')}; `--data Vectors` reads both")
-    say(f"wrote {len(keys)} rows to {path}")
+    say(f"wrote {len(found.keys)} rows to {path}")
+    if settings.sort is not None:
+        best, numbers = found.rows.max(dim=1)
+        sure = (best >= settings.min_probability).tolist()
+        into = settings.sort, predictor.class_names, settings.link
+        say("\n".join(sort_files(*into, found.paths, found.keys, numbers.tolist(), sure)))
     return 0
+
+
+def _open_parts(options: Parser, settings: Any, arguments: list[str], opened: Checkpoint) -> list[Part]:
+    """Find what is to be predicted: what `source` names, or all samples of a data module."""
+    if settings.source is not None:
+        return [open_source(settings.source, opened)]
+    given = options.parse_args(arguments, defaults=False).data.get("init_args") or {}
+    take_size(settings.data.get("init_args") or {}, given, opened.facts)
+    data: DataModule = options.instantiate_classes(settings).data
+    require_fit(data, opened)
+    return parts_of(data)
+
+
+def _check_sorting(settings: Any) -> None:
+    between(0, 1, min_probability=settings.min_probability)
+    if settings.sort is not None:
+        require_new(settings.sort, settings.source)
+    elif settings.link or settings.min_probability:
+        option = "link" if settings.link else "min_probability"
+        raise ValueError(f"`--{option}` says how files are sorted; add `--sort FOLDER`, or leave it out.")
+
+
+def _require_files(parts: Sequence[Part], predictor: Predictor, folder: str) -> None:
+    """Refuse to sort what has no classes, or what are no files."""
+    if not predictor.class_names:
+        raise ValueError(
+            f"`sort={folder}` needs classes, and the checkpoint is of a {predictor.opened.method}, which gives "
+            "embeddings; give one of a classifier, or leave it out."
+        )
+    if not all(path for part in parts for path in part.paths):
+        raise ValueError(f"`sort={folder}` sorts files, and there are samples that are none; leave it out.")

@@ -4,8 +4,11 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-PATHS = ("root", "path", "table", "test_path", "test_table", "checkpoint")
-NO_MATTER = ("num_workers", "resident", "memory_gib", "download", "skip_corrupt")  # speed, or whether it goes on at all
+PATHS = ("root", "path", "table", "test_path", "test_table", "checkpoint", "labels")
+NO_MATTER = (  # speed, whether it goes on at all, or where people answer
+    "num_workers", "resident", "memory_gib", "download", "skip_corrupt", "host", "port", "page",
+)  # fmt: skip
+NEWER = ("labels",)  # left out where null: a run that began before they were there goes on
 
 
 def settings_of(spec: Any, facts: Container[str] = ()) -> Any:
@@ -21,6 +24,8 @@ def settings_of(spec: Any, facts: Container[str] = ()) -> Any:
     Example:
         >>> settings_of({"class_path": "MLP", "init_args": {"dim": 8, "num_classes": 3}}, ["num_classes"])
         {'class_path': 'MLP', 'init_args': {'dim': 8}}
+        >>> settings_of({"class_path": "ImageFolder", "init_args": {"image_size": 8, "labels": None}})
+        {'class_path': 'ImageFolder', 'init_args': {'image_size': 8}}
     """
     if isinstance(spec, list):
         return [settings_of(part, facts) for part in spec]
@@ -29,5 +34,5 @@ def settings_of(spec: Any, facts: Container[str] = ()) -> Any:
     return {
         name: str(Path(value).resolve()) if name in PATHS and isinstance(value, str) else settings_of(value, facts)
         for name, value in spec.items()
-        if name not in NO_MATTER and name not in facts
+        if name not in NO_MATTER and name not in facts and not (name in NEWER and value is None)
     }

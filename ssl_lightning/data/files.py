@@ -1,14 +1,15 @@
 """Image files: finding them in a person's folder, with their classes and parts."""
 
 import os
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-Part = Literal["train", "val", "test"]
+from ssl_lightning.data.label_table import TABLE, label_by
+from ssl_lightning.data.listing import FoundFile, Listing, Part, composed, counted, listed
+from ssl_lightning.data.listing import printable as printable
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
 PARTS: dict[str, Part] = {
@@ -20,38 +21,6 @@ PASSED_OVER = frozenset({  # what systems leave behind: macOS, Windows, Synology
     "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir", "#recycle",
     "lost+found",
 })  # fmt: skip
-
-
-class FoundFile(NamedTuple):
-    """A picture's file.
-
-    Attributes:
-        key: Its path relative to the root, with `/` between folders, as the file system spells it.
-        path: Of the file.
-        class_name: Name of its class folder; null where unlabelled.
-        part: Whether it lies in a folder for training, validation or test; null where there are no such folders.
-    """
-
-    key: str
-    path: Path
-    class_name: str | None
-    part: Part | None
-
-
-class Listing(NamedTuple):
-    """What a folder holds.
-
-    Attributes:
-        files: The pictures, sorted by key.
-        class_names: All classes of all parts, sorted.
-        notes: A sentence for each thing set aside or worth saying.
-        parts: The parts that hold pictures; empty where there are no folders for parts.
-    """
-
-    files: list[FoundFile]
-    class_names: tuple[str, ...]
-    notes: list[str]
-    parts: frozenset[Part]
 
 
 _Remarks = defaultdict[str, list[str]]  # keys (or suffixes) by what is remarkable of them; `said`: whole sentences
@@ -71,66 +40,84 @@ class _Group(NamedTuple):
     folders: list[_Item]
 
 
-def find_images(root: Path) -> Listing:
-    """Find the pictures under a folder, with their classes and parts as its sub-folders tell them.
+def find_images(root: Path, table: Path | None = None) -> Listing:
+    """Find the pictures under a folder, with their classes and parts as its sub-folders and a table tell them.
 
     Folders `train` (or `training`), `val` (`valid`, `validation`) and `test` (`testing`) directly under the root, in
     any case of letters, are parts; the folders in a part, or in a root without parts, are classes, and what lies in
     them at any depth belongs to them. Pictures beside class folders, or in a folder `unlabelled` (`unlabeled`) beside
-    them, are unlabelled. Where `val` or `test` has no `train` at its side, the rest is the training part. Links are
-    followed, each folder read once a class. Class names are in Unicode's composed form (NFC), so that no two look the
-    same; keys stay as they are.
+    them, are unlabelled, unless the table knows them. Where `val` or `test` has no `train` at its side, the rest is the
+    training part. Links are followed, each folder read once a class. Class names are in Unicode's composed form (NFC),
+    so that no two look the same; keys stay as they are.
 
     Args:
         root: The folder.
+        table: CSV file with the columns `path` and `class`, as `label_by` reads it; null for none.
 
     Returns:
         The pictures, and notes on all else: nothing is left out unsaid.
 
     Raises:
-        ValueError: If `root` is no folder, or holds no picture.
+        ValueError: If `root` is no folder, or holds no picture, or the table does not fit it.
     """
     shown = f"`root={printable(str(root))}`"
     if not root.is_dir():
         where = printable(str(root.absolute()))
         raise ValueError(f"{shown} is no folder ({where}); give the folder that holds the images.")
     remarks: _Remarks = defaultdict(list)
-    groups = _groups(root, remarks)
+    groups = _groups(root, remarks, table)
     files = [file for group in groups for file in _members(group, root, remarks)]
     files.sort(key=itemgetter(0))
+    known = sum(file.class_name is not None for file in files)
+    folders = True
+    if table is not None and files:
+        files, folders, said = label_by(table, files, root)
+        remarks["said"] += said
+    remarks["said"] += _on_unlabelled(groups, files, folders)
     if remarks.pop("links", []):
         remarks["said"] += _on_links(files)
+    aside = len(remarks.pop("aside", []))
     class_names = tuple(sorted({file.class_name for file in files if file.class_name is not None}))
     parts = frozenset(file.part for file in files if file.part is not None)
     empty = sorted({group.part for group in groups if group.part is not None} - parts)
     remarks["said"] += [f"the part `{part}` holds no picture" for part in empty]
-    notes = remarks["said"] + _on_classes(files, class_names, parts) + _on_others(remarks, class_names)
+    notes = remarks["said"] + _on_classes(files, class_names, parts, table) + _on_others(remarks, class_names)
     if not files:
         met = f" Found: {'; '.join(notes)}." if notes else ""
         raise ValueError(
             f"{shown} holds no picture ({', '.join(sorted(SUFFIXES))}); give the folder that holds the images, or "
             f"convert them.{met}"
         )
-    return Listing(files, class_names, notes, parts)
+    by_table = sum(file.class_name is not None for file in files) - (known if folders else 0)
+    return Listing(files, class_names, notes, parts, aside, by_table)
 
 
-def _groups(root: Path, remarks: _Remarks) -> list[_Group]:
-    pictures, folders = _scan(_Item("", str(root), False), remarks)
+def find_table(root: Path) -> Path | None:
+    """Return the table `labels.csv` that lies in a folder, in any case of letters, or null."""
+    found = sorted(name for name in os.listdir(root) if name.casefold() == TABLE and (root / name).is_file())
+    return root / found[-1] if found else None  # small letters come last
+
+
+def _groups(root: Path, remarks: _Remarks, table: Path | None) -> list[_Group]:
+    beside = table is not None and os.path.realpath(table.parent) == os.path.realpath(root)
+    own = {TABLE, table.name.casefold()} if beside and table is not None else {TABLE}
+    pictures, folders = _scan(_Item("", str(root), False), remarks, own)
     roles = {folder: PARTS.get(_name(folder.key).casefold()) for folder in folders}
     rest = [folder for folder, role in roles.items() if role is None]
     groups = [_Group(role, *_scan(folder, remarks)) for folder, role in roles.items() if role]
-    named = _named(folder.key for folder, role in roles.items() if role)
+    named = listed(folder.key for folder, role in roles.items() if role)
     if not groups:
         return [_Group(None, pictures, rest)]
     if not any(group.part == "train" for group in groups):
         remarks["said"].append(f"no folder `train`: what lies beside {named} is the training part")
         return [*groups, _Group("train", pictures, rest)]
     aside = [folder for folder in rest if not _is_unlabelled(folder)]
-    count = len(pictures) + sum(len(_pictures_under(folder, root, defaultdict(list))) for folder in aside)
-    if count:
-        places = f" ({_named(folder.key for folder in aside)})" if aside else ""
+    lost = pictures + [item for folder in aside for item in _pictures_under(folder, root, defaultdict(list))]
+    if lost:
+        remarks["aside"] += [item.key for item in lost]
+        places = f" ({listed(folder.key for folder in aside)})" if aside else ""
         remarks["said"].append(
-            f"{_pictures(count)} beside {named}{places} set aside: `train`, `val` and `test` are taken for parts; "
+            f"{counted(len(lost))} beside {named}{places} set aside: `train`, `val` and `test` are taken for parts; "
             "rename them where they are classes"
         )
     return [*groups, _Group("train", [], [folder for folder in rest if _is_unlabelled(folder)])]
@@ -144,13 +131,27 @@ def _members(group: _Group, root: Path, remarks: _Remarks) -> list[FoundFile]:
         files += [FoundFile(item.key, Path(item.path), name, group.part) for item in found]
         if not found:
             remarks["empty"].append(folder.key)
-        elif name is None:
-            remarks["said"].append(f"{_pictures(len(found))} in {_named([folder.key])}: unlabelled")
-    if group.pictures and any(file.class_name is not None for file in files):
-        where = group.pictures[0].key.rpartition("/")[0]
-        beside = f"beside the class folders{f' of {_named([where])}' * bool(where)}"
-        remarks["said"].append(f"{_pictures(len(group.pictures))} {beside}: unlabelled")
     return files
+
+
+def _on_unlabelled(groups: Sequence[_Group], files: Sequence[FoundFile], folders: bool) -> list[str]:
+    """Tell of unlabelled pictures that lie beside class folders, or in a folder that says so."""
+    notes = []
+    classes = {file.key: file.class_name for file in files}
+    for group in groups:
+        named = dict.fromkeys((item.key + "/" for item in group.folders if _is_unlabelled(item)), 0)
+        for folder in named:
+            named[folder] = sum(key.startswith(folder) and name is None for key, name in classes.items())
+        notes += [
+            f"{counted(count)} in {listed([folder[:-1]])}: unlabelled" for folder, count in named.items() if count
+        ]
+        loose = [item.key for item in group.pictures if classes[item.key] is None]
+        names = {_class_name(item.key) for item in group.folders if not _is_unlabelled(item)}
+        if loose and folders and any(file.part == group.part and file.class_name in names for file in files):
+            where = loose[0].rpartition("/")[0]
+            beside = f"beside the class folders{f' of {listed([where])}' * bool(where)}"
+            notes.append(f"{counted(len(loose))} {beside}: unlabelled")
+    return notes
 
 
 def _pictures_under(folder: _Item, root: Path, remarks: _Remarks) -> list[_Item]:
@@ -173,7 +174,7 @@ def _pictures_under(folder: _Item, root: Path, remarks: _Remarks) -> list[_Item]
     return found
 
 
-def _scan(folder: _Item, remarks: _Remarks) -> tuple[list[_Item], list[_Item]]:
+def _scan(folder: _Item, remarks: _Remarks, own: Container[str] = ()) -> tuple[list[_Item], list[_Item]]:
     pictures, folders = list[_Item](), list[_Item]()
     prefix = folder.key + "/" if folder.key else ""
     try:
@@ -191,7 +192,7 @@ def _scan(folder: _Item, remarks: _Remarks) -> tuple[list[_Item], list[_Item]]:
                     folders.append(_Item(prefix + name, entry.path, entry.is_symlink()))
                 elif kind == "broken":
                     remarks["broken links"].append(prefix + name)
-                else:
+                elif name.casefold() not in own:
                     remarks["suffixes"].append(suffix or "no suffix")
     except OSError as error:
         remarks["folders that cannot be read"].append(f"{folder.key or '.'} ({error.strerror})")
@@ -210,16 +211,20 @@ def _kind(entry: os.DirEntry[str]) -> Literal["file", "folder", "broken", "other
     return "other"
 
 
-def _on_classes(files: Sequence[FoundFile], class_names: Sequence[str], parts: frozenset[Part]) -> list[str]:
+def _on_classes(
+    files: Sequence[FoundFile], class_names: Sequence[str], parts: frozenset[Part], table: Path | None
+) -> list[str]:
     if files and not class_names:
-        return [f"no class folder: all {len(files)} pictures are unlabelled"]
+        none = "no class folder" if table is None else f"no class folder, and no class in {listed([table.name])}"
+        return [f"{none}: all {len(files)} pictures are unlabelled"]
     notes = []
     if len(class_names) == 1:
-        notes.append(f"a single class folder, {_named(class_names)}: the labels of its pictures tell nothing")
+        what = "class folder" if table is None else "class"
+        notes.append(f"a single {what}, {listed(class_names)}: the labels of its pictures tell nothing")
     trained = {file.class_name for file in files if file.part in (None, "train")}
     lacking = [name for name in class_names if name not in trained]
     if lacking and "train" in parts:
-        notes.append(f"classes without a picture in the training part: {_named(lacking)}")
+        notes.append(f"classes without a picture in the training part: {listed(lacking)}")
     return notes
 
 
@@ -233,22 +238,21 @@ def _on_links(files: Sequence[FoundFile]) -> list[str]:
         return []
     one, other = torn[0][0].key, torn[0][-1].key
     return [
-        f"{_pictures(len(torn))} stand in two classes or parts by links, such as {_named([one, other])}: remove the "
-        "links"
+        f"{counted(len(torn))} stand in two classes or parts by links, such as {listed([one, other])}: remove the links"
     ]
 
 
 def _on_others(remarks: _Remarks, class_names: Sequence[str]) -> list[str]:
     notes = []
     for key in remarks.pop("empty", []):
-        notes.append(f"folder {_named([key])} holds no picture" + ": no class" * (_class_name(key) not in class_names))
+        notes.append(f"folder {listed([key])} holds no picture" + ": no class" * (_class_name(key) not in class_names))
     if hidden := remarks.pop("hidden", []):
         notes.append(f"{len(hidden)} hidden {'file or folder' if len(hidden) == 1 else 'files or folders'}")
     if suffixes := remarks.pop("suffixes", []):
         common = [printable(suffix) for suffix, _ in Counter(sorted(suffixes)).most_common()]
         what = "file of another kind" if len(suffixes) == 1 else "files of other kinds"
         notes.append(f"{len(suffixes)} {what} ({', '.join(common[:5])}{' ...' * (len(common) > 5)})")
-    return notes + [f"{what}: {_named(names)}" for what, names in sorted(remarks.items()) if names and what != "said"]
+    return notes + [f"{what}: {listed(names)}" for what, names in sorted(remarks.items()) if names and what != "said"]
 
 
 def _name(key: str) -> str:
@@ -256,22 +260,8 @@ def _name(key: str) -> str:
 
 
 def _class_name(key: str) -> str:
-    return unicodedata.normalize("NFC", _name(key)).encode("utf-8", "backslashreplace").decode()
+    return composed(_name(key)).encode("utf-8", "backslashreplace").decode()
 
 
 def _is_unlabelled(folder: _Item) -> bool:
     return _name(folder.key).casefold() in UNLABELLED
-
-
-def _pictures(count: int) -> str:
-    return f"{count} {'picture' if count == 1 else 'pictures'}"
-
-
-def _named(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(f"`{printable(name)}`" for name in names[:5]) + " ..." * (len(names) > 5)
-
-
-def printable(text: str) -> str:
-    """Escape what would break a line or a terminal: control characters, and bytes that are no UTF-8."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

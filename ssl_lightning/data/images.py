@@ -1,5 +1,6 @@
 """Anybody's own folder of images, labelled by its sub-folders, in part, or not at all."""
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +12,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ssl_lightning.data.decoding import decode, fingerprint, thumbnail
-from ssl_lightning.data.files import FoundFile, find_images
+from ssl_lightning.data.files import find_images, find_table
 from ssl_lightning.data.image_data import ImageData
+from ssl_lightning.data.listing import FoundFile, printable
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
+from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.ranges import at_least, between, one_of, whole
+
+CLASSES_SHOWN = 12  # in the line that says what was found
 
 
 class LazyImages(Dataset[Batch]):
@@ -46,7 +51,8 @@ class LazyImages(Dataset[Batch]):
 class ImageFolder(ImageData):
     """Your own folder of images: `root/CLASS/image.jpg`, or `root/image.jpg` without labels, or either under `train`, `val` and `test`.
 
-    Pictures beside class folders, and those in a folder `unlabelled`, are samples without a label. Without a `test`
+    Pictures beside class folders, and those in a folder `unlabelled`, are samples without a label, unless a table says
+    their class: then folders may be no classes at all (`label_by` in data/label_table.py tells when). Without a `test`
     folder, `test_size` of the labelled images are set apart, each by its own path: it never changes sides when others
     come or go. Images are scaled to one size and kept in memory as far as `memory_gib` goes, else decoded when needed.
     Keys are the paths below `root`.
@@ -58,10 +64,11 @@ class ImageFolder(ImageData):
         test_size: Fraction of the labelled images for test where there is no `test` folder; 0 for none.
         skip_corrupt: Leave unreadable files out and count them, instead of stopping at the first.
         memory_gib: Keep decoded images in memory up to this many GiB a part.
+        labels: CSV file with the columns `path` (below `root`) and `class`; null for a `labels.csv` in `root`, if any.
         kwargs: As for `ImageData`.
 
     Raises:
-        ValueError: If the folder is missing or empty, or a file is unreadable.
+        ValueError: If the folder is missing or empty, a file is unreadable, or the table does not fit.
     """  # noqa: E501
 
     def __init__(
@@ -72,6 +79,7 @@ class ImageFolder(ImageData):
         test_size: float = 0.2,
         skip_corrupt: bool = False,
         memory_gib: float = 2.0,
+        labels: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,7 +94,12 @@ class ImageFolder(ImageData):
             )
         self.image_size, self.channels = image_size, channels
         self.test_size, self.skip_corrupt, self.memory_gib = test_size, skip_corrupt, memory_gib
-        self.found = find_images(self.root)
+        if labels is not None and not Path(labels).is_file():
+            raise ValueError(
+                f"`labels={labels}` is no file ({Path(labels).resolve()}); give a CSV table, or leave it out."
+            )
+        self.labels = find_table(self.root) if labels is None else Path(labels)
+        self.found = find_images(self.root, self.labels)
         self.class_names = self.found.class_names
         self.num_classes = max(1, len(self.class_names))
         self._paths = {file.key: file.path for file in self.found.files}
@@ -94,9 +107,9 @@ class ImageFolder(ImageData):
 
     def load(self, split: Split) -> Samples:
         """Decode or open one part."""
-        self._tell()
         chosen = [file for file in self.found.files if (self._part_of(file) == "test") == (split == "test")]
         files = self._readable(chosen) if self.skip_corrupt else chosen
+        self._tell(f"{len(chosen) - len(files)} unreadable of the {split} part" if self.skip_corrupt else "")
         numbers = {name: number for number, name in enumerate(self.class_names)}
         targets = torch.tensor(
             [-1 if file.class_name is None else numbers[file.class_name] for file in files], dtype=torch.int64
@@ -136,21 +149,35 @@ class ImageFolder(ImageData):
             return super().split(samples)
         return (~val).nonzero()[:, 0], val.nonzero()[:, 0]
 
-    def _tell(self) -> None:
+    def _tell(self, unreadable: str) -> None:
         """Say what was found, and what was set aside, once."""
         if self._told:
             return
         self._told = True
+        if first_process():
+            print(self.summary() + f", {unreadable}" * bool(unreadable), flush=True)
         for note in self.found.notes:
             rank_zero_warn(f"`{self.root}`: {note}")
         if not self.found.class_names:
             return
-        numbers = {name: number for number, name in enumerate(self.class_names)}
+        names = self.found.class_names  # not those that were added since
+        numbers = {name: number for number, name in enumerate(names)}
         for part in ("training", "test") if "test" in self.found.parts or self.test_size > 0 else ("training",):
             files = [file for file in self.found.files if (self._part_of(file) == "test") == (part == "test")]
             targets = torch.tensor([numbers[file.class_name] for file in files if file.class_name is not None])
             remedy = "give such classes more images, another `split_seed`, or folders `train` and `test`"
-            tell_missing(targets.long(), self.class_names, part, remedy)
+            tell_missing(targets.long(), names, part, remedy)
+
+    def summary(self) -> str:
+        """Return one line on what was found: how many pictures of which class, and how many of none."""
+        counts = Counter(file.class_name for file in self.found.files if file.class_name is not None)
+        classes = ", ".join(f"{printable(name)} {count}" for name, count in sorted(counts.items())[:CLASSES_SHOWN])
+        more = f", {len(counts) - CLASSES_SHOWN} more classes" if len(counts) > CLASSES_SHOWN else ""
+        table = f", {self.found.from_table} of them by {printable(str(self.labels))}" if self.labels is not None else ""
+        return (
+            f"{printable(str(self.root))}: {counts.total()} labelled{f' ({classes}{more})' * bool(counts)}{table}, "
+            f"{len(self.found.files) - counts.total()} unlabelled, {self.found.set_aside} set aside"
+        )
 
     def _readable(self, files: list[FoundFile]) -> list[FoundFile]:
         def reason(file: FoundFile) -> str:

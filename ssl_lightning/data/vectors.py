@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, number_copies
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
+from ssl_lightning.engine.csv_files import unescaped
 from ssl_lightning.engine.ranges import at_least, between
 from ssl_lightning.transforms.vectors import vector_views
 
@@ -233,7 +234,7 @@ def _read_lines(name: str, path: str, count: int) -> list[dict[str, str]]:
                 f"`{name}={path}`, line {number}: {len(cells)} cells under {len(columns)} columns; put what holds a "
                 "comma into quotes, and leave no cell out."
             )
-        lines.append(dict(zip(columns, cells, strict=False)))
+        lines.append(dict(zip(columns, map(unescaped, cells), strict=False)))
     return lines
 
 

@@ -155,8 +155,19 @@ def _facts(comparison: Comparison, runs: Sequence[Run]) -> list[tuple[str, str]]
         ("Rounds", str(max(rounds)) if min(rounds) == max(rounds) else f"{min(rounds)} to {max(rounds)}"),
         ("Time of all rounds", f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"),
     ]
+    if apart := [text for run in runs if (text := _tested(run))]:
+        facts.append(("Tested on", "; ".join(apart)))
     checkpoints = dict.fromkeys(run.checkpoint for run in runs if run.checkpoint)
     return facts + ([("Checkpoints", ", ".join(checkpoints))] if checkpoints else [])
+
+
+def _tested(run: Run) -> str:
+    """How many answers were set apart for test, and how sure the last accuracy is by them; empty where none were."""
+    last = run.rounds[-1].metrics
+    if "test/count" not in last:
+        return ""
+    share, low, high = (f"{last[f'test/accuracy{end}']:.1%}" for end in ("", "_low", "_high"))
+    return f"{last['test/count']:.0f} answers drawn at random: {share} right, 95 % interval {low} to {high} (Wilson)"
 
 
 def _command(comparison: Comparison, name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from ssl_lightning.engine.csv_files import locked, replacing, write_csv
+from ssl_lightning.engine.csv_files import locked, replacing, unescaped, write_csv
 
 PROTOCOLS = ("knn", "linear", "finetune", "rank")
 KEY = ("settings", "protocol", "fraction", "metric", "seed")
@@ -37,7 +37,7 @@ def read(path: Path) -> list[Result]:
         ours = False
     if not ours:
         raise ValueError(f"`results={path}` has other columns than ours; give another file.")
-    return results
+    return [{name: unescaped(line[name] or "") for name in COLUMNS} for line in results]
 
 
 def write(path: Path, results: list[Result]) -> None:

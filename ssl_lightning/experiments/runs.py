@@ -16,6 +16,8 @@ from typing import Any
 
 import yaml
 
+from ssl_lightning.engine.csv_files import unescaped
+
 COMPARISON_FILE = "comparison.yaml"
 DEFAULT_METRIC = "test/accuracy"
 INITIAL_ROUND = -1
@@ -282,7 +284,9 @@ def _lines(path: Path, needed: Sequence[str]) -> Iterable[tuple[dict[str, str], 
         if lacking:
             raise ValueError(f"`{path}` lacks the column {', '.join(lacking)}; {_REMEDY}")
         for line in reader:
-            cells = {key: value for key, value in line.items() if key and isinstance(value, str) and value.strip()}
+            cells = {
+                key: unescaped(value) for key, value in line.items() if key and isinstance(value, str) and value.strip()
+            }
             where = f"line {reader.line_num} of `{path}`"
             for name in needed:
                 if name not in cells:

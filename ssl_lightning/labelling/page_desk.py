@@ -19,6 +19,7 @@ from ssl_lightning.labelling.tables import ANSWERS, QUERIES
 
 Found = TypeVar("Found")
 FRESH = 1.0  # seconds; what other processes write is seen so much later
+SOON = 0.2  # seconds; what is written here
 RECENT = 20_000  # samples whose names are remembered, to find their pictures
 SNIPPET = 300  # characters of a neighbour's or an old answer's text
 REVIEWED = 200  # samples of a second look
@@ -65,6 +66,7 @@ class Desk:
         self._thread = ThreadPoolExecutor(1, "labels")
         self._waiting: deque[_Waiting] = deque()
         self._names: dict[int, Named] = {}
+        self._sights: dict[tuple[str, str], Seen] = {}
         self._state: dict[str, Any] = {}
         self._seen_at = float("-inf")
 
@@ -92,6 +94,10 @@ class Desk:
         }  # fmt: skip
         self._seen_at = now
         return self._state
+
+    def _changed(self) -> None:
+        # not at once: with twenty people, the counts of ten thousand queries would be all that the thread does
+        self._seen_at = min(self._seen_at, time.monotonic() + SOON - FRESH)
 
     async def take(self, session: str, count: int) -> list[dict[str, Any]]:
         """Give a browser's tab samples to label; it keeps those it has.
@@ -132,7 +138,7 @@ class Desk:
             some.append(self._waiting.popleft())
         if not some:  # an earlier one has taken ours along
             return
-        self._seen_at = float("-inf")
+        self._changed()
         try:
             for waiting, outcome in zip(some, self._store.settle([one.given for one in some]), strict=True):
                 waiting.outcome = outcome
@@ -153,7 +159,7 @@ class Desk:
         """
 
         def work() -> list[dict[str, Any]]:
-            self._seen_at = float("-inf")
+            self._changed()
             rounds, found = self._store.rounds(), []
             numbers: list[int | None] = [*answers] or [None]
             for number in numbers:
@@ -178,12 +184,13 @@ class Desk:
         """
 
         def work() -> None:
-            self._seen_at = float("-inf")
-            newest = self._look()["round"]
+            self._changed()
+            rounds = self._store.rounds()
+            newest = max((known for known, record in rounds.items() if record.strategy), default=None)
             if number != newest:
                 raise ValueError(f"`round={number}` is not the newest, which is {newest}; look at the page again.")
             self._store.close(number)
-            self._seen_at = float("-inf")
+            self._changed()
 
         await self._do(work)
 
@@ -276,9 +283,7 @@ class Desk:
         return self._remember(number, (query.key, query.fingerprint, query.neighbours))
 
     def _remember(self, number: int, name: Named) -> Named:
-        if len(self._names) >= RECENT:
-            del self._names[next(iter(self._names))]
-        self._names[number] = name
+        _bounded(self._names)[number] = name
         return name
 
     def _tag(self, key: str, fingerprint: str) -> str:
@@ -286,7 +291,14 @@ class Desk:
         return blake2b(f"{self._nonce}\0{self.run}\0{key}\0{fingerprint}".encode(), digest_size=8).hexdigest()
 
     def _seen(self, key: str, fingerprint: str, url: str) -> Seen:
-        return sight_of(self._folder, key, fingerprint, f"{url}?v={self._tag(key, fingerprint)}")
+        found = self._sights.get((key, fingerprint))
+        if found is None:
+            found = sight_of(self._folder, key, fingerprint, "")
+            if found.kind in ("image", "audio"):  # once kept they stay; whether a file may be sent is asked again
+                _bounded(self._sights)[key, fingerprint] = found
+        if found.media is None:
+            return found
+        return found._replace(media=f"{url}?v={self._tag(key, fingerprint)}")
 
     def _item(self, query: Query, rounds: dict[int, Round]) -> dict[str, Any]:
         """Return a sample as the page shows it."""
@@ -326,6 +338,13 @@ def why(query: Query, strategy: str) -> str:
         return "one of the labels to begin with"
     score = "" if query.score is None else f": score {query.score:.3g}"
     return f"{strategy} chose it in round {query.round}, as number {query.position + 1}{score}"
+
+
+def _bounded(known: dict[Any, Any]) -> dict[Any, Any]:
+    """Make room for one more; what came first goes first."""
+    if len(known) >= RECENT:
+        del known[next(iter(known))]
+    return known
 
 
 def _finite(number: float | None) -> float | None:

@@ -1,6 +1,7 @@
 """What the labelling page sends of a sample: only what lies in the run's folder `shown/`, and no other file."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,5 +75,5 @@ def _row(text: str | None) -> dict[str, str] | None:
 
 def _within(path: Path, folder: Path) -> bool:
     """Tell whether a file is there, and in the folder itself: not behind a link that leads out of it."""
-    real = path.resolve()
-    return real.is_relative_to((folder / "shown").resolve()) and real.is_file()
+    real, within = (Path(os.path.realpath(one)) for one in (path, folder / "shown"))
+    return real.is_relative_to(within) and real.is_file()

@@ -174,19 +174,25 @@ class LabelStore:
         with self._writing() as connection:
             numbers = sorted({given.query for group in groups for given in group})
             found, known = statements.held(connection, numbers), statements.class_names(connection)
+            over = bool(statements.mark(connection, "finished"))
             done: list[list[Outcome] | ValueError] = []
             for group in groups:
                 before = dict(found), list(known)
                 try:
                     with connection.begin_nested():
-                        done.append([self._settle(connection, given, found, known) for given in group])
+                        done.append([self._settle(connection, given, found, known, over) for given in group])
                 except ValueError as error:
                     found, known = before
                     done.append(error)
         return done
 
     def _settle(
-        self, connection: Connection, given: Given, found: dict[int, tuple[str, Outcome]], known: list[str]
+        self,
+        connection: Connection,
+        given: Given,
+        found: dict[int, tuple[str, Outcome]],
+        known: list[str],
+        over: bool,
     ) -> Outcome:
         """Commit one answer, unless another one holds than was seen; note what holds now, and the classes."""
         answer, (key, now_held) = given.answer, found.get(given.query, ("", None))
@@ -195,7 +201,7 @@ class LabelStore:
         said, holds = answer[1:4], (now_held.label, now_held.annotator, now_held.kind)
         if now_held.answer != given.replaces:
             return now_held._replace(taken=said == holds)
-        if statements.mark(connection, "finished"):
+        if over:
             raise ValueError(f"the run of `{self.url}` is finished and takes no more answers; export its labels.")
         require_text(annotator=[answer.annotator])
         known[:] = self._check(connection, answer, known)
@@ -371,7 +377,8 @@ class LabelStore:
         source = CLASSES.outerjoin(ANSWERS, ANSWERS.c.label == CLASSES.c.name)
         with self._database.reading() as connection:
             joined = source.outerjoin(QUERIES, QUERIES.c.answer == ANSWERS.c.id)
-            return {name: count for name, count in connection.execute(wanted.select_from(joined))}
+            rows = connection.execute(wanted.select_from(joined)).all()
+        return {row[0]: row[1] for row in rows}
 
     def class_names(self) -> list[str]:
         """Return the classes that somebody named, in the order they came."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ssl_lightning.backbones import Backbone, ConvNet, ResNet, Timm, Torchvision
@@ -15,7 +16,7 @@ from ssl_lightning.commands.export import Network, loading_lines, open_checkpoin
 from ssl_lightning.data import Digits
 from ssl_lightning.methods import SimCLR
 from ssl_lightning.supervised.classifier import Classifier
-from ssl_lightning.transforms.image import SimCLRViews
+from ssl_lightning.transforms.image import CleanView, SimCLRViews
 
 
 @pytest.fixture
@@ -100,6 +101,23 @@ def test_a_classifiers_head_goes_along(make: Any, save: Any, command: Any) -> No
     images = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(run_lines(out)(images), classifier(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_classifiers_classes_and_normalisation_go_along(save: Any, command: Any) -> None:
+    model = Classifier(2, ConvNet(channels=1, width=4), clean=CleanView(mean=0.4, std=0.2))
+    model.facts = {"num_classes": 2, "class_names": ["dog", "cat"], "channels": 1, "image_size": 8}
+    path, _ = save(model)
+    status, out = command("export", path.parent.parent, "--to", "safetensors")  # the run's folder
+    assert status == 0, out
+    assert f"checkpoint: {path}" in out
+    assert "then (x - mean) / std with {'mean': [0.4], 'std': [0.2]}" in out
+    assert "classes, in the order of the outputs: dog, cat" in out
+    folder = path.parent.parent / "export"
+    with safe_open(folder / "backbone.safetensors", "pt") as file:
+        kept = json.loads(file.metadata()["about"])
+    for about in (kept, json.loads((folder / "about.json").read_text())):
+        assert about["facts"]["class_names"] == ["dog", "cat"]
+        assert about["clean"]["init_args"] == {"mean": [0.4], "std": [0.2]}
 
 
 def test_our_own_backbones_say_where_the_head_is(save: Any, command: Any) -> None:

@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssl_lightning.backbones import MLP, ConvNet
+from ssl_lightning.checkpoint import checkpoint_of
+from ssl_lightning.commands.predictions import write_classes, write_embeddings
+from ssl_lightning.data import Vectors
 from ssl_lightning.methods import SimCLR
 from ssl_lightning.supervised import Classifier
 
@@ -138,6 +142,78 @@ def test_an_unreadable_file_is_left_out_and_named(saved: Path, command: Command)
         assert command("predict", "classifier.ckpt", "flat")[0] == 0
     assert not any("skip_corrupt" in str(one.message) for one in told)
     assert [row["key"] for row in read_rows(saved / "predictions.csv")] == ["0.png", "1.png", "3.png", "4.png"]
+
+
+def test_the_second_guess_stands_beside_the_first(saved: Path, command: Command) -> None:
+    assert command("predict", "classifier.ckpt", "flat", "--all")[0] == 0
+    rows = read_rows(saved / "predictions.csv")
+    assert list(rows[0])[:6] == ["path", "key", "class", "probability", "second class", "second probability"]
+    for row in rows:
+        order = sorted("ab", key=lambda name: -float(row[f"probability of {name}"]))
+        assert [row["class"], row["second class"]] == order
+        assert [row["probability"], row["second probability"]] == [row[f"probability of {name}"] for name in order]
+
+
+def test_a_single_class_has_no_second(tmp_path: Path) -> None:
+    write_classes(tmp_path / "a.csv", ["x"], [""], [""], torch.ones(1, 1), ["only"])
+    (row,) = read_rows(tmp_path / "a.csv")
+    assert row == {"key": "x", "class": "only", "probability": "1.000000", "second class": "", "second probability": ""}
+
+
+def test_names_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    write_classes(tmp_path / "a.csv", ["=k"], ["@p"], [""], torch.tensor([[0.25, 0.75]]), ["+x", "-y"])
+    (row,) = read_rows(tmp_path / "a.csv")
+    assert [row[name] for name in ("path", "key", "class", "second class")] == ["'@p", "'=k", "'-y", "'+x"]
+    write_embeddings(tmp_path / "e.npy", ["=k", "'=k", "'k"], ["-y", "", "''-y"], torch.eye(3))
+    data = Vectors(str(tmp_path / "e.npy"), str(tmp_path / "e.csv"), test_size=0, val_size=0)
+    data.setup("fit")
+    assert data.train_samples is not None
+    found = dict(zip(data.train_samples.keys, data.train_samples.targets.tolist(), strict=True))
+    assert {key: (*data.class_names, "")[target] for key, target in found.items()} == {
+        "=k": "-y", "'=k": "", "'k": "''-y",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        (["round_000.ckpt", "round_009.ckpt", "round_010.ckpt", "round_9999.ckpt.part"], "round_010.ckpt"),
+        (["round_999.ckpt", "round_1000.ckpt", "last.ckpt"], "round_1000.ckpt"),
+        (["last.ckpt", "round_x.ckpt", "epoch=3.ckpt"], "last.ckpt"),
+    ],
+)
+def test_the_newest_checkpoint_of_a_run(
+    there: list[str], taken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    for name in there:
+        (tmp_path / "checkpoints" / name).touch()
+    path = tmp_path / "checkpoints" / taken
+    for given in (tmp_path, tmp_path / "checkpoints"):
+        assert checkpoint_of(str(given)) == str(path)
+        assert capsys.readouterr().out == f"checkpoint: {path}\n"
+    assert checkpoint_of(str(path)) == str(path)
+    assert checkpoint_of("missing.ckpt") == "missing.ckpt"
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("command_line", [["predict", "{}", "flat"], ["export", "{}", "--to", "safetensors"],
+                                          ["evaluate", "{}", "--data", "Digits", "--protocols", "knn"]],
+                         ids=lambda line: str(line[0]))  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+def test_a_runs_folder_stands_for_its_checkpoint(command_line: list[str], saved: Path, command: Command) -> None:
+    (saved / "run" / "checkpoints").mkdir(parents=True)
+    (saved / "run" / "checkpoints" / "mine.ckpt").touch()
+    line = [part.format("run") for part in command_line]
+    status, out = command(*line)
+    assert status == 2
+    argument = "checkpoints" if line[0] == "evaluate" else "checkpoint"
+    assert f"`{argument}=run` is a folder, and holds neither checkpoints/round_*.ckpt nor checkpoints/last.ckpt" in out
+    assert "there is run/checkpoints/mine.ckpt; give a checkpoint, or the folder of a run" in out
+    (saved / "classifier.ckpt").rename(saved / "run" / "checkpoints" / "last.ckpt")
+    status, out = command(*line)
+    assert status == 0, out
+    assert "checkpoint: run/checkpoints/last.ckpt\n" in out
 
 
 @pytest.mark.parametrize("command_line", [["predict"], ["evaluate", "--protocols", "knn"]], ids=["predict", "evaluate"])

@@ -52,6 +52,17 @@ def test_the_same_result_is_replaced_and_any_other_is_kept(tmp_path: Path) -> No
     assert path.with_suffix(".md").read_text() == markdown(read(path))
 
 
+def test_a_table_that_grows_keeps_names_that_a_spreadsheet_would_run(tmp_path: Path) -> None:
+    path, names = tmp_path / "r.csv", ["=a/last.ckpt", "'=a/last.ckpt", "-b.ckpt"]
+    for seed in range(3):
+        for name in names:
+            write(path, [result(-0.5, checkpoint=name, seed=seed)])
+    assert [row["checkpoint"] for row in read(path)] == names * 3
+    assert {row["value"] for row in read(path)} == {"-0.5"}
+    lines = path.read_text().splitlines()[1:4]
+    assert [line.partition(",")[0] for line in lines] == ["'=a/last.ckpt", "''=a/last.ckpt", "'-b.ckpt"]
+
+
 def test_data_of_one_name_are_told_apart_by_what_differs() -> None:
     lines = table([result(0.5, root="/a/images"), result(0.7, root="/b/images"), result(0.9, root="/c/other")])
     assert [line[3:] for line in lines[1:]] == [

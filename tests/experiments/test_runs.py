@@ -46,6 +46,13 @@ def test_scratch_pending_labels_and_class_names(tmp_path: Path, make_run: WriteR
     assert (second.label, second.label_text, second.score) == ("", "?", 0.5)
 
 
+def test_the_apostrophe_before_a_formula_is_no_letter_of_a_name(tmp_path: Path, make_run: WriteRun) -> None:
+    folder = make_run(tmp_path / "a")
+    (folder / "queries.csv").write_text("round,position,key,path,class_name,score\n0,0,'=a.png,'@p/=a.png,'-y,-0.5\n")
+    (asked,) = read_run(folder).asked_after(0)
+    assert (asked.key, asked.path, asked.label, asked.score) == ("=a.png", "@p/=a.png", "-y", -0.5)
+
+
 def test_gaps_in_metrics_and_missing_queries(tmp_path: Path, make_run: WriteRun) -> None:
     folder = make_run(tmp_path / "a")
     (folder / "rounds.csv").write_text("round,labelled,test/accuracy,val/accuracy\n0,10,0.5,\n1,20,0.6,0.4\n")
