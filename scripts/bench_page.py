@@ -21,6 +21,7 @@ from statistics import median
 from urllib.parse import urlsplit
 
 from ssl_lightning.labelling.records import Query
+from ssl_lightning.labelling.shown import keep_sight
 from ssl_lightning.labelling.store import LabelStore
 
 CLASSES = [f"class {number}" for number in range(10)]
@@ -87,6 +88,8 @@ def make_run(folder: Path, count: int) -> LabelStore:
         Query(f"{place}.png", score=0.5, fingerprint="f", guess=CLASSES[0], confidence=0.4, neighbours=near)
         for place in range(count)
     ]
+    for query in asked:
+        keep_sight(folder, query.key, "f", "image", b"as good as a picture")
     store.add_round(0, "Entropy", 0, asked, None)
     return store
 

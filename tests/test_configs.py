@@ -74,6 +74,13 @@ def test_config_runs(
     if "cifar10" in text or "folder" in path.name:  # the layout is what matters
         command += ["--data.root", str(folder), "--data.val_size", "4", "--data.batch_size", "8"]
         command += ["--data.limit", "null"]
+    if "people_active" in text:  # asks, and does not wait for anybody
+        for number in range(20):
+            Image.new("RGB", (32, 32), (number * 9, 9, 20)).save(folder / f"loose_{number}.png")
+        given = ["-c", "experiment/people_pretrain", "--data.root", str(folder), "--folder", str(tmp_path / "ssl")]
+        assert main(["fit", *given, *SHORT["fit"], "--trainer.max_epochs", "1", "--data.batch_size", "8"]) == 0
+        command[command.index("--model.checkpoint") + 1] = str(tmp_path / "ssl" / "checkpoints" / "last.ckpt")
+        command += ["--wait", "false", "--oracle.page", "false", "--initial", "4"]
     if "FOLDER" in command:
         command[command.index("FOLDER")] = str(folder)
     command += [*SHORT[command[0]], "--folder", str(tmp_path / "run")]

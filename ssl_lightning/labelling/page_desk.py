@@ -20,6 +20,7 @@ from ssl_lightning.labelling.tables import ANSWERS, QUERIES
 Found = TypeVar("Found")
 FRESH = 1.0  # seconds; what other processes write is seen so much later
 SOON = 0.2  # seconds; what is written here
+SCARCE = 20.0  # seconds for which everybody holds few samples, after somebody got none
 RECENT = 20_000  # samples whose names are remembered, to find their pictures
 SNIPPET = 300  # characters of a neighbour's or an old answer's text
 REVIEWED = 200  # samples of a second look
@@ -68,14 +69,15 @@ class Desk:
         self._names: dict[int, Named] = {}
         self._sights: dict[tuple[str, str], Seen] = {}
         self._state: dict[str, Any] = {}
-        self._seen_at = float("-inf")
+        self._seen_at = self._scarce_until = float("-inf")
 
     async def _do(self, what: Callable[..., Found], *given: Any) -> Found:
         return await asyncio.get_running_loop().run_in_executor(self._thread, what, *given)
 
     async def state(self) -> dict[str, Any]:
         """Return what the page shows beside the samples: classes, counts, round."""
-        return await self._do(self._look)
+        found = await self._do(self._look)
+        return {**found, "scarce": time.monotonic() < self._scarce_until}
 
     def _look(self) -> dict[str, Any]:
         if time.monotonic() - self._seen_at < FRESH:
@@ -110,8 +112,10 @@ class Desk:
         def work() -> list[dict[str, Any]]:
             if self._store.finished:
                 return []
-            rounds = self._store.rounds()
-            return [self._item(query, rounds) for query in self._store.claim(session, count, self._lease)]
+            rounds, queries = self._store.rounds(), self._store.claim(session, count, self._lease)
+            if not queries and self._look()["counts"]["pending"]:  # the others have all: they may hold less
+                self._scarce_until = time.monotonic() + SCARCE
+            return [self._item(query, rounds) for query in queries]
 
         return await self._do(work)
 

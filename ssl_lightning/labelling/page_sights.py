@@ -2,6 +2,8 @@
 
 import json
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,5 +77,8 @@ def _row(text: str | None) -> dict[str, str] | None:
 
 def _within(path: Path, folder: Path) -> bool:
     """Tell whether a file is there, and in the folder itself: not behind a link that leads out of it."""
+    with suppress(OSError):
+        if stat.S_ISREG(path.lstat().st_mode):  # no link, as nearly always
+            return True
     real, within = (Path(os.path.realpath(one)) for one in (path, folder / "shown"))
     return real.is_relative_to(within) and real.is_file()

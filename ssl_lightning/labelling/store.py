@@ -268,7 +268,7 @@ class LabelStore:
 
         Args:
             holder: Who takes them: a browser's tab, a program.
-            count: How many to hold.
+            count: How many to hold; what was held beyond is given back.
             seconds: For how long; then they are free again.
         """
         with self._writing() as connection:
@@ -288,7 +288,11 @@ class LabelStore:
                     connection.execute(insert(LEASES), rows)
                 held += new
             wanted = statements.current().where(QUERIES.c.id.in_(held)).order_by(None).order_by(*order).limit(count)
-            return [statements.as_query(row) for row in connection.execute(wanted)]
+            kept = [statements.as_query(row) for row in connection.execute(wanted)]
+            if len(held) > count:
+                beyond = LEASES.c.query.not_in([query.id for query in kept])
+                connection.execute(delete(LEASES).where(LEASES.c.holder == holder, beyond))
+            return kept
 
     def release(self, holder: str, after: float = 0) -> None:
         """Give back what somebody took and did not answer.

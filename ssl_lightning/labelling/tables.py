@@ -1,5 +1,6 @@
 """The label store's tables, how a database is opened, and how an older one is brought up to date."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -29,10 +30,11 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 VERSION = 2  # of the tables; 1 had one label a sample, and no history
+PAUSES = (0.01, 0.05, 0.2, 1.0, None)  # seconds before the next try
 LOCK = 0x55_1A_BE_15  # any number: of PostgreSQL's advisory lock
 
 METADATA = MetaData()
@@ -141,9 +143,19 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Read, all of it at one moment."""
-        with self.engine.begin() as connection:
-            yield connection
+        """Read, all of it at one moment.
+
+        Raises:
+            ValueError: If the database cannot be read.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise ValueError(
+                f"the label store `{self.url}` cannot be read: {reason(error)}. Mend the cause (rights, address, a "
+                "damaged file) and give the same command again."
+            ) from error
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -165,14 +177,16 @@ class Database:
         writes = connection.get_execution_options().get("writes", False)
         if self.is_sqlite:
             # who reads first and writes later would be refused when two do so
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+            _patiently(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
+            if not writes:  # hold what is there from here on
+                _patiently(connection, "SELECT name FROM sqlite_master LIMIT 1")
         elif writes and connection.dialect.name == "postgresql":
             # one writer at a time, so that answers become visible in the order of their numbers
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
 
     def _update(self) -> None:
         """Make the tables, or bring those of an earlier version up to date, in one transaction."""
-        with self.reading() as connection:
+        with self.engine.begin() as connection:
             if _version(connection, self.url) == VERSION:
                 return
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
@@ -236,6 +250,23 @@ def add(connection: Connection, table: Any, row: dict[str, Any]) -> int:
     """Insert a row, and return its number."""
     made = connection.execute(insert(table).values(**row)).inserted_primary_key
     return cast(int, made[0]) if made else 0
+
+
+def _patiently(connection: Connection, statement: str) -> None:
+    """Run a statement that changes nothing, again where SQLite was disturbed: two processes clean up after a third.
+
+    When a process was killed while it wrote, the next ones undo its half of the work, and one of them may find the
+    journal gone that it was about to read: that is told as an I/O error, and is none.
+    """
+    for pause in PAUSES:
+        try:
+            connection.exec_driver_sql(statement)
+            return
+        except OperationalError as error:
+            name = str(getattr(error.orig, "sqlite_errorname", ""))
+            if not name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) or pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _sqlite_settings(connection: Any, _: Any) -> None:

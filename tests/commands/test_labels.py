@@ -373,3 +373,29 @@ def test_mistakes_in_the_options(arguments: list[str], command: Command) -> None
     status, out = command("labels", *arguments)
     assert status == 2
     assert "Traceback" not in out
+
+
+def test_second_opinions_go_out_and_come_back(tmp_path: Path, command: Command) -> None:
+    """They change no label, and say how far two people agree."""
+    store = LabelStore(f"sqlite:///{tmp_path / 'labels.sqlite'}")
+    store.add_classes(["cat", "dog"])
+    store.add_round(-1, "initial", 0, [Query(f"{n}.png") for n in range(8)], None)
+    for n in range(8):
+        store.answer(f"{n}.png", ("cat", "dog")[n % 2], "anna")
+    table = tmp_path / "again.csv"
+    status, out = command("labels", "audit", tmp_path, "--share", "1", "--annotator", "bob", "--export", table)
+    assert (status, "wrote 8 samples" in out) == (0, True)
+    text = table.read_text()
+    assert "cat" not in text and "dog" not in text  # or it would be no second opinion
+    rows = [line.split(",") for line in text.splitlines()]
+    for row in rows[1:]:
+        row[1] = "dog" if row[0] == "0.png" else ("cat", "dog")[int(row[0][0]) % 2]
+    table.write_text("\n".join(map(",".join, rows)))
+    before = store.queries()
+    status, out = command("labels", "audit", tmp_path, "--annotator", "bob", "--import", table)
+    assert (status, "8 second opinions were added" in out) == (0, True)
+    assert store.queries() == before
+    status, out = command("labels", "audit", tmp_path)
+    assert "anna" in out and "bob" in out
+    assert "0.75" in out  # kappa by hand: 7 of 8 agree, 1/2 by chance
+    assert command("labels", "audit", tmp_path, "--import", table)[0] == 2  # who?

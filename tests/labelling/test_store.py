@@ -1,3 +1,6 @@
+import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -5,7 +8,7 @@ from threading import Barrier
 import pytest
 import sqlalchemy
 
-from ssl_lightning.labelling import INITIAL, LabelStore, Query
+from ssl_lightning.labelling import INITIAL, Answer, LabelStore, Query
 
 
 @pytest.fixture
@@ -138,3 +141,184 @@ def test_many_open_a_new_store_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         for number in range(20):
             assert list(pool.map(look, [f"sqlite:///{tmp_path / f'{number}.sqlite'}"] * 8)) == [[]] * 8
+
+
+HALF = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size=1")  # pages are written before the commit
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE queries SET key = key || 'x', fingerprint = hex(randomblob(60))")
+connection.execute("UPDATE answers SET label = 'wrong' || hex(randomblob(200))")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("tear", [0, 100, 4096 + 700], ids=["whole", "torn last page", "two pages"])
+def test_a_process_killed_in_the_middle_of_writing_changes_nothing(tmp_path: Path, tear: int) -> None:
+    """The file holds half of its work, and its last page only in part; the journal undoes all of it."""
+    path = tmp_path / "labels.sqlite"
+    store = LabelStore(f"sqlite:///{path}")
+    store.add_round(INITIAL, "initial", 0, [Query(f"{n}.png", "cat") for n in range(400)], "me")
+    before, size = store.history(), path.stat().st_size
+    store._database.engine.dispose()
+    subprocess.run([sys.executable, "-c", HALF, str(path)])
+    assert path.with_name("labels.sqlite-journal").stat().st_size > 0
+    assert b"wrong" in path.read_bytes()
+    with path.open("r+b") as file:
+        file.truncate(max(size, path.stat().st_size) - tear)
+    barrier = Barrier(4)
+
+    def look(_: int) -> object:
+        barrier.wait()
+        return LabelStore(store.url).history()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(look, range(4))) == [before] * 4
+    assert path.stat().st_size == size
+
+
+def test_a_disturbed_begin_is_tried_again(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[str]()
+    real = sqlalchemy.engine.Connection.exec_driver_sql
+
+    def disturbed(self: object, statement: str, *rest: object) -> object:
+        tried.append(statement)
+        if len(tried) in (1, 2):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR_READ"
+            raise sqlalchemy.exc.OperationalError(statement, None, error)
+        return real(self, statement, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sqlalchemy.engine.Connection, "exec_driver_sql", disturbed)
+    store.answer("7", "1", "me")
+    assert tried[:3] == ["BEGIN IMMEDIATE"] * 3
+    monkeypatch.undo()
+    assert store.queries()[0].label == "1"
+
+
+def test_a_store_of_a_newer_version_is_left_alone(store: LabelStore) -> None:
+    path = Path(store.url.removeprefix("sqlite:///"))
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE marks SET value = '3' WHERE name = 'version'")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"is of version 3, made by a newer ssl-lightning; this one reads up to 2"):
+        LabelStore(store.url)
+    assert path.read_bytes() == before
+
+
+def test_a_store_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    """As yesterday's code made it, its two runs at once, and nothing is lost."""
+    path = tmp_path / "labels.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.executescript("""
+            CREATE TABLE settings (key VARCHAR(64) NOT NULL, value JSON NOT NULL, PRIMARY KEY (key));
+            CREATE TABLE rounds (number INTEGER NOT NULL, strategy VARCHAR(255) NOT NULL, seed INTEGER NOT NULL,
+                asked_at DATETIME NOT NULL, metrics JSON, state JSON, PRIMARY KEY (number));
+            CREATE TABLE labels (id INTEGER NOT NULL, key VARCHAR(4096) NOT NULL, fingerprint VARCHAR(128) NOT NULL,
+                round INTEGER NOT NULL, position INTEGER NOT NULL, label VARCHAR(1024), score FLOAT,
+                annotator VARCHAR(255), answered_at DATETIME, PRIMARY KEY (id), UNIQUE (key, fingerprint),
+                FOREIGN KEY(round) REFERENCES rounds (number));
+            INSERT INTO settings VALUES ('strategy', '"Entropy"');
+            INSERT INTO rounds VALUES (-1, 'initial', 5, '2026-01-02 03:04:05.000006', NULL, NULL);
+            INSERT INTO rounds VALUES (0, 'Entropy', 6, '2026-01-02 03:04:05.000006', '{"round": 0}', '{"a": 1}');
+            INSERT INTO labels VALUES (1, 'b.png', 'f', -1, 0, 'dog', NULL, 'me', '2026-01-02 03:04:06.000007');
+            INSERT INTO labels VALUES (2, 'a.png', '', -1, 1, 'cat', NULL, 'me', '2026-01-02 03:04:06.000008');
+            INSERT INTO labels VALUES (3, 'c.png', '', 0, 0, NULL, 0.5, NULL, NULL);
+        """)
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(lambda _: LabelStore(f"sqlite:///{path}"), range(4)))
+    for store in stores:
+        assert [query[:6] for query in store.queries()] == [
+            ("b.png", "dog", None, -1, 0, "f"), ("a.png", "cat", None, -1, 1, ""), ("c.png", None, 0.5, 0, 0, ""),
+        ]  # fmt: skip
+        assert store.class_names() == ["dog", "cat"]
+        assert store.settings() == {"strategy": "Entropy"}
+        assert tuple(store.rounds()[0])[:3] == ("Entropy", {"round": 0}, {"a": 1})
+        assert str(store.history()[0].answered_at) == "2026-01-02 03:04:06.000007"
+    stores[0].answer("c.png", "cat", "you")
+    assert stores[1].counts()["class"] == 3
+
+
+def test_history_undo_and_what_held_then(store: LabelStore) -> None:
+    """Every answer is kept; an undone one gives way to the one before it; what held at any time can be told."""
+    store.add_round(0, "Entropy", 0, [Query("5"), Query("6")], None)
+    upto = [store.begin(0)]
+    steps = [
+        lambda: store.answer("5", "3", "anna"), lambda: store.answer("5", "1", "bert"),
+        lambda: store.record([Answer("6", None, "anna", "skip")]), lambda: store.undo("bert"),
+        lambda: store.undo("anna"), lambda: store.undo("anna"), lambda: store.undo("anna"),
+    ]  # fmt: skip
+    held = []
+    for step in steps:
+        step()
+        upto.append(max(event.id for event in store.history()))
+        held.append([(query.label, query.kind) for query in store.queries() if query.round == 0])
+    nothing = (None, None)
+    assert held == [
+        [("3", "class"), nothing], [("1", "class"), nothing], [("1", "class"), (None, "skip")],
+        [("3", "class"), (None, "skip")], [("3", "class"), nothing], [nothing, nothing], [nothing, nothing],
+    ]  # fmt: skip
+    for number, then in zip(upto[1:], held, strict=True):
+        assert [(query.label, query.kind) for query in store.queries(number) if query.round == 0] == then
+    kinds = [event.kind for event in store.history()]
+    assert kinds == ["class"] * 4 + ["skip", "undo", "undo", "undo"]  # the last had nothing to undo
+    assert store.undo("nobody") is None
+
+
+def test_second_opinions_change_nothing(store: LabelStore) -> None:
+    before = store.queries()
+    store.record([Answer("7", "1", "bert")], audit=True)
+    assert store.queries() == before == store.queries(store.begin(0))
+    assert store.history()[-1].kind == "audit"
+
+
+def test_bad_answers_change_nothing(store: LabelStore) -> None:
+    before = store.history(), store.class_names()
+    bad = {
+        "`label=33` of `key=7` is no class of this run": Answer("7", "33", "me"),
+        "`key=99` was never asked for": Answer("99", "3", "me"),
+        "has `kind=skip` and `label=3`": Answer("7", "3", "me", "skip"),
+        "has `kind=class` and `label=None`": Answer("7", None, "me"),
+        "has `kind=perhaps`": Answer("7", None, "me", "perhaps"),  # type: ignore[arg-type]
+        "cannot be the name of a class": Answer("7", " cat\n", "me", new_class=True),
+        "is not UTF-8": Answer("7", "3", "\udcff"),
+    }
+    for message, answer in bad.items():
+        with pytest.raises(ValueError, match=message):
+            store.record([Answer("2", "3", "me"), answer])
+    assert (store.history(), store.class_names()) == before
+
+
+def test_leases(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody gets what another one holds, until it is over, or the clock goes back."""
+    store.add_round(0, "Entropy", 0, [Query(f"{n}.png") for n in range(6)], None)
+    now = 1000.0
+    monkeypatch.setattr("ssl_lightning.labelling.store.time.time", lambda: now)
+
+    def keys(holder: str, count: int) -> list[str]:
+        return [query.key for query in store.claim(holder, count, 60)]
+
+    assert keys("anna", 2) == ["0.png", "1.png"]
+    assert keys("bert", 3) == ["2.png", "3.png", "4.png"]
+    assert keys("anna", 2) == ["0.png", "1.png"]  # loaded anew
+    store.answer("0.png", "3", "anna")
+    assert keys("anna", 3) == ["1.png", "5.png"]
+    assert keys("carl", 2) == []
+    now = 1061.0
+    assert keys("carl", 2) == ["1.png", "2.png"]
+    now = 0.0  # a clock that was set right
+    assert keys("dora", 1) == ["1.png"]
+    store.release("dora")
+    assert keys("emil", 1) == ["1.png"]
+
+
+def test_leases_of_many_at_once(store: LabelStore) -> None:
+    store.add_round(0, "Entropy", 0, [Query(f"{n}.png") for n in range(60)], None)
+
+    def take(number: int) -> list[int]:
+        return [query.id for query in LabelStore(store.url).claim(str(number), 10)]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = [number for part in pool.map(take, range(8)) for number in part]
+    assert len(found) == len(set(found)) == 60
