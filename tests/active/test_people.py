@@ -1,6 +1,9 @@
 """Runs whose answers come later: from people at a page (here threads that write into the store), or late oracles."""
 
+import contextlib
 import itertools
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from PIL import Image
 
 from ssl_lightning.active import Entropy, PoolDataModule, Random, run_rounds
 from ssl_lightning.backbones import ConvNet
@@ -274,9 +278,6 @@ def test_refusals_are_kept_and_cost_no_second_question(go: Any) -> None:
 
 def test_two_runs_in_one_folder_at_once(go: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    import subprocess
-    import sys
-
     code = (
         "from pathlib import Path\nimport sys, time\nfrom ssl_lightning.active.waiting import alone\n"
         "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
@@ -302,3 +303,63 @@ def test_query_fields_survive(tmp_path: Path) -> None:
     found = store.queries()[0]
     assert found._replace(id=0) == query._replace(round=-1)
     assert torch.tensor(found.confidence).item() == 0.25
+
+
+PROCESSES = [
+    "active", "--oracle", "Human", "--oracle.page", "false", "--classes", "0,1,2,3,4,5,6,7,8,9",
+    "--data", "ImageFolder",
+    "--data.image_size", "8", "--data.channels", "1", "--model", "Classifier", "--model.backbone", "ConvNet",
+    "--model.backbone.width", "8", "--strategy", "Entropy", "--strategy.query_size", "8", "--rounds", "1",
+    "--initial", "10", "--steps_per_epoch", "5", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu",
+    "--trainer.devices", "2", "--trainer.strategy", "ddp",
+]  # fmt: skip
+
+
+def test_two_processes_wait_for_people_outside_of_any_collective(tmp_path: Path) -> None:
+    for key in list(TRUTH)[:80]:
+        pixels = _all.train_samples.__getitems__([_all.train_samples.keys.index(key)]).input[0, 0]  # type: ignore[union-attr]
+        (tmp_path / "digits").mkdir(exist_ok=True)
+        Image.fromarray(pixels.numpy()).save(tmp_path / "digits" / f"{key}.png")
+    command = [sys.executable, "-m", "ssl_lightning", *PROCESSES, "--data.root", str(tmp_path / "digits")]
+    command += ["--folder", str(tmp_path / "run")]
+
+    def slowly(key: str) -> str:
+        time.sleep(0.3)
+        return TRUTH[key.removesuffix(".png")]
+
+    with person(tmp_path / "run", answers=slowly):
+        made = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
+    assert made.returncode == 0, made.stderr
+    store = LabelStore(f"sqlite:///{tmp_path / 'run' / 'labels.sqlite'}")
+    assert store.finished
+    assert store.counts() == {"class": 18, "skip": 0, "unsure": 0, "pending": 0}
+    assert [record.metrics["labelled"] for record in store.rounds().values() if record.metrics] == [8, 14]
+
+
+def test_a_full_disk_while_people_label_loses_nothing(tmp_path: Path, go: Any) -> None:
+    """On a real file system of one MiB, where it can be mounted."""
+    disk = tmp_path / "run"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    try:
+        assert go(wait=False)[0] == []
+        store = LabelStore(f"sqlite:///{disk / 'labels.sqlite'}")
+        keys = [query.key for query in store.queries()]
+        for key in keys[:10]:
+            store.answer(key, TRUTH[key], "anna")
+        before = store.history()
+        with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while filler.write(b"x" * 4096):
+                pass
+        for key in keys[10:]:
+            with pytest.raises(ValueError, match=r"full.*What was committed before is safe"):
+                store.answer(key, TRUTH[key], "anna")
+        assert store.history() == before
+        (disk / "filler").unlink()
+        for key in keys[10:]:
+            store.answer(key, TRUTH[key], "anna")
+        assert store.counts()["class"] == 20
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)

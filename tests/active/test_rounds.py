@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,43 @@ def test_files_that_were_written_meanwhile_are_told(tmp_path: Path) -> None:
     (found,) = told()
     assert found.startswith("The files of 1 samples (`dog/3.png`) were written since the run's last call")
     assert told() == []
+
+
+def test_a_copied_folder_was_not_written_and_a_changed_file_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all sizes the same: only times and contents tell."""
+    for place in range(6):
+        (tmp_path / "root" / "ab"[place % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), place).save(tmp_path / "root" / "ab"[place % 2] / f"{place}.bmp")
+
+    def told(run: str) -> list[str]:
+        pool = PoolDataModule(ImageFolder(str(tmp_path / "root"), image_size=8, channels=1, val_size=0), initial=2)
+        pool.setup()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            Record(tmp_path / run, pool).compare_samples()
+        return [str(warning.message).partition(" were")[0] for warning in caught]
+
+    def copy() -> None:
+        shutil.copytree(tmp_path / "root", tmp_path / "copy", copy_function=shutil.copyfile)
+        shutil.rmtree(tmp_path / "root")
+        (tmp_path / "copy").rename(tmp_path / "root")
+
+    changed = tmp_path / "root" / "b" / "3.bmp"
+    for run, read in (("read", 2000), ("unread", 0)):
+        monkeypatch.setattr("ssl_lightning.active.record.READ_FILES", read)
+        assert told(run) == []
+        copy()
+        assert told(run) == told(run) == []
+        Image.new("L", (8, 8), 100 + read % 9).save(changed)
+        assert told(run) == ["The files of 1 samples (`b/3.bmp`)"]
+        assert told(run) == []
+        changed.touch()
+        assert len(told(run)) == (read == 0)  # what was not read may have changed
+        copy()
+        Image.new("L", (8, 8), 200 + read % 9).save(changed)
+        assert told(run) == ["The files of 1 samples (`b/3.bmp`)"] * (read > 0)
 
 
 def test_more_labels_than_samples_is_said_before_training(run: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 from html.parser import HTMLParser
 from pathlib import Path
@@ -223,3 +224,35 @@ def test_mistakes_are_named(tmp_path: Path, make_run: WriteRun) -> None:
         main([str(tmp_path / "nowhere")])
     with pytest.raises(ValueError, match=r"did you mean `test/accuracy`\?"):
         main([str(make_run(tmp_path / "run")), "--metric", "test/acc"])
+
+
+def test_names_of_classes_and_files_are_text(tmp_path: Path, make_run: WriteRun) -> None:
+    folder = make_run(tmp_path / "run", images=strips(np.arange(12).reshape(3, 4)))
+    evil = '<script>alert(1)</script>"><img src=x onerror=alert(2)>'
+    with (folder / "queries.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["round", "position", "key", "path", "class_name", "score"])
+        for position in range(4):
+            writer.writerow([-1, position, f"{evil}{position}.png", f"data/{evil}.png", evil, ""])
+    text = write_report(Comparison({"one": (read_run(folder),)}), tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "script" not in {tag for tag, _, _ in page.attributes}
+    assert "<script" not in text
+    assert not [key for _, key, _ in page.attributes if key.startswith("on")]
+    assert any(evil in value for value in [*page.words, *(value for _, _, value in page.attributes)])
+
+
+def test_report_says_from_how_many_answers_an_accuracy_is(tmp_path: Path, make_run: WriteRun) -> None:
+    folder = make_run(tmp_path / "run")
+    with (folder / "rounds.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        line |= {"test/count": "40", "test/accuracy_low": "0.5447", "test/accuracy_high": "0.8185"}
+    with (folder / "rounds.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    page = Page(
+        write_report(Comparison({"one": (read_run(folder),)}), tmp_path / "report.html").read_text(encoding="utf-8")
+    )
+    assert "40 answers drawn at random: 70.0% right, 95 % interval 54.5% to 81.8% (Wilson)" in " ".join(page.words)
