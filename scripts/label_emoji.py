@@ -9,7 +9,6 @@ sight: they judge the model of each round. Beside it stands what all 1,500 label
 """
 
 import argparse
-import contextlib
 import csv
 import json
 import os
@@ -25,7 +24,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import torch
-from playwright.sync_api import Page, TimeoutError, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "ssl_lightning"]
@@ -77,23 +76,22 @@ def keep_checkpoints(folder: Path, over: threading.Event) -> None:
         time.sleep(0.2)
 
 
+def sample(page: Page) -> str:
+    """Return the key of the sample whose picture is there; the page takes no answer before."""
+    found = "(at => at('#sample').hidden || !at('#sample img')?.complete ? '' : at('#sample').dataset.key)"
+    return str(page.evaluate(f"{found}(name => document.querySelector(name))"))
+
+
 def press(page: Page, truth: dict[str, str], classes: list[str], active: subprocess.Popen[bytes]) -> int:
     """Answer by keys until the run ends; return how many answers were given."""
-    answers, before = 0, ""
+    answers, before, pressed = 0, "", 0.0
     while active.poll() is None:
-        # the page takes no answer before its picture is there
-        shown = page.evaluate(
-            "document.querySelector('#sample img')?.complete && document.querySelector('#sample').dataset.key"
-        )
-        if not shown or (shown == before and not page.evaluate("!document.querySelector('#sample').hidden")):
-            time.sleep(0.02)
+        shown = sample(page)
+        if not shown or (shown == before and time.monotonic() - pressed < 0.5):
+            time.sleep(0.01)
             continue
         page.keyboard.press(str(1 + classes.index(truth[shown])))
-        answers, before = answers + (shown != before), shown
-        with contextlib.suppress(TimeoutError):
-            page.wait_for_function(
-                "key => document.querySelector('#sample').dataset.key !== key", arg=shown, timeout=500
-            )
+        answers, before, pressed = answers + (shown != before), shown, time.monotonic()
     return answers
 
 
@@ -139,7 +137,8 @@ def main() -> None:
         page.goto(url)
         page.fill("#name", "scripted person")
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelector('#sample')?.dataset.key", timeout=600_000)
+        while not sample(page):
+            time.sleep(0.02)
         first = time.monotonic()
         print(
             f"2. first query: {(first - asking) / 60:.2f} min after `active`, {(first - began) / 60:.1f} min after the "
@@ -155,7 +154,7 @@ def main() -> None:
     run(
         "fit", "--data", "ImageFolder", "--data.root", str(folder / "labelled"), "--data.batch_size", "64",
         "--data.test_size", "0", "--model", "Classifier", "--model.checkpoint", pretrained, "--model.dropout", "0.2",
-        "--model.channels_last", "true", "--model.optimizer", "adamw", "--model.optimizer.lr", "0.001",
+        "--model.channels_last", "true", "--model.optimizer.name", "adamw", "--model.optimizer.lr", "0.001",
         "--trainer.max_epochs", "14", "--folder", str(folder / "all"),
     )  # fmt: skip
     best = accuracy(folder / "all" / "checkpoints" / "last.ckpt", folder, truth)

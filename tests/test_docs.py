@@ -10,7 +10,9 @@ import pytest
 from support import ROOT
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/backbones.md", "docs/add-a-method.md", "docs/add-a-strategy.md", "docs/oracles.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/backbones.md", "docs/add-a-method.md", "docs/add-a-strategy.md", "docs/oracles.md"]
+)
 def test_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     assert blocks

@@ -21,6 +21,7 @@ from ssl_lightning.labelling import INITIAL, LabelStore
 
 SHOWN = 64  # samples of a query that are shown at most
 CELL = 64  # px: side of a picture in a strip, unless all are smaller
+READ_FILES, READ_BYTES = 2000, 64 * 2**20  # whose content is noted, so that a copied folder is none that was written
 
 
 def finished_rows(store: LabelStore) -> list[dict[str, Any]]:
@@ -76,23 +77,47 @@ class Record:
         self._compare_files(now)
 
     def _compare_files(self, keys: Iterable[str]) -> None:
-        """Say which samples' files were written since the last call; what was asked for is compared by content."""
+        """Say which samples' files were written since the last call; what was asked for is compared by content.
+
+        Another size is another content. Where the time alone is another, the content decides, which is noted of so many
+        files as are soon read. Of the others nobody knows it: where all files have other times, the folder was copied.
+        """
         path = self.folder / "files.json"
-        now = {}
+        now: dict[str, list[Any]] = {}
         for key in keys:
             name = self.pool.data.path_of(key)
             if name is not None and os.path.exists(name):
                 found = os.stat(name)
                 now[key] = [found.st_size, found.st_mtime_ns]
         before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        if touched := [key for key in now if before.get(key, now[key]) != now[key]]:
+        there = [key for key in now if key in before]
+        touched = [key for key in there if before[key][:2] != now[key]]
+        self._note_contents(now, before)
+        copied = len(touched) == len(there)
+        if written := [key for key in touched if _was_written(before[key], now[key], not copied)]:
             rank_zero_warn(
-                f"The files of {listed(touched)} were written since the run's last call: same names, "
+                f"The files of {listed(written)} were written since the run's last call: same names, "
                 "other size or time, so their content may have changed."
             )
         if now:
             with replacing(path) as file:
                 json.dump(now, file)
+
+    def _note_contents(self, now: dict[str, list[Any]], before: dict[str, list[Any]]) -> None:
+        """Add a hash of the content to size and time of the first files; of those that are as before, it is known."""
+        count, size = 0, 0
+        for key in sorted(now, key=lambda key: len(before.get(key, ())) < 3):  # first those of which it was noted
+            if count < READ_FILES and size + now[key][0] <= READ_BYTES:
+                count, size = count + 1, size + now[key][0]
+                same = before.get(key, [])[:2] == now[key] and len(before[key]) == 3
+                content = before[key][2] if same else self._content(key)
+                now[key] += [content] if content else []
+
+    def _content(self, key: str) -> str:
+        try:
+            return self.pool.fingerprint(key)
+        except ValueError:  # a file that cannot be read is told where it is decoded
+            return ""
 
     def write(self, number: int) -> None:
         """Write tables, and what was asked for in a round.
@@ -142,6 +167,13 @@ class Record:
         ]
         with replacing(path.with_suffix(".json")) as file:
             json.dump(texts, file)
+
+
+def _was_written(before: list[Any], now: list[Any], unknown: bool) -> bool:
+    """Tell whether a file whose size or time is another has another content; `unknown` where no hash was noted."""
+    if before[0] != now[0]:
+        return True
+    return before[2] != now[2] if len(before) == len(now) == 3 else unknown
 
 
 def _strip(pictures: list[bytes]) -> Image.Image:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import yaml
 from rich.console import Console
 
 from ssl_lightning.commands import configs
-from ssl_lightning.engine.naming import meant
+from ssl_lightning.commands.catalogue import entries
+from ssl_lightning.engine.naming import PLUGINS, meant
 from ssl_lightning.experiments.aggregate import curve_of, unit_of
 from ssl_lightning.experiments.grid import ACTIVE, Outcome, Task, run_grid
 from ssl_lightning.experiments.runs import (
@@ -30,6 +32,13 @@ from ssl_lightning.experiments.runs import (
 from ssl_lightning.experiments.tables import conclusions, rich_table, write_tables
 
 _OURS = ("--seed_everything", "--folder")
+_KINDS = {"model": "classifiers", "strategy": "strategies"}
+_UNTOLD = ("--trainer.callbacks", "--model.class_path", "--strategy.class_path")  # may name what logs anything
+_COLUMNS = (
+    *(f"{part}/{name}" for part in ("test", "val", "train") for name in ("accuracy", "loss")),
+    "test/accuracy_low", "test/accuracy_high", "test/count", "steps", "cost", "agreement",
+)  # fmt: skip
+_MORE = {"VAAL": ("active/vaal_vae", "active/vaal_discriminator")}
 
 
 @dataclass(frozen=True)
@@ -154,8 +163,12 @@ def compare(config: CompareConfig, runner: str = ACTIVE, console: Console | None
 
     Returns:
         The comparison of all runs that can be read, and the number of failed runs.
+
+    Raises:
+        ValueError: If no run logs the metric: before the first, where only classes of ours are named, else after it.
     """
     console = console or Console()
+    _require_metric(config)
     _write_record(config)
     failed = [o for o in run_grid(config.tasks(), config.jobs, runner, describe=_reached(config.metric)) if o.code]
     for outcome in failed:
@@ -217,6 +230,57 @@ _EXAMPLE = """an example of CONFIG (paths are relative to where the command is c
 """
 
 
+def _require_metric(config: CompareConfig) -> None:
+    """Refuse a metric that an arm is known not to log, before the first run."""
+    for name, arm in config.arms.items():
+        known = _columns([part.replace("{seed}", str(config.seeds[0])) for part in (*config.base, *arm)])
+        if known and config.metric not in known:
+            raise ValueError(
+                f"`metric={config.metric}` is logged by no run of the arm `{name}`{meant(config.metric, known)}; there "
+                f"are {', '.join(known)}, and what callbacks such as `KNN` add."
+            )
+
+
+def _columns(arguments: list[str]) -> list[str]:
+    """Return what `rounds.csv` can hold of a run; nothing where a callback, or a stranger's class, may log anything."""
+    named: dict[str, list[str]] = {key: [] for key in _KINDS}
+    rest = iter(arguments)
+    for argument in rest:
+        option, _, value = argument.partition("=")
+        if option.startswith(_UNTOLD) or option == "--trainer":
+            return []
+        if option in ("-c", "--config"):
+            content = _config(value or next(rest, ""))
+            if content is None:
+                return []
+            for key in named.keys() & content.keys():
+                spec = content[key]
+                named[key].append(str(spec.get("class_path") if isinstance(spec, dict) else spec))
+        elif option.removeprefix("--") in named:
+            named[option.removeprefix("--")].append(value or next(rest, ""))
+    if not all(paths and all(_is_own(path, _KINDS[key]) for path in paths) for key, paths in named.items()):
+        return []
+    return [*_COLUMNS, *(name for path in named["strategy"] for name in _MORE.get(path.rpartition(".")[2], ()))]
+
+
+def _config(name: str) -> dict[str, Any] | None:
+    """Return a config of a run; null where it cannot be read, which the run will tell, or has callbacks."""
+    try:
+        content = configs.read_config(configs.find_config(name), name)
+    except (ValueError, OSError):
+        return None
+    trainer = content.get("trainer") or {}
+    plain = isinstance(trainer, dict) and not any(trainer[key] for key in trainer if str(key).startswith("callbacks"))
+    return content if plain else None
+
+
+def _is_own(path: str, kind: str) -> bool:
+    """Tell whether a class that a run names is of this package, and no plug-in could be meant."""
+    module, _, name = path.rpartition(".")
+    ours = module.split(".")[0] == "ssl_lightning" if module else not entry_points(group=PLUGINS)
+    return ours and any(entry.name == name and entry.kind == kind for entry in entries())
+
+
 def _write_record(config: CompareConfig) -> None:
     """Write what `report` needs; refuse to mix runs of different arguments in one folder."""
     path = config.folder / COMPARISON_FILE
@@ -260,7 +324,7 @@ def _reached(metric: str) -> Callable[[Task], str]:
             run = read_run(task.folder)
         except ValueError:
             return ""
-        curve_of([run], metric)  # refuses an unknown metric after the first run, not after the last
+        curve_of([run], metric)  # refuses a metric that strangers do not log after the first run, not after the last
         labels, value = run.curves[metric][-1]
         unit = unit_of(metric)
         return f"{metric} {unit.number(value)} {unit.symbol} at {labels} labels"

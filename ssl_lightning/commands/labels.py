@@ -290,7 +290,9 @@ def _add_audit(actions: Any, run: argparse.ArgumentParser) -> None:
     table.add_argument("--export", metavar="FILE", help=meaning)
     table.add_argument("--import", metavar="FILE", dest="filled", help="take over a table that was filled in")
     found.add_argument("--annotator", metavar="NAME", help="who gives the second opinions")
-    found.add_argument("--share", type=float, default=0.1, help="fraction of the labels that is seen again; default: 0.1")
+    found.add_argument(
+        "--share", type=float, default=0.1, help="fraction of the labels that is seen again; default: 0.1"
+    )
     found.add_argument("--seed", type=int, default=0, help="seed of the draw; default: 0")
 
 

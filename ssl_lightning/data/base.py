@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, content_keys, keep
-from ssl_lightning.data.sampling import ShareSampler, TrainSampler
+from ssl_lightning.data.sampling import ShareSampler, TrainSampler, require_picklable
 from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing, with_copies
 from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator
@@ -346,6 +346,7 @@ class DataModule(L.LightningDataModule):
         return self._loader(samples, ShareSampler(indices, rank, world, in_step=True), self.batch_size)
 
     def _loader(self, samples: Any, sampler: Any, batch_size: int) -> DataLoader[Batch]:
+        require_picklable(samples, self.num_workers)
         return DataLoader(
             samples,
             batch_size=batch_size,

@@ -11,13 +11,15 @@ from torch.utils.data import Dataset
 
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.decoding import fingerprint
-from ssl_lightning.data.foreign import Foreign, input_of, looks, names_of, numbered, places_of, read
+from ssl_lightning.data.foreign import Foreign, input_of, item_of, looks, names_of, numbered, places_of, read
 from ssl_lightning.data.image_data import image_views, png
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, content_of
 from ssl_lightning.data.splits import chosen_by_share
 from ssl_lightning.engine.ranges import between
 from ssl_lightning.transforms.image import CleanView
 from ssl_lightning.transforms.vectors import vector_views
+
+WHOS = ("`dataset`", "`test`")
 
 
 class Wrapped(Dataset[Batch]):
@@ -37,10 +39,10 @@ class Wrapped(Dataset[Batch]):
         return len(self.places)
 
     def __getitem__(self, index: int) -> Batch:
-        return Batch(input_of(self.part.dataset[self.places[index]]), self.targets[index], torch.tensor(index))
+        return Batch(input_of(item_of(self.part.dataset, self.places[index])), self.targets[index], torch.tensor(index))
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        rows = [input_of(self.part.dataset[self.places[index]]) for index in indices]
+        rows = [input_of(item_of(self.part.dataset, self.places[index])) for index in indices]
         try:
             stacked = pytree.tree_map(lambda *parts: torch.stack(parts), *rows)
         except (RuntimeError, ValueError, TypeError) as error:
@@ -54,7 +56,9 @@ class Wrapped(Dataset[Batch]):
 class FromDataset(DataModule):
     """Any map-style data set of torch as a data module: of (input, label), of (input,), or of inputs alone.
 
-    An input is a tensor, a PIL image, an array, or a NamedTuple of tensors; images are made as a person sees them.
+    An input is a tensor, a PIL image, an array, or a NamedTuple of tensors. PIL images are made as a person sees them;
+    tensors `(1 or 3, H, W)`, and arrays with channels last, too, are images, and rows of floats `(d,)` are vectors.
+    Rows of whole numbers, as of tokens, and all else reach the model as they are, with no views.
     Labels are whole numbers or names of classes, read from `targets` or `labels` where the data set has them, else
     sample by sample, once. A sample's key is the path of its file where the data set lists them (`samples`, as
     torchvision's), its number in torchvision's public sets, else the hash of its content, for which every sample is
@@ -94,8 +98,7 @@ class FromDataset(DataModule):
         self.class_names = names_of(class_names, parts)
         self.num_classes = max(1, len(self.class_names))
         known = places_of(parts[0].classes, self.class_names)
-        whos = ("`dataset`", "`test`")
-        self._targets = [numbered(part, self.class_names, known, who) for part, who in zip(parts, whos, strict=False)]
+        self._targets = [numbered(part, self.class_names, known, who) for part, who in zip(parts, WHOS, strict=False)]
         if keys is not None:
             if len(keys) != len(dataset):
                 raise ValueError(f"`keys` names {len(keys)} samples of {len(dataset)}; give one for each.")
@@ -106,14 +109,33 @@ class FromDataset(DataModule):
                 for part, start in zip(parts, ("train", "test"), strict=True)
             ]
         self._parts = parts
-        some = [input_of(part.dataset[place]) for part in parts for place in looks(len(part.labels))]
-        self._facts = shape_facts(some[0]) if some else {}
-        for sample in some:
-            if self._facts and shape_facts(sample).keys() != self._facts.keys():
-                raise ValueError(f"samples are of several kinds: {shape_facts(sample)} beside {self._facts}.")
-        self._normalised = "channels" in self._facts and _beyond_pixels(some)
+        self._facts: dict[str, Any] = {}
+        self._normalised = self._tokens = False
+        self._look()
         for name, value in self._facts.items():
             setattr(self, name, value)
+
+    def _look(self) -> None:
+        """Read some samples of each part, for what they are."""
+        some = {
+            f"sample {place} of {who}": input_of(item_of(part.dataset, place))
+            for part, who in zip(self._parts, WHOS, strict=False)
+            for place in looks(len(part.labels))
+        }
+        if not some:
+            return
+        first = next(iter(some.values()))
+        self._facts = shape_facts(first)
+        for name, sample in some.items():
+            _require_like(next(iter(some)), first, name, sample)
+        self._normalised = "channels" in self._facts and _beyond_pixels(list(some.values()))
+        self._tokens = "feature_dim" in self._facts and not first.is_floating_point()
+        for name, sample in some.items():
+            if (self._normalised or "feature_dim" in self._facts) and sample.dtype != first.dtype:
+                raise ValueError(
+                    f"{name} is of {sample.dtype}, and {next(iter(some))} of {first.dtype}; let all be of one type."
+                )
+        _tell_kind(type(self._parts[0].dataset).__name__, first)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -125,9 +147,9 @@ class FromDataset(DataModule):
         return CleanView() if "channels" in self._facts and not self._normalised else super().clean()
 
     def views(self, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module | None:
-        """Return the views of images for images, those of vectors for vectors, and none for anything else."""
+        """Return the views of images for images, those of vectors for rows of floats, and none for anything else."""
         if "feature_dim" in self._facts:
-            return vector_views(count, mild)
+            return None if self._tokens else vector_views(count, mild)
         if "channels" in self._facts and not self._normalised:
             return image_views(self._facts["channels"], count, mild, local_count)
         return None
@@ -168,7 +190,7 @@ class FromDataset(DataModule):
             return fingerprint(part.files[place])
         if part.by_content:
             return None
-        found, again = (content_of(input_of(part.dataset[place])) for _ in range(2))
+        found, again = (content_of(input_of(item_of(part.dataset, place))) for _ in range(2))
         return found if found == again else None  # a random transform
 
     def _sample(self, key: str) -> tuple[Foreign, int]:
@@ -187,6 +209,59 @@ def _beyond_pixels(samples: Sequence[Tensor]) -> bool:
             "data set return uint8, or divide by 255."
         )
     return low < -1e-3 or high > 1 + 1e-3
+
+
+def _require_like(first: str, sample: Any, name: str, other: Any) -> None:
+    """Refuse a sample of another kind or shape; what is neither image nor vector may be longer or shorter."""
+    forms = [_form(value, bool(shape_facts(sample))) for value in (sample, other)]
+    if forms[0] != forms[1]:
+        raise ValueError(
+            f"{name} is {_shown(other)}, and {first} is {_shown(sample)}; samples must be of one kind and shape, for "
+            "training and for test: convert, crop, scale or pad them."
+        )
+
+
+def _form(value: Any, exact: bool) -> Any:
+    leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    return getattr(value, "_fields", None), [tuple(leaf.shape) if exact else leaf.ndim for leaf in leaves]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    shapes = [str(tuple(leaf.shape)) for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+    return f"{type(value).__name__} of shapes {', '.join(shapes)}"
+
+
+def _tell_kind(name: str, sample: Any) -> None:
+    """Warn where tensors are perhaps images, or vectors, and are not taken for them."""
+    if not isinstance(sample, Tensor):
+        return
+    if sample.ndim == 1 and not sample.is_floating_point():
+        rank_zero_warn(
+            f"samples of `{name}` are rows of {sample.dtype}, and reach the model as they are, as tokens for an "
+            "embedding layer, with no views made of them; if they are measurements, return `row.float()`."
+        )
+    if not shape_facts(sample):
+        rank_zero_warn(
+            f"samples of `{name}` are tensors of shape {tuple(sample.shape)}, which are neither images, (1 or 3, "
+            "height, width), nor vectors, (numbers,): they have no `channels`, `image_size` or `feature_dim`, and no "
+            f"views.{_remedy(sample.shape)} For anything else give the model a backbone and `views` that take them."
+        )
+
+
+def _remedy(shape: Sequence[int]) -> str:
+    """Say how what is probably an image becomes one."""
+    if len(shape) == 2:
+        return " Of gray images return `image[None]`."
+    if len(shape) != 3 or not {shape[0], shape[2]} & {1, 2, 3, 4}:
+        return ""
+    last = shape[0] not in (2, 4)
+    channels = shape[2] if last else shape[0]
+    code = "image.permute(2, 0, 1)" * last or "image"
+    code += f"[:{channels - 1}]" if channels in (2, 4) else ""
+    kind = {2: " of gray and alpha", 4: " of RGBA"}.get(channels, "") + " with channels last" * last
+    return f" Of images{kind} return `{code}`, or a PIL image, which is laid over white where transparent."
 
 
 def shape_facts(value: Any) -> dict[str, Any]:

@@ -10,10 +10,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
 
 from ssl_lightning.data.decoding import pixels_of
-from ssl_lightning.data.samples import as_targets, content_of, number_copies
+from ssl_lightning.data.listing import composed
+from ssl_lightning.data.samples import as_targets, content_of, number_copies, require_dense
 
 LOOKS = 16  # samples by which lists of a data set are compared with what it returns
 
@@ -48,19 +49,14 @@ def read(name: str, dataset: Any) -> Foreign:
     Raises:
         ValueError: If it is none, or its samples are nothing that can be learnt from.
     """
-    if isinstance(dataset, type | str) or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        shown = dataset.__name__ if isinstance(dataset, type) else type(dataset).__name__
-        raise ValueError(
-            f"`{name}={shown}` is no map-style data set that is built; it must have `__len__` and `__getitem__`, as "
-            "`torch.utils.data.Dataset`."
-        )
+    _require_map_style(name, dataset)
     labels, files = _listed_labels(dataset), files_of(dataset)
     keys = _paths(dataset, files) or _numbers(dataset)
     contents = []
     if labels is None or not keys:
         found = []
         for place in range(len(dataset)):
-            item = dataset[place]
+            item = item_of(dataset, place)
             found.append(label_of(item))
             if not keys:
                 contents.append(content_of(input_of(item)))
@@ -76,6 +72,38 @@ def read(name: str, dataset: Any) -> Foreign:
     return Foreign(dataset, labels, classes_of(dataset), files, keys or number_copies(contents), by_content)
 
 
+def _require_map_style(name: str, dataset: Any) -> None:
+    built = not isinstance(dataset, type | str | IterableDataset)
+    if not built or not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
+        shown = dataset.__name__ if isinstance(dataset, type) else type(dataset).__name__
+        raise ValueError(
+            f"`{name}={shown}` is no map-style data set that is built; it must have `__len__` and `__getitem__`, as "
+            "`torch.utils.data.Dataset`."
+        )
+    try:
+        len(dataset)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"`{name}={type(dataset).__name__}` tells no length ({error}); let `__len__` return the number of samples."
+        ) from error
+
+
+def item_of(dataset: Any, place: int) -> Any:
+    """Return what a data set returns at a place below its length.
+
+    Raises:
+        ValueError: If there is nothing.
+    """
+    try:
+        return dataset[place]
+    except (IndexError, KeyError) as error:
+        name = type(dataset).__name__
+        raise ValueError(
+            f"`len({name})` is {len(dataset)}, and `{name}[{place}]` raises {type(error).__name__} ({error!s:.100}); "
+            "let `__len__` return the number of samples, and `__getitem__` one for each number from 0 below it."
+        ) from error
+
+
 def looks(count: int) -> list[int]:
     """Return some places spread over a data set of so many samples."""
     return torch.linspace(0, count - 1, min(count, LOOKS)).long().tolist()
@@ -85,7 +113,7 @@ def input_of(item: Any) -> Any:
     """Return the input of what a data set returns, as tensors; floats are of 32 bits.
 
     Raises:
-        ValueError: If it is no tensor, picture or array, nor a NamedTuple of tensors.
+        ValueError: If it is no tensor, picture or array, nor a NamedTuple of tensors, or a tensor is sparse.
     """
     value = item[0] if isinstance(item, tuple | list) and len(item) and not hasattr(item, "_fields") else item
     if isinstance(value, Image.Image):
@@ -94,6 +122,8 @@ def input_of(item: Any) -> Any:
         value = torch.from_numpy(np.ascontiguousarray(value).astype(value.dtype.newbyteorder("="), copy=False))
         if value.ndim == 3 and value.shape[2] in (1, 3) and value.shape[0] not in (1, 3):
             value = value.permute(2, 0, 1)  # an array of an image has its channels last
+    if isinstance(value, Tensor) or hasattr(value, "_fields"):
+        require_dense(value, "a sample of the data set")
     if isinstance(value, Tensor):
         return value.float() if value.is_floating_point() else value
     if hasattr(value, "_fields"):
@@ -116,6 +146,8 @@ def _plain(label: Any) -> Any:
     value = label.tolist() if isinstance(label, Tensor | np.ndarray | np.generic) else label
     while isinstance(value, list | tuple) and len(value) == 1:
         (value,) = value
+    if isinstance(value, str):
+        value = composed(value)  # one name in two forms of Unicode is one class
     return -1 if value is None or value == "" else value
 
 
@@ -125,10 +157,10 @@ def _listed_labels(dataset: Any) -> list[Any] | None:
     if isinstance(dataset, TensorDataset):
         lists.append(dataset.tensors[1] if len(dataset.tensors) > 1 else [-1] * len(dataset))
     for listed in lists:
-        if listed is None or callable(listed) or len(listed) != len(dataset):
+        if listed is None or not hasattr(listed, "__len__") or callable(listed) or len(listed) != len(dataset):
             continue
         labels = [_plain(label) for label in listed]
-        returned = [(labels[place], label_of(dataset[place])) for place in looks(len(dataset))]
+        returned = [(labels[place], label_of(item_of(dataset, place))) for place in looks(len(dataset))]
         if all(label in (one, -1) for one, label in returned) and labels:
             return labels
     return None
@@ -138,7 +170,7 @@ def classes_of(dataset: Any) -> list[str] | None:
     """Return a data set's names of its classes, looked for in what it is a part of or is made of, too."""
     found = getattr(dataset, "classes", None)
     if found is not None and not callable(found):
-        return [str(name) for name in found]
+        return [composed(str(name)) for name in found]
     if isinstance(dataset, Subset):
         return classes_of(dataset.dataset)
     if isinstance(dataset, ConcatDataset):
@@ -178,7 +210,9 @@ def _numbers(dataset: Any) -> list[str]:
 def _repeats(dataset: Any, contents: Sequence[str]) -> bool:
     """Tell whether samples are the same at each reading: several looks at each, for what is seldom drawn."""
     return all(
-        content_of(input_of(dataset[place])) == contents[place] for place in looks(len(contents)) for _ in range(4)
+        content_of(input_of(item_of(dataset, place))) == contents[place]
+        for place in looks(len(contents))
+        for _ in range(4)
     )
 
 
@@ -193,7 +227,7 @@ def names_of(given: Any, parts: Iterable[Foreign]) -> tuple[str, ...]:
     parts = list(parts)
     found = given if given is not None else next((part.classes for part in parts if part.classes is not None), None)
     if found is not None:
-        return tuple(str(name) for name in found)
+        return tuple(composed(str(name)) for name in found)
     labels = [label for part in parts for label in part.labels]
     words = {label for label in labels if isinstance(label, str)}
     if words:

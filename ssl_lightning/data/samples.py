@@ -74,10 +74,12 @@ class TensorSamples(Dataset[Batch]):
         keys: Of the samples, unique; null to name each by its content.
 
     Raises:
-        ValueError: If the lengths differ, a key is there twice, or targets are of a kind that is no class.
+        ValueError: If the lengths differ, a key is there twice, inputs are sparse, or targets are of a kind that is no
+            class.
     """
 
     def __init__(self, inputs: Any, targets: Tensor, keys: Sequence[str] | None = None) -> None:
+        require_dense(inputs, "`inputs`")
         self.inputs, self.targets = inputs, as_targets(targets)
         self.unnamed = keys is None
         self.keys: Sequence[str] = range(len(self.targets)) if keys is None else keys  # type: ignore[assignment]
@@ -148,6 +150,23 @@ def as_targets(targets: Any) -> Tensor:
             "targets are not supported."
         )
     return whole
+
+
+def require_dense(sample: Any, shown: str) -> None:
+    """Refuse tensors that cannot be put into batches.
+
+    Args:
+        sample: A tensor, or a NamedTuple of tensors.
+        shown: Names it, for messages.
+
+    Raises:
+        ValueError: If one is sparse or nested.
+    """
+    for leaf in pytree.tree_leaves(sample):
+        if isinstance(leaf, Tensor) and (leaf.layout is not torch.strided or leaf.is_nested):
+            kind = "a nested tensor" if leaf.is_nested else f"a sparse tensor ({str(leaf.layout).rpartition('.')[2]})"
+            remedy = "pad to one length" if leaf.is_nested else "return `tensor.to_dense()`"
+            raise ValueError(f"{shown} is {kind}; required is a dense one, of which batches are made: {remedy}.")
 
 
 def content_of(sample: Any) -> str:

@@ -1,8 +1,11 @@
-"""Which samples go to which process, as pure functions of seed, epoch and rank."""
+"""Which samples go to which process, as pure functions of seed, epoch and rank, and whether they can go there."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DistributedSampler
@@ -139,3 +142,39 @@ def draw_evenly(groups: Tensor, count: int, generator: torch.Generator) -> Tenso
     drawn = full[torch.randint(len(full), (count,), generator=generator)]
     within = (torch.rand(count, generator=generator, dtype=torch.float64) * sizes[drawn]).long()
     return order[starts[drawn] + within]
+
+
+class _Probe(ForkingPickler):
+    """Pickles as for a loader's process, all but numbers, into nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(self)
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+    def persistent_id(self, part: Any) -> str | None:
+        return "numbers" if isinstance(part, Tensor | np.ndarray) else None
+
+
+def require_picklable(samples: Any, num_workers: int) -> None:
+    """Refuse a data set that cannot be handed to loader processes, where those do not inherit it.
+
+    Args:
+        samples: The data set.
+        num_workers: Loader processes.
+
+    Raises:
+        ValueError: If it cannot be pickled, and processes are started by `spawn` or `forkserver`.
+    """
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if not num_workers or method == "fork":
+        return
+    try:
+        _Probe().dump(samples)
+    except Exception as error:  # strangers' objects raise whatever they like
+        raise ValueError(
+            f"`num_workers={num_workers}` starts processes by `{method}`, to which data set and views must be pickled, "
+            f"and they cannot be: {error!s:.200}. Put functions of a module in place of lambdas, open files and "
+            "connections when they are first read, or give `num_workers=0`."
+        ) from error

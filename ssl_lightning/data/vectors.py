@@ -23,6 +23,7 @@ from ssl_lightning.transforms.vectors import vector_views
 
 TAKEN = {"key", "class"}
 LABELS = frozenset({"class", "classes", "label", "labels", "target", "targets", "class_name", "category", "y"})
+UNSURE = frozenset({"-1", "nan", "none", "null", "na", "n/a", "<na>"})  # of other programs, where nothing is there
 NAMES = frozenset({"id", "name", "path", "file", "filename", "index"})
 
 
@@ -71,8 +72,10 @@ class Vectors(DataModule):
     """Precomputed embeddings of any model, or other vectors: one row a sample, float32.
 
     Labels and keys come from a CSV table with a line for each row, in the same order, and the columns `key` and `class`
-    (either may be missing; an empty class is unlabelled). Without keys, a row's key is the hash of its content. Without
-    `test_path`, `test_size` of the labelled rows are set apart, each by its own key.
+    (either may be missing; an empty class is unlabelled). Any other text is the name of a class, as of a folder in
+    `ImageFolder`: also `-1`, `nan` and `None`, of which a warning tells. A name in two forms of Unicode is one class.
+    Without keys, a row's key is the hash of its content. Without `test_path`, `test_size` of the labelled rows are set
+    apart, each by its own key.
 
     Args:
         path: File `.npy` of numbers, `(N, d)`.
@@ -207,6 +210,7 @@ def read_table(name: str, path: str, table_name: str, table: str | None) -> Tabl
             "one, in the same order."
         )
     labels = [unicodedata.normalize("NFC", line.get("class", "").strip()) for line in lines]
+    _tell_unsure(f"`{table_name}={table}`", labels)
     if "key" not in lines[0]:
         return Table(rows, _content_keys(rows), labels, False)
     keys = [line["key"] for line in lines]
@@ -254,6 +258,17 @@ def _require_columns(shown: str, columns: Sequence[str]) -> None:
     named = [column for column in columns if column.strip().casefold() in NAMES]
     if "key" not in columns and named:
         rank_zero_warn(f"{shown} has no column `key`: rows are named by their content, and not by `{named[0]}`.")
+
+
+def _tell_unsure(shown: str, labels: Sequence[str]) -> None:
+    """Say which names of classes may have been meant for none."""
+    counts = Counter(label for label in labels if label.casefold() in UNSURE)
+    if counts:
+        names = ", ".join(f"`{name}` ({count} rows)" for name, count in sorted(counts.items()))
+        rank_zero_warn(
+            f"{shown} has the class {names}, a name as any other; if it says that a row is unlabelled, leave the cell "
+            "empty."
+        )
 
 
 def _content(row: np.ndarray) -> str:

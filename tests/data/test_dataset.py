@@ -1,17 +1,21 @@
 """Anybody's data set as a data module: keys, labels, pictures, and what is refused."""
 
 import io
+import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch import nn
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
-from ssl_lightning.data import FromDataset
+from ssl_lightning.data import FromDataset, TensorSamples
 from ssl_lightning.data.foreign import input_of
+from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.base import Unchanged
 
 
@@ -302,3 +306,240 @@ def test_floats_up_to_255_are_told() -> None:
     images = torch.linspace(0, 255, 20 * 192).view(20, 3, 8, 8)
     with pytest.warns(UserWarning, match="images are floats from 0 to 255"):
         FromDataset(TensorDataset(images, torch.arange(20) % 2))
+
+
+def told(make: Callable[[], Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make()
+    return [str(warning.message) for warning in caught if str(warning.message).startswith("samples of")]
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((4, 8, 8), "Of images of RGBA return `image[:3]`, or a PIL image"),
+        ((2, 8, 8), "Of images of gray and alpha return `image[:1]`"),
+        ((8, 8), "Of gray images return `image[None]`."),
+        ((8, 8, 1), "Of images with channels last return `image.permute(2, 0, 1)`,"),
+        ((8, 8, 4), "Of images of RGBA with channels last return `image.permute(2, 0, 1)[:3]`,"),
+        ((5, 8, 8), "no views. For anything else"),
+        ((), "no views. For anything else"),
+    ],
+)
+def test_what_is_no_image_and_no_vector_is_told_with_what_to_do(shape: tuple[int, ...], remedy: str) -> None:
+    rows = torch.rand(20, *shape)
+    (found,) = told(lambda: FromDataset(TensorDataset(rows)))
+    assert found.startswith(f"samples of `TensorDataset` are tensors of shape {shape}, which are neither images,")
+    assert remedy in found
+    if "`image" in remedy:  # the remedy is one
+        code = compile(remedy.split("`")[1], "remedy", "eval")
+        mended = TensorDataset(torch.stack([eval(code, {"image": row}) for row in rows]))
+        assert told(lambda: FromDataset(mended)) == []
+        assert FromDataset(mended).facts["image_size"] == 8
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 8, 8), (8,)])
+def test_images_and_vectors_are_told_nothing_of(shape: tuple[int, ...]) -> None:
+    assert told(lambda: FromDataset(TensorDataset(torch.rand(20, *shape)))) == []
+
+
+class Words(nn.Module):
+    """The mean of the tokens' embeddings."""
+
+    feature_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 4)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.table(tokens).mean(dim=1)  # type: ignore[no-any-return]
+
+
+def test_rows_of_tokens_reach_an_embedding_layer_as_they_are(trainer: Any) -> None:
+    rows = torch.randint(9, (40, 6), generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=r"rows of torch.int64, and reach the model as they are.* `row.float\(\)`"):
+        data = FromDataset(TensorDataset(rows, torch.arange(40) % 2), batch_size=8)
+    assert data.views() is None
+    fit: L.Trainer = trainer(max_epochs=1)
+    fit.fit(Classifier(2, Words()), datamodule=data)
+    assert np.isfinite(float(fit.callback_metrics["val/loss"]))
+
+
+class Pair(NamedTuple):
+    """Two tensors."""
+
+    one: Any
+    other: Any
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: torch.eye(3)[0].to_sparse(),
+            r"is a sparse tensor \(sparse_coo\); required is a dense one.* `tensor.to_dense",
+        ),
+        (lambda: torch.eye(3).to_sparse_csr(), r"is a sparse tensor \(sparse_csr\)"),
+        (lambda: Pair(torch.ones(3), torch.eye(3).to_sparse()), r"is a sparse tensor \(sparse_coo\)"),
+        (
+            lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+            "is a nested tensor; .*: pad to one length",
+        ),
+    ],
+)
+def test_tensors_of_which_no_batch_is_made_are_refused(make: Callable[[], Any], message: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that these are new
+        sample = make()
+    with pytest.raises(ValueError, match=f"a sample of the data set {message}"):
+        FromDataset(Made(lambda place: sample, targets=[0, 1] * 15), keys=range(30))
+
+
+def test_sparse_inputs_in_memory_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`inputs` is a sparse tensor .*`tensor.to_dense\(\)`"):
+        TensorSamples(torch.eye(3).to_sparse(), torch.zeros(3))
+
+
+class Claims(Dataset[Any]):
+    """Says that it has another number of samples than it has, or none."""
+
+    def __init__(self, length: Any, targets: Any = None) -> None:
+        self.length, self.targets = length, targets
+
+    def __len__(self) -> Any:
+        if self.length is None:
+            raise NotImplementedError("unknown")
+        return self.length
+
+    def __getitem__(self, place: int) -> Any:
+        return ROWS[:20][place], place % 2
+
+
+class Endless(IterableDataset[Any]):
+    """A stream that tells a length."""
+
+    def __len__(self) -> int:
+        return 10
+
+    def __iter__(self) -> Any:
+        return iter(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Claims(25), r"`len\(Claims\)` is 25, and `Claims\[20\]` raises IndexError .*let `__len__` return the number"),
+        (Claims(25, [0] * 25), r"`len\(Claims\)` is 25, and `Claims\[20\]` raises IndexError"),
+        ({"a": 1, "b": 2}, r"`len\(dict\)` is 2, and `dict\[0\]` raises KeyError"),
+        (Claims(2.5), "`dataset=Claims` tells no length .*let `__len__` return the number of samples"),
+        (Claims(-1), "`dataset=Claims` tells no length"),
+        (Claims(None), r"`dataset=Claims` tells no length \(unknown\)"),
+        (Endless(), "`dataset=Endless` is no map-style data set"),
+    ],
+)
+def test_a_length_that_is_none_is_refused_before_training(dataset: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FromDataset(dataset)
+
+
+def test_a_data_set_that_shrinks_says_so() -> None:
+    shrinking = Made(lambda place: (ROWS[place], place % 2))
+    data = FromDataset(shrinking, val_size=0, test_size=0)
+    data.setup("fit")
+    shrinking.count = 20
+    assert data.train_samples is not None
+    with pytest.raises(ValueError, match=r"`Made\[25\]` raises IndexError"):
+        data.train_samples.__getitems__([25])
+
+
+def test_attributes_that_are_no_lists_are_no_labels() -> None:
+    data = FromDataset(Made(lambda place: (ROWS[place], place % 3), targets=3), **NONE_APART)
+    assert targets_in(data)[:4] == [0, 1, 2, 0]
+
+
+IMAGES = torch.rand(20, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "test", "message"),
+    [
+        (
+            ROWS,
+            torch.rand(5, 4),
+            r"sample 0 of `test` is a tensor of shape \(4,\), and sample 0 of `dataset` is .*\(3,\)",
+        ),
+        (
+            IMAGES,
+            torch.rand(5, 3, 9, 9),
+            r"shape \(3, 9, 9\), and .* \(3, 8, 8\); samples must be .* crop, scale or pad",
+        ),
+        (IMAGES, torch.rand(5, 1, 8, 8), r"shape \(1, 8, 8\), and"),
+        (IMAGES, torch.rand(5, 8), r"shape \(8,\), and"),
+        (torch.rand(20, 8, 8), torch.rand(5, 8), r"shape \(8,\), and"),
+        (
+            torch.randn(20, 3, 8, 8),
+            IMAGES.mul(255).byte(),
+            "`test` is of torch.uint8, and .* `dataset` of torch.float32",
+        ),
+        (ROWS, torch.ones(5, 3, dtype=torch.int64), "`test` is of torch.int64"),
+    ],
+)
+def test_a_test_set_of_another_shape_is_refused_before_training(dataset: Any, test: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FromDataset(TensorDataset(dataset), test=TensorDataset(test))
+
+
+def test_pixels_may_be_floats_or_bytes_and_sequences_of_two_lengths() -> None:
+    for dataset, test in (
+        (IMAGES, IMAGES.mul(255).byte()),
+        (torch.rand(20, 8, 5), torch.rand(5, 9, 5)),
+    ):
+        FromDataset(TensorDataset(dataset), test=TensorDataset(test)).setup()
+
+
+def test_one_name_in_two_forms_of_unicode_is_one_class() -> None:
+    names = ["Zoe\u0308", "Zo\u00eb", "x"]
+    data = FromDataset(Made(lambda place: (ROWS[place], names[place % 3])), **NONE_APART)
+    assert data.class_names == ("Zo\u00eb", "x")
+    assert targets_in(data)[:3] == [0, 0, 1]
+    named = FromDataset(
+        Named(["Zoe\u0308", "x"], ROWS, torch.arange(30) % 2), class_names=["x", "Zo\u00eb"], **NONE_APART
+    )
+    assert targets_in(named)[:2] == [1, 0]
+
+
+def double(row: torch.Tensor) -> torch.Tensor:
+    return 2 * row
+
+
+class Mapped(Dataset[Any]):
+    """Rows changed by a function."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.function = function
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, place: int) -> Any:
+        return self.function(ROWS[place]), place % 2
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_loader_processes_cannot_get_is_refused(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none=False: method)
+    data = FromDataset(Mapped(lambda row: 2 * row), num_workers=1, batch_size=4)
+    data.setup("fit")
+    message = f"`num_workers=1` starts processes by `{method}`, .*cannot be: .*lambda.*or give `num_workers=0`"
+    with pytest.raises(ValueError, match=message):
+        data.train_dataloader()
+    fine = FromDataset(Mapped(double), num_workers=1, batch_size=4)
+    fine.setup("fit")
+    fine.train_dataloader()
+    data.num_workers = 0
+    assert len(next(iter(data.train_dataloader())).input) == 4
+    data.num_workers = 1
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none=False: "fork")
+    data.train_dataloader()  # inherited, not pickled

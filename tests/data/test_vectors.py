@@ -75,6 +75,21 @@ def test_one_name_in_two_forms_of_unicode_is_one_class(tmp_path: Path) -> None:
     assert vectors(tmp_path, "class\nZoe\u0308\nZo\u00eb\nx\nx\nx\nx\n").class_names == ("Zo\u00eb", "x")
 
 
+def test_names_by_which_others_mean_none_are_names_and_it_is_said(tmp_path: Path) -> None:
+    names = ["-1", "nan", "NaN", "None", "", "x"]
+    with pytest.warns(
+        UserWarning, match=r"has the class `-1` \(1 rows\), `NaN` .*`None` .*`nan` .*leave the cell empty"
+    ):
+        data = vectors(tmp_path, "key,class\n" + "".join(f"k{place},{name}\n" for place, name in enumerate(names)))
+    assert data.class_names == ("-1", "NaN", "None", "nan", "x")
+    assert list(classes_in(data).values()) == names
+
+
+def test_other_names_are_not_told_of(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    vectors(tmp_path, "class\n" + "nano\nnone of these\n1\n-2\n\nx\n")
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("val_size", [0.4, 4])
 def test_exact_copies_are_on_one_side(val_size: float, tmp_path: Path) -> None:
     data = vectors(tmp_path, "class\n" + "x\ny\n" * 30, np.repeat(ROWS, 10, axis=0), val_size=val_size, test_size=0.3)

@@ -144,6 +144,59 @@ def test_an_unknown_metric_ends_it_after_the_first_run(tmp_path: Path, runner: s
     assert [task.folder.exists() for task in config.tasks()] == [True, False, False, False]
 
 
+ENTROPY = ("-c", "experiment/digits_active")
+
+
+@pytest.mark.parametrize(
+    ("base", "metric", "message"),
+    [
+        (
+            ENTROPY,
+            "test/acuracy",
+            r"`metric=test/acuracy` is logged by no run of the arm `A` \(did you mean `test/accuracy`",
+        ),
+        (ENTROPY, "labelled", "`metric=labelled` is logged by no run"),
+        ((*ENTROPY, "--model", "Ensemble", "--strategy=BALD"), "val/f1", "`metric=val/f1` is logged by no run"),
+        ((*ENTROPY, "--strategy", "Entropy"), "active/vaal_vae", "is logged by no run"),
+    ],
+)
+def test_a_metric_that_classes_of_ours_do_not_log_is_refused_before_the_first_run(
+    base: tuple[str, ...], metric: str, message: str, tmp_path: Path, runner: str
+) -> None:
+    config = CompareConfig(tmp_path / "c", {"A": ()}, base=base, metric=metric)
+    with pytest.raises(ValueError, match=message):
+        compare(config, runner, QUIET)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--trainer.callbacks+=KNN",),
+        ("--trainer.callbacks", "KNN"),
+        ("--model", "mine.Classifier"),
+        ("--strategy", "Mine"),
+        ("--model.class_path=mine.Model",),
+        ("--trainer", "mine.yaml"),
+        ("-c", "missing.yaml"),
+        ("-c", "{folder}/callbacks.yaml"),
+    ],
+)
+def test_of_strangers_and_callbacks_nobody_knows_what_they_log(more: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "callbacks.yaml").write_text("trainer: {callbacks+: [KNN]}")
+    more = tuple(part.replace("{folder}", str(tmp_path)) for part in more)
+    assert module._columns([*ENTROPY, *more]) == []
+    assert module._columns(["--model", "Classifier"]) == []  # no strategy: the run will refuse it
+
+
+def test_what_a_run_of_ours_logs_is_known(tmp_path: Path) -> None:
+    base = [*ENTROPY, "--strategy", "VAAL", "--data.val_size=0.1"]
+    short = ["--rounds", "0", "--steps_per_epoch", "2", "--folder", str(tmp_path / "run")]
+    subprocess.run([sys.executable, "-m", "ssl_lightning", "active", *base, *short], check=True, capture_output=True)
+    logged = set(read_run(tmp_path / "run").curves)
+    assert {"test/accuracy", "val/loss", "train/accuracy", "steps"} <= logged <= set(module._columns(base))
+
+
 def test_a_worker_is_used_again_and_cores_are_shared(tmp_path: Path, runner: str, monkeypatch: Any) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     config = config_of(tmp_path / "c", seeds=(0, 1, 2), jobs=1)

@@ -283,6 +283,31 @@ def test_a_layer_that_is_left_out_is_told_of() -> None:
         mc_dropout(Fused().eval(), torch.ones(1, 2, 4), 1, 0)
 
 
+class Given(nn.Module):
+    """Drops by functions, as it is told."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.drop = how, nn.Dropout(0.0)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        p = 0.5 if self.training else 0.0
+        if self.how == "attention":
+            return functional.scaled_dot_product_attention(rows, rows, rows, dropout_p=p)
+        return functional.dropout(rows, p if self.how == "p" else 0.5, training=False)
+
+
+@pytest.mark.parametrize(("how", "draws"), [("attention", False), ("p", False), ("never", True)])
+def test_the_probability_in_evaluation_mode_is_what_is_seen(how: str, draws: bool) -> None:
+    """As docs/ensembles.md says."""
+    net = nn.Sequential(nn.Dropout(0.1), Given(how)).eval()
+    rows = torch.ones(2, 3, 4)
+    with fixed_masks(net[1], seed=0):
+        first = net[1](rows)
+    assert torch.equal(first, rows) != draws
+    assert listen(net[1], rows)[1] == draws
+
+
 class SequenceFirst(nn.Module):
     """Drops where samples are the second dimension."""
 

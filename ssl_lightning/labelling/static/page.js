@@ -7,7 +7,7 @@ import { Queue, browser, call, tab } from "./queue.js";
 import { Stage } from "./show.js";
 
 const at = (id) => document.getElementById(id);
-const ONE = 16, MANY = 48, FEW = 2; // samples that are held in the two views; while others have none
+const ONE = 16, MANY = 48, FEW = 3; // samples that are held in the two views; while others have none
 const AHEAD = 6; // pictures that are loaded before their turn
 const POLL = 2500, HIDDEN = 15000; // milliseconds
 
@@ -186,7 +186,7 @@ function send(items, kind, name, more = {}) {
   }
   shownAt = performance.now();
   queue.answer(me, items.map((item) => ({ item, ...fields })));
-  if (queue.items.length < want() / 2) take();
+  if (isLow()) take();
 }
 
 function label(kind, name, more = {}) {
@@ -363,6 +363,7 @@ prefersDark.addEventListener("change", (event) => browser.get("theme") || paint(
 // ---- time
 
 const want = () => (view === "grid" ? MANY : state?.scarce ? FEW : ONE);
+const isLow = () => queue.items.length < Math.max(2, want() / 2);
 function take() {
   lastTaken = Date.now();
   return state && !state.finished ? queue.take(want()) : undefined;
@@ -385,7 +386,7 @@ async function poll() {
     }
     if (first) await queue.begin(found);
     if (!queue.unsaved.length && queue.trouble) queue.trouble = null;
-    const low = queue.items.length < want() / 2 && found.counts.pending > queue.items.length;
+    const low = isLow() && found.counts.pending > queue.items.length;
     const share = found.scarce && view === "one" && queue.items.length > FEW;
     if (first || low || share || Date.now() - lastTaken > 1000 * found.lease / 3) await take();
     if (found.finished) queue.items = [];

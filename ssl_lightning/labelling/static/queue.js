@@ -69,7 +69,7 @@ export class Queue {
   undoable = []; // the last answers that were saved: [{query, answer}], those given at once together
   trouble = null;
   #answered = new Set(); // that the server may still give us as pending
-  #changes = 0;
+  #changes = 0; // how often samples came back: an answer of before does not know of them
   #sending = false;
   #inFlight = 0;
   #single = false;
@@ -190,7 +190,6 @@ export class Queue {
   #settled(batch) {
     this.unsaved.splice(0, batch.length);
     this.#inFlight = 0;
-    this.#changes += 1;
     this.#keep();
   }
 
