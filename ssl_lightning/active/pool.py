@@ -212,7 +212,7 @@ class PoolDataModule(L.LightningDataModule):
         if self._is_zero:
             names, queries = [*self.classes, *self.known_classes()], self.store.queries(self.upto)
             self.data.add_classes(names)
-            about = (self.everyone, self.data, self.oracle, self.fingerprint, self.store.url)
+            about = (self.everyone, self.data, self.oracle, self.fingerprint, self.store.named)
             found = (names, queries, *match(queries, *about))
         if self.trainer is not None:
             found = self.trainer.strategy.broadcast(found)
@@ -413,7 +413,7 @@ class PoolDataModule(L.LightningDataModule):
             answered = sum(query.label is not None for query in self.queries)
             if answered and not len(self.pending):
                 raise ValueError(
-                    f"none of the {answered} labels in the label store `{self.store.url}` is of a sample and a class "
+                    f"none of the {answered} labels in the label store `{self.store.named}` is of a sample and a class "
                     "that the data have now; bring back the data that were labelled, or begin a new run in another "
                     "`folder`."
                 )

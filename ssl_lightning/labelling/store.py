@@ -1,13 +1,10 @@
 """The label store: who labelled what, in which round, as one SQL database that survives being killed at any instant."""
 
-import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
 
 from ssl_lightning.engine.naming import meant
 from ssl_lightning.labelling import statements
@@ -18,26 +15,25 @@ from ssl_lightning.labelling.records import (
     Given,
     Outcome,
     Query,
-    Round,
     require_class_name,
     require_text,
 )
+from ssl_lightning.labelling.run_store import RunStore
 from ssl_lightning.labelling.tables import (
     ANSWERS,
     CLASSES,
     LEASES,
-    MARKS,
     QUERIES,
     ROUNDS,
     SETTINGS,
-    Database,
     add,
     now,
-    reason,
 )
 
+LONGEST_LEASE = 2 * 86_400  # seconds
 
-class LabelStore:
+
+class LabelStore(RunStore):
     """Rounds, queries and the history of their answers, in any database SQLAlchemy knows.
 
     Every change is one transaction: it is there whole, or not at all. Answers are only ever added; the last one of a
@@ -59,8 +55,7 @@ class LabelStore:
     """
 
     def __init__(self, url: str = "sqlite://") -> None:
-        self._database = Database(url)
-        self.url, self.in_memory = url, self._database.in_memory
+        super().__init__(url)
 
     def add_round(
         self,
@@ -91,10 +86,10 @@ class LabelStore:
                 asked before, or a full disk. Then nothing is changed.
         """
         require_text(key=[query.key for query in queries], label=[query.label for query in queries if query.label])
-        with self._writing() as connection:
+        with self.writing() as connection:
             known = self.rounds(connection).get(number)
             if known is not None and known.strategy:
-                raise self._asked_twice(f"`{known.strategy}` has asked in round {number} before")
+                raise self.asked_twice(f"`{known.strategy}` has asked in round {number} before")
             values = {"strategy": strategy, "seed": seed, "asked_at": now(), "state": state or None}
             values |= {"doubts": list(doubts) or None}
             statements.put(connection, ROUNDS, {"number": number}, values)
@@ -141,10 +136,10 @@ class LabelStore:
         """
         for name in ("key", "label", "annotator"):
             require_text(**{name: [value for answer in given if (value := getattr(answer, name)) is not None]})
-        with self._writing() as connection:
+        with self.writing() as connection:
             if statements.mark(connection, "finished") and not audit:
                 raise ValueError(
-                    f"the run of `{self.url}` is finished, and its labels are those its model was trained on; give "
+                    f"the run of `{self.named}` is finished, and its labels are those its model was trained on; give "
                     "`active` again with more `rounds` to go on with it."
                 )
             known = statements.class_names(connection)
@@ -171,7 +166,7 @@ class LabelStore:
         Raises:
             ValueError: If the database refuses. Then nothing at all is changed.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             numbers = sorted({given.query for group in groups for given in group})
             found, known = statements.held(connection, numbers), statements.class_names(connection)
             over = bool(statements.mark(connection, "finished"))
@@ -202,7 +197,7 @@ class LabelStore:
         if now_held.answer != given.replaces:
             return now_held._replace(taken=said == holds)
         if over:
-            raise ValueError(f"the run of `{self.url}` is finished and takes no more answers; export its labels.")
+            raise ValueError(f"the run of `{self.named}` is finished and takes no more answers; export its labels.")
         require_text(annotator=[answer.annotator])
         known[:] = self._check(connection, answer, known)
         number = statements.append(connection, given.query, now_held.answer, answer)
@@ -242,9 +237,9 @@ class LabelStore:
         Raises:
             ValueError: If the run is finished.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             if statements.mark(connection, "finished"):
-                raise ValueError(f"the run of `{self.url}` is finished; its answers cannot be undone.")
+                raise ValueError(f"the run of `{self.named}` is finished; its answers cannot be undone.")
             wanted = (
                 select(QUERIES.c.id, QUERIES.c.key, ANSWERS.c.id.label("answer"), ANSWERS.c.before)
                 .join(ANSWERS, QUERIES.c.answer == ANSWERS.c.id)
@@ -271,9 +266,9 @@ class LabelStore:
             count: How many to hold; what was held beyond is given back.
             seconds: For how long; then they are free again.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             time_now = time.time()
-            over = or_(LEASES.c.until < time_now, LEASES.c.until > time_now + 10 * seconds)  # the clock went back
+            over = or_(LEASES.c.until < time_now, LEASES.c.until > time_now + LONGEST_LEASE)  # the clock went back
             answered = LEASES.c.query.in_(select(QUERIES.c.id).where(QUERIES.c.answer.is_not(None)))
             connection.execute(delete(LEASES).where(or_(over, answered)))
             connection.execute(update(LEASES).where(LEASES.c.holder == holder).values(until=time_now + seconds))
@@ -302,7 +297,7 @@ class LabelStore:
             after: Seconds, in which they can still take it again, as a browser that loads its page anew.
         """
         held = LEASES.c.holder == holder
-        with self._writing() as connection:
+        with self.writing() as connection:
             until = update(LEASES).where(held).values(until=time.time() + after)
             connection.execute(until if after else delete(LEASES).where(held))
 
@@ -314,7 +309,7 @@ class LabelStore:
             number: Of the query.
             seconds: For how long.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(delete(LEASES).where(LEASES.c.query == number, LEASES.c.until < time.time()))
             if connection.scalar(select(LEASES.c.holder).where(LEASES.c.query == number)) is None:
                 row = {"query": number, "holder": holder, "until": time.time() + seconds}
@@ -328,7 +323,7 @@ class LabelStore:
             where: Condition on the tables, for those that look for few.
         """
         wanted = statements.current(upto)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return [
                 statements.as_query(row) for row in connection.execute(wanted if where is None else wanted.where(where))
             ]
@@ -357,7 +352,7 @@ class LabelStore:
             wanted = wanted.where(ANSWERS.c.id < before)
         if key is not None:
             wanted = wanted.where(QUERIES.c.key == key)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             rows = connection.execute(wanted.limit(limit)).all()
         return [Event(*row)._replace(holds=bool(row.holds)) for row in reversed(rows)]
 
@@ -371,7 +366,7 @@ class LabelStore:
         wanted = select(kind, func.count()).select_from(statements.joined()).group_by(kind)
         if number is not None:
             wanted = wanted.where(QUERIES.c.round == number)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             found: dict[str, int] = dict(connection.execute(wanted).all())
         return {name: found.get(name, 0) for name in ("class", "skip", "unsure", "pending")}
 
@@ -379,99 +374,10 @@ class LabelStore:
         """Return how many samples are of which class, for the classes in the order they came."""
         wanted = select(CLASSES.c.name, func.count(QUERIES.c.id)).group_by(CLASSES.c.id).order_by(CLASSES.c.id)
         source = CLASSES.outerjoin(ANSWERS, ANSWERS.c.label == CLASSES.c.name)
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             joined = source.outerjoin(QUERIES, QUERIES.c.answer == ANSWERS.c.id)
             rows = connection.execute(wanted.select_from(joined)).all()
         return {row[0]: row[1] for row in rows}
-
-    def class_names(self) -> list[str]:
-        """Return the classes that somebody named, in the order they came."""
-        with self._database.reading() as connection:
-            return statements.class_names(connection)
-
-    def add_classes(self, names: Iterable[str], annotator: str | None = None) -> None:
-        """Name classes, those that are known among them.
-
-        Raises:
-            ValueError: If one is no name, or not UTF-8.
-        """
-        names = list(names)
-        for name in names:
-            require_class_name(name)
-        if set(names) - set(self.class_names()):
-            with self._writing() as connection:
-                statements.name_classes(connection, names, annotator)
-
-    def rounds(self, connection: Connection | None = None) -> dict[int, Round]:
-        """Return the rounds that began, asked or finished, in order."""
-        if connection is None:
-            with self._database.reading() as found:
-                return self.rounds(found)
-        rows = connection.execute(select(ROUNDS).order_by(ROUNDS.c.number))
-        return {
-            row.number: Round(row.strategy, row.metrics, row.state, row.upto, bool(row.closed), row.doubts or ())
-            for row in rows
-        }
-
-    def begin(self, number: int) -> int:
-        """Note which answers a round's model is trained on: those that are there now, or were when it began before.
-
-        Args:
-            number: Of the round.
-
-        Returns:
-            The number of the last answer that counts.
-        """
-        with self._writing() as connection:
-            known = self.rounds(connection).get(number)
-            if known is not None and known.upto is not None:
-                return known.upto
-            upto = connection.scalar(select(func.max(ANSWERS.c.id))) or 0
-            new = {"strategy": "", "seed": 0, "asked_at": now()} if known is None else {}
-            statements.put(connection, ROUNDS, {"number": number}, {**new, "upto": upto})
-            return int(upto)
-
-    def close(self, number: int) -> None:
-        """Let the next round go on without the answers that are pending: they count in the round after they come.
-
-        Args:
-            number: Of the round that asked.
-
-        Raises:
-            ValueError: If it never asked.
-        """
-        with self._writing() as connection:
-            known = self.rounds(connection).get(number)
-            if known is None or not known.strategy:
-                raise ValueError(f"round {number} has asked for nothing, so there is nothing to go on from.")
-            connection.execute(update(ROUNDS).where(ROUNDS.c.number == number).values(closed=True))
-
-    def add_metrics(self, number: int, metrics: dict[str, Any]) -> None:
-        """Commit a finished round's metrics.
-
-        Args:
-            number: Of the round.
-            metrics: Numbers and strings.
-        """
-        with self._writing() as connection:
-            if number not in self.rounds(connection):  # the last round asks for nothing
-                values = {"number": number, "strategy": "", "seed": 0, "asked_at": now()}
-                connection.execute(insert(ROUNDS).values(**values))
-            connection.execute(update(ROUNDS).where(ROUNDS.c.number == number).values(metrics=metrics))
-
-    def finish(self, finished: bool = True) -> None:
-        """Note that a run is finished and takes no more answers, or that it goes on after all."""
-        with self._database.reading() as connection:
-            if bool(statements.mark(connection, "finished")) == finished:
-                return
-        with self._writing() as connection:
-            statements.put(connection, MARKS, {"name": "finished"}, {"value": finished})
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run takes no more answers."""
-        with self._database.reading() as connection:
-            return bool(statements.mark(connection, "finished"))
 
     def forget(self, annotator: str) -> None:
         """Remove the initial labels of a run that never trained a model, if one annotator gave them all.
@@ -479,70 +385,10 @@ class LabelStore:
         Args:
             annotator: A simulated one, who gives them again; what a person labelled is never removed.
         """
-        with self._writing() as connection:
+        with self.writing() as connection:
             asked = set(connection.scalars(select(QUERIES.c.round)))
             who = {(row.annotator, row.source) for row in connection.execute(select(ANSWERS))}
             pending = connection.scalar(select(func.count()).where(QUERIES.c.answer.is_(None)))
             if asked == {INITIAL} and who == {(annotator, "oracle")} and not pending:
                 for table in (LEASES, ANSWERS, QUERIES, ROUNDS, CLASSES):
                     connection.execute(delete(table))
-
-    def settings(self) -> dict[str, Any]:
-        """Return what `pin` noted."""
-        with self._database.reading() as connection:
-            return {row.key: row.value for row in connection.execute(select(SETTINGS))}
-
-    def pin(self, settings: dict[str, Any]) -> None:
-        """Note the settings of a run whose first model has asked or is judged, beside those noted before.
-
-        Args:
-            settings: What must not change when the run goes on, JSON values.
-        """
-        with self._writing() as connection:
-            for name, value in settings.items():
-                statements.put(connection, SETTINGS, {"key": name}, {"value": value})
-
-    def require_settings(self, settings: dict[str, Any]) -> None:
-        """Check that settings are those noted before, if any were.
-
-        Args:
-            settings: As for `pin`.
-
-        Raises:
-            ValueError: If one has changed; names it and both values.
-        """
-        known = self.settings()
-        given = json.loads(json.dumps(settings))
-        for key in given:
-            if key in known and known[key] != given[key]:
-                name, new, old = _first_difference(key, given[key], known[key])
-                raise ValueError(
-                    f"`{name}={new}` differs from `{name}={old}` of the run in `{self.url}`; give the same settings to "
-                    "go on with it, or another `folder` for a new run."
-                )
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        try:
-            with self._database.writing() as connection:
-                yield connection
-        except ValueError as error:
-            if isinstance(error.__cause__, IntegrityError):
-                raise self._asked_twice(reason(error.__cause__)) from error
-            raise
-
-    def _asked_twice(self, why: str) -> ValueError:
-        return ValueError(
-            f"the label store `{self.url}` cannot be written: {why}. What was committed before is safe; somebody "
-            "else has asked meanwhile, as a second run in the same folder would. Let one of them end, then give the "
-            "same command again to go on."
-        )
-
-
-def _first_difference(name: str, new: Any, old: Any) -> tuple[str, Any, Any]:
-    """Find the innermost key in which two settings differ."""
-    if isinstance(new, dict) and isinstance(old, dict):
-        for key in dict.fromkeys((*new, *old)):
-            if new.get(key) != old.get(key):
-                return _first_difference(f"{name}.{key}", new.get(key), old.get(key))
-    return name, new, old

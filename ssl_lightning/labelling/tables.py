@@ -118,9 +118,10 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url = self.named = url
         try:
             parsed = make_url(url)
+            self.named = parsed.render_as_string(hide_password=True)
             self.is_sqlite = parsed.get_backend_name() == "sqlite"
             self.in_memory = self.is_sqlite and parsed.database in (None, "", ":memory:")
             if self.is_sqlite and not self.in_memory:
@@ -136,8 +137,8 @@ class Database:
             self._update()
         except (SQLAlchemyError, OSError, ImportError) as error:
             raise ValueError(
-                f"`store={url}`: the label store cannot be opened: {reason(error)}; give the URL of a database that "
-                "can be written, as `sqlite:///FOLDER/labels.sqlite`, or `postgresql+psycopg://USER@HOST/NAME` (which "
+                f"`store={self.named}`: the label store cannot be opened: {reason(error)}; give the URL of a database "
+                "that can be written, as `sqlite:///FOLDER/labels.sqlite`, or `postgresql+psycopg://USER@HOST/NAME` (which "
                 "needs `pip install ssl-lightning[postgres]`)."
             ) from error
 
@@ -153,7 +154,7 @@ class Database:
                 yield connection
         except SQLAlchemyError as error:
             raise ValueError(
-                f"the label store `{self.url}` cannot be read: {reason(error)}. Mend the cause (rights, address, a "
+                f"the label store `{self.named}` cannot be read: {reason(error)}. Mend the cause (rights, address, a "
                 "damaged file) and give the same command again."
             ) from error
 
@@ -169,8 +170,8 @@ class Database:
                 yield connection
         except SQLAlchemyError as error:
             raise ValueError(
-                f"the label store `{self.url}` cannot be written: {reason(error)}. What was committed before is safe; "
-                "mend the cause (free space, rights, address) and give the same command again to go on."
+                f"the label store `{self.named}` cannot be written: {reason(error)}. What was committed before is "
+                "safe; mend the cause (free space, rights, address) and give the same command again to go on."
             ) from error
 
     def _begin(self, connection: Connection) -> None:
@@ -187,10 +188,10 @@ class Database:
     def _update(self) -> None:
         """Make the tables, or bring those of an earlier version up to date, in one transaction."""
         with self.engine.begin() as connection:
-            if _version(connection, self.url) == VERSION:
+            if _version(connection, self.named) == VERSION:
                 return
         with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
-            version = _version(connection, self.url)  # another process may have been faster
+            version = _version(connection, self.named)  # another process may have been faster
             if version == VERSION:
                 return
             if version == 1:

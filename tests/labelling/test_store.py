@@ -70,8 +70,8 @@ def test_full_disk_loses_nothing(store: LabelStore) -> None:
     def no_room(connection: object, _: object) -> None:
         connection.execute("PRAGMA max_page_count=1")  # type: ignore[attr-defined]
 
-    sqlalchemy.event.listen(store._database.engine, "connect", no_room)
-    store._database.engine.dispose()
+    sqlalchemy.event.listen(store.database.engine, "connect", no_room)
+    store.database.engine.dispose()
     many = [Query(str(index), "1") for index in range(1000, 9000)]
     with pytest.raises(ValueError, match=r"cannot be written: database or disk is full.*give the same command again"):
         store.add_round(0, "Entropy", 0, many, "me")
@@ -161,7 +161,7 @@ def test_a_process_killed_in_the_middle_of_writing_changes_nothing(tmp_path: Pat
     store = LabelStore(f"sqlite:///{path}")
     store.add_round(INITIAL, "initial", 0, [Query(f"{n}.png", "cat") for n in range(400)], "me")
     before, size = store.history(), path.stat().st_size
-    store._database.engine.dispose()
+    store.database.engine.dispose()
     subprocess.run([sys.executable, "-c", HALF, str(path)])
     assert path.with_name("labels.sqlite-journal").stat().st_size > 0
     assert b"wrong" in path.read_bytes()
@@ -307,7 +307,7 @@ def test_leases(store: LabelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     assert keys("carl", 2) == []
     now = 1061.0
     assert keys("carl", 2) == ["1.png", "2.png"]
-    now = 0.0  # a clock that was set right
+    now = -300_000.0  # a clock that was set right
     assert keys("dora", 1) == ["1.png"]
     store.release("dora")
     assert keys("emil", 1) == ["1.png"]
@@ -322,3 +322,10 @@ def test_leases_of_many_at_once(store: LabelStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = [number for part in pool.map(take, range(8)) for number in part]
     assert len(found) == len(set(found)) == 60
+
+
+def test_no_message_tells_a_password() -> None:
+    with pytest.raises(ValueError, match="cannot be opened") as refused:
+        LabelStore("postgresql+psycopg://me:s3cret@127.0.0.1:9/labels")
+    assert "s3cret" not in str(refused.value)
+    assert "me:***@127.0.0.1" in str(refused.value)
