@@ -242,7 +242,7 @@ class PoolDataModule(L.LightningDataModule):
         self.name_classes()
         require_text(key=self.keys)
         candidates, wanted = self.indices, self.shares.to_choose(self.initial)
-        if self.initial > len(candidates):
+        if wanted > len(candidates):
             raise ValueError(f"`initial={self.initial}` exceeds the {len(candidates)} samples of the pool; lower it.")
         if not self.initial and not len(self.given):
             raise ValueError("`initial=0` leaves the first model nothing to train on; give at least 1.")

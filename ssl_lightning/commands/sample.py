@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ssl_lightning.checkpoint import Checkpoint, run_folder
+from ssl_lightning.checkpoint import Checkpoint, checkpoint_of, run_folder
 from ssl_lightning.commands.start import add_trust
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.ranges import whole
@@ -86,13 +86,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "ssl-lightning sample", allow_abbrev=False, description="Write new images, drawn from a generative method."
     )
-    parser.add_argument("checkpoint", help="file of a GAN, SSGAN or VAE that `ssl-lightning fit` saved")
+    parser.add_argument("checkpoint", help="file of a GAN, SSGAN or VAE that `ssl-lightning fit` saved, or its run's folder")
     parser.add_argument("--count", type=int, default=64, help="how many images")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise that images are made of")
     parser.add_argument("--folder", default=None, help="folder for the images; default: `samples` in the run's")
     add_trust(parser)
     options = parser.parse_args(arguments)
     whole(1, count=options.count)
+    options.checkpoint = checkpoint_of(options.checkpoint)
     method: Any = load_method(options.checkpoint, options.trust)
     if not hasattr(method, "sample"):
         raise ValueError(

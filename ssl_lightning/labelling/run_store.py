@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ssl_lightning.labelling import statements
-from ssl_lightning.labelling.records import Round, require_class_name
+from ssl_lightning.labelling.records import Round, require_text
 from ssl_lightning.labelling.tables import ANSWERS, MARKS, ROUNDS, SETTINGS, Database, now, reason
 
 
@@ -140,14 +140,13 @@ class RunStore:
             return statements.class_names(connection)
 
     def add_classes(self, names: Iterable[str], annotator: str | None = None) -> None:
-        """Name classes, those that are known among them.
+        """Name classes, those that are known among them, as data have them: a folder's name may end in a space.
 
         Raises:
-            ValueError: If one is no name, or not UTF-8.
+            ValueError: If one is not UTF-8.
         """
         names = list(names)
-        for name in names:
-            require_class_name(name)
+        require_text(label=names)
         if set(names) - set(self.class_names()):
             with self.writing() as connection:
                 statements.name_classes(connection, names, annotator)

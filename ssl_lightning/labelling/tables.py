@@ -138,8 +138,8 @@ class Database:
         except (SQLAlchemyError, OSError, ImportError) as error:
             raise ValueError(
                 f"`store={self.named}`: the label store cannot be opened: {reason(error)}; give the URL of a database "
-                "that can be written, as `sqlite:///FOLDER/labels.sqlite`, or `postgresql+psycopg://USER@HOST/NAME` (which "
-                "needs `pip install ssl-lightning[postgres]`)."
+                "that can be written, as `sqlite:///FOLDER/labels.sqlite`, or `postgresql+psycopg://USER@HOST/NAME` "
+                "(which needs `pip install ssl-lightning[postgres]`)."
             ) from error
 
     @contextmanager
