@@ -122,6 +122,7 @@ class PoolDataModule(L.LightningDataModule):
         self.places: Places = []  # of each query, -1 where its sample is not in the pool now
         self._told: set[str] = set()
         self._prints: dict[str, str] = {}
+        self._parts: tuple[Any, dict[Part, Tensor]] | None = None  # of which samples, and theirs
 
     @property
     def num_classes(self) -> int:
@@ -186,7 +187,11 @@ class PoolDataModule(L.LightningDataModule):
     def _of_part(self, part: Part) -> Tensor:
         """Positions of the samples that can be asked for, for a part, `(n,)`."""
         indices = self.everyone[self.oracle.can_answer(self.data)[self.everyone]]
-        return indices[self.shares.members(part, [self.keys[place] for place in indices.tolist()])]
+        if not self.shares.any:
+            return indices if part == "train" else indices[:0]
+        if self._parts is None or self._parts[0] is not self.data.train_samples:  # loaded anew
+            self._parts = (self.data.train_samples, self.shares.parts(self.keys))
+        return indices[self._parts[1][part][indices]]
 
     def known_classes(self) -> list[str]:
         """Return the classes that the store knows beside those of the data, as where people name them."""

@@ -248,7 +248,7 @@ class ActiveRun:
         size, query = len(pool.indices), self.strategy.query_size
         need = pool.shares.to_choose(pool.initial) + self.rounds * pool.shares.to_choose(query)
         if need > size:
-            less = f" (of them {need} to train on)" if pool.shares.test or pool.shares.val else ""
+            less = f" (of them {need} to train on)" if pool.shares.any else ""
             raise ValueError(
                 f"`initial={pool.initial}` + `rounds={self.rounds}` x `query_size={query}` = "
                 f"{pool.initial + self.rounds * query} labels{less} exceed the {size} samples of the pool; lower one "

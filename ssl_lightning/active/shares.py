@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ssl_lightning.data.splits import chances, side_of
@@ -42,13 +41,16 @@ class Shares(NamedTuple):
                 "0.9."
             )
 
-    def members(self, part: Part, keys: Sequence[str]) -> Tensor:
-        """Tell which samples belong to a part, boolean, `(N,)`."""
-        if not self.test and not self.val:
-            return torch.full((len(keys),), part == "train")
+    @property
+    def any(self) -> bool:
+        """Whether something is set apart."""
+        return self.test + self.val > 0
+
+    def parts(self, keys: Sequence[str]) -> dict[Part, Tensor]:
+        """Tell which samples belong to each part, boolean, `(N,)`."""
         drawn = chances(map(side_of, keys), self.seed, "share")
         test, val = drawn < self.test, drawn >= 1 - self.val
-        return {"train": ~test & ~val, "test": test, "val": val}[part]
+        return {"train": ~test & ~val, "test": test, "val": val}
 
     def to_choose(self, count: int) -> int:
         """Return how many of a query's samples a strategy chooses."""

@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         "ssl-lightning sample", allow_abbrev=False, description="Write new images, drawn from a generative method."
     )
-    parser.add_argument("checkpoint", help="file of a GAN, SSGAN or VAE that `ssl-lightning fit` saved, or its run's folder")
+    parser.add_argument("checkpoint", help="file of a GAN, SSGAN or VAE that `fit` saved, or its run's folder")
     parser.add_argument("--count", type=int, default=64, help="how many images")
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise that images are made of")
     parser.add_argument("--folder", default=None, help="folder for the images; default: `samples` in the run's")
