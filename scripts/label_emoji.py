@@ -61,7 +61,7 @@ def accuracy(checkpoint: Path, folder: Path, truth: dict[str, str]) -> float:
     run("predict", str(checkpoint), str(folder / "unseen"), "--output", str(table))
     with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return sum(truth[Path(row["path"]).name] == row["class_name"] for row in rows) / len(rows)
+    return sum(truth[Path(row["path"]).name] == row["class"] for row in rows) / len(rows)
 
 
 def keep_checkpoints(folder: Path, over: threading.Event) -> None:
