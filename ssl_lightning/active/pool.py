@@ -2,7 +2,9 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +248,7 @@ class PoolDataModule(L.LightningDataModule):
         """
         self.name_classes()
         require_text(key=self.keys)
-        candidates, wanted = self.indices, self.shares.to_choose(self.initial)
+        candidates, wanted = self.indices, self.to_choose(self.initial)
         if wanted > len(candidates):
             raise ValueError(f"`initial={self.initial}` exceeds the {len(candidates)} samples of the pool; lower it.")
         if not self.initial and not len(self.given):
@@ -255,7 +257,9 @@ class PoolDataModule(L.LightningDataModule):
         order = candidates[torch.randperm(len(candidates), generator=derive_generator(seed))]
         if self.balanced:
             order = self._evenly(order)
-        chosen = order[:wanted].tolist() if choose is None else choose(wanted)
+        chosen = [] if choose is None else choose(wanted)[:wanted]
+        others = [place for place in order.tolist() if place not in set(chosen)]
+        chosen += others[: wanted - len(chosen)]  # a stream may choose fewer
         self._commit(INITIAL, name, seed, chosen, None, size=self.initial)
 
     def _evenly(self, order: Tensor) -> Tensor:
@@ -289,7 +293,8 @@ class PoolDataModule(L.LightningDataModule):
         found = list(notes) or [Query(self.keys[place]) for place in indices]
         scored = zip(found, scores if scores is not None else [None] * len(found), strict=True)
         chosen = [query._replace(score=score) for query, score in scored]
-        queries = self.shares.mix(chosen, size, self._spare, self.seed)
+        extras = self._extras(size) if size else {}
+        queries = self.shares.mix(chosen, extras, self._spare, self.seed)
         answers = self.oracle.answer([query.key for query in queries], self.data)
         asked = []
         for query, answer in zip(queries, answers, strict=True):
@@ -307,6 +312,19 @@ class PoolDataModule(L.LightningDataModule):
         self.store.add_classes(self.data.class_names)  # late answers name some of them
         self.store.add_round(number, strategy, seed, asked, self.oracle.name, state, settings, doubts)
 
+    def to_choose(self, size: int) -> int:
+        """Return how many samples of a query a strategy chooses: less those that test or validate."""
+        return size - sum(self._extras(size).values())
+
+    def _extras(self, size: int) -> dict[Part, int]:
+        if not self.shares.any:
+            return {}
+        parts: tuple[Part, ...] = ("train", "test", "val")
+        asked = Counter(query.part for query in self.queries)
+        return self.shares.extras(
+            size, {part: asked[part] for part in parts}, {part: len(self._spare(part)) for part in parts[1:]}
+        )
+
     def _spare(self, part: Part) -> list[str]:
         """Return the keys of a part's samples that were never asked for."""
         asked = set(self.places)
@@ -316,9 +334,10 @@ class PoolDataModule(L.LightningDataModule):
         """Keep what people see of samples, by key and fingerprint, where their content is that."""
         assert self.folder is not None
         for key, fingerprint in dict.fromkeys(wanted):
-            if self.fingerprint(key) == fingerprint:
-                shown = self.data.show(key)
-                keep_sight(self.folder, key, fingerprint, shown.kind, shown.content)
+            with suppress(ValueError, OSError):  # a file that is gone meanwhile: the page says that there is none
+                if self.fingerprint(key) == fingerprint:
+                    shown = self.data.show(key)
+                    keep_sight(self.folder, key, fingerprint, shown.kind, shown.content)
 
     def acquire(
         self,
@@ -356,6 +375,17 @@ class PoolDataModule(L.LightningDataModule):
             self._commit(self.round, strategy, seed, list(indices), numbers, state, notes, doubts, size)
         self.synchronise()
 
+    def trainable(self) -> int:
+        """Return how many samples the store and the data have labels of to train on, now; in process 0."""
+        queries = self.store.queries()
+        places, _ = match(queries, self.everyone, self.data, self.oracle, self.fingerprint, self.store.named)
+        labelled = {
+            place for query, place in zip(queries, places, strict=True)
+            if place >= 0 and query.part == "train" and query.label in self.data.class_names
+        }  # fmt: skip
+        apart = {place for query, place in zip(queries, places, strict=True) if query.part != "train"}
+        return len(labelled | (set(self.given.tolist()) - apart))
+
     @property
     def cost(self) -> float:
         """What the answers cost that were there when this round began, as the oracle tells."""
@@ -374,7 +404,9 @@ class PoolDataModule(L.LightningDataModule):
         if not len(given):
             return found
         assert self.data.train_samples is not None
-        asked = {place for place, _ in found}
+        # what was asked for to test or validate never trains, whatever the data say of it since
+        asked = {place for query, place in zip(self.queries, self.places, strict=True) if query.part != "train"}
+        asked |= {place for place, _ in found}
         own = zip(given.tolist(), self.data.train_samples.targets[given].tolist(), strict=True)
         return [*(pair for pair in own if pair[0] not in asked), *found]
 
@@ -387,7 +419,7 @@ class PoolDataModule(L.LightningDataModule):
     def pending(self) -> Tensor:
         """Samples asked for and not answered, `(n,)`."""
         asked = zip(self.queries, self.places, strict=True)
-        return torch.tensor([place for query, place in asked if query.label is None and place >= 0], dtype=torch.int64)
+        return torch.tensor([place for query, place in asked if query.kind is None and place >= 0], dtype=torch.int64)
 
     @property
     def unlabelled(self) -> Tensor:
@@ -441,6 +473,11 @@ class PoolDataModule(L.LightningDataModule):
     def validation_size(self) -> int:
         """How many samples validate: the data's that have a label, and the answers that were set apart for it."""
         return len(self._validating()) + len(self.known("val"))
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether there is, or will be, something to validate on."""
+        return self.shares.val > 0 or len(self._validating()) > 0
 
     def _validating(self) -> Tensor:
         """The data's validation samples; where people label, those that have one."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
@@ -165,13 +165,12 @@ class ActiveRun:
                 _say(f"`{self.folder}`: {start} of {self.rounds + 1} models are trained; going on from there.")
             progress = RoundsProgress(self.rounds + 1, start)
             self.pool.may_ask = lambda trainer, module: self.judge(trainer, module) is None
-            address = None
             try:
                 if first_process() and start <= self.rounds:
                     self.pool.store.finish(False)
-                    address = self.pool.oracle.open(self.folder, self.pool.store.url)
+                    self.pool.oracle.open(self.folder, self.pool.store.url)
                 with _global_seed_kept():
-                    done = self._rounds(start, progress, address)
+                    done = self._rounds(start, progress)
             finally:
                 self.pool.may_ask = None
                 progress.stop()
@@ -182,15 +181,18 @@ class ActiveRun:
                     self.pool.store.finish()
             return shared(lambda: finished_rows(self.pool.store))
 
-    def _rounds(self, number: int, progress: RoundsProgress, address: str | None) -> bool:
+    def _rounds(self, number: int, progress: RoundsProgress) -> bool:
         """Run rounds from one on; return whether all are done, or must be left to wait for answers."""
         while number <= self.rounds:
-            if not self._answered(number, progress, address):
-                counts = self.pool.store.counts()
-                _say(
-                    f"{counts['pending']} answers are pending: give them at the page (`ssl-lightning label "
-                    f"{self.folder}`), then the same command again goes on."
+            if not self._answered(number, progress):
+                counts, store = self.pool.store.counts(), self.pool.store
+                page = f"ssl-lightning label {self.folder}"
+                if store.url != f"sqlite:///{self.folder.resolve() / 'labels.sqlite'}":
+                    page += f" --store {store.named}"
+                left = (
+                    f"{counts['pending']} answers are pending" if counts["pending"] else "no answer can be trained on"
                 )
+                _say(f"{left}: answer at the page (`{page}`), then the same command again goes on.")
                 return False
             if reason := self._round(number, progress):
                 _say(f"stopped after round {self.pool.round}: {reason}.")
@@ -198,7 +200,7 @@ class ActiveRun:
             number = self.pool.round + 1
         return True
 
-    def _answered(self, number: int, progress: RoundsProgress, address: str | None) -> bool:
+    def _answered(self, number: int, progress: RoundsProgress) -> bool:
         """Wait until a round can begin, and note which answers it is trained on."""
         pool, store = self.pool, self.pool.store
         if not first_process():
@@ -207,7 +209,7 @@ class ActiveRun:
             return begins
         if INITIAL not in store.rounds():
             self._ask_initial(progress)
-        if not wait_for_answers(pool, number, progress, address, self.wait):
+        if not wait_for_answers(pool, number, progress, self.wait):
             return False
         store.begin(number)
         pool.data.add_classes(pool.known_classes())
@@ -228,6 +230,11 @@ class ActiveRun:
         if strategy is None or not pool.initial:
             pool.ask_initial()
             return
+        if strategy.needs_fit:
+            raise ValueError(
+                f"`cold_start={type(strategy).__name__}` chooses by what it learns during a fit, and there was none "
+                "yet; give one that looks at embeddings, such as `TypiClust`."
+            )
         trainer = self._trainer(progress, [])
         if getattr(model, "clean", pool) is None:
             model.clean = pool.clean()
@@ -242,11 +249,17 @@ class ActiveRun:
         pool.data.prepare_data()
         pool.data.setup("fit")
         if pool.oracle.external:
+            self._note_classes()
             pool.name_classes()
         for rule in self.rules:
             rule.check(pool)
         size, query = len(pool.indices), self.strategy.query_size
-        need = pool.shares.to_choose(pool.initial) + self.rounds * pool.shares.to_choose(query)
+        total = pool.initial + self.rounds * query
+        need = total - round(total * pool.shares.test) - round(total * pool.shares.val)
+        if pool.shares.any and query < 2:
+            raise ValueError(
+                f"`query_size={query}` leaves no room for `test_share` and `val_share`; give at least 2, or no share."
+            )
         if need > size:
             less = f" (of them {need} to train on)" if pool.shares.any else ""
             raise ValueError(
@@ -256,12 +269,39 @@ class ActiveRun:
             )
         if not first_process():
             return
+        self._note_shares()
         store.require_settings(self.settings)
         if not store.settings() and isinstance(pool.oracle, GroundTruth):
             store.forget(pool.oracle.name)  # a run that failed before its first model was trained
         pool.data.setup("test")
         self.record.compare_samples()
         self.record.describe(self.strategy)
+
+    def _note_shares(self) -> None:
+        """Keep the shares from the first query on: what was asked for to test would else be lost."""
+        store, shares = self.pool.store, [self.pool.shares.test, self.pool.shares.val]
+        known = store.marked("shares")
+        if known is not None and known != shares and store.rounds():
+            raise ValueError(
+                f"`test_share={shares[0]}` and `val_share={shares[1]}` differ from {known[0]} and {known[1]} of the "
+                f"run in `{store.named}`; give the same to go on with it, or another `folder` for a new run."
+            )
+        store.mark("shares", shares)
+
+    def _note_classes(self) -> None:
+        """Say which classes the data have lost since the last call, which people have labelled."""
+        pool = self.pool
+        if not first_process():
+            return
+        own, before = list(pool.data.class_names), pool.store.marked("class_names") or []
+        used = {query.label for query in pool.store.queries()}
+        if lost := [name for name in before if name not in own and name in used]:
+            names = ", ".join(f"`{name}`" for name in lost)
+            rank_zero_warn(
+                f"the data have no class {names} any more, and labels that people gave name it: they stay a class of "
+                "that name. If the folder was renamed, name it back, or correct these labels (`ssl-lightning labels`)."
+            )
+        pool.store.mark("class_names", own)
 
     def _first_open(self) -> int:
         known, rows = self.pool.store.rounds(), finished_rows(self.pool.store)
@@ -293,6 +333,8 @@ class ActiveRun:
             "steps": trainer.global_step,
             **{key: float(value) for key, value in trainer.callback_metrics.items()},
         }
+        if pool.shares.any:
+            self.row["answers"] = sum(query.label is not None for query in pool.queries if query.round < pool.round)
         if type(pool.oracle).cost is not Oracle.cost:
             self.row["cost"] = pool.cost
         if any(isinstance(rule, StablePredictions) for rule in self.rules):
@@ -326,7 +368,8 @@ class ActiveRun:
             store.pin(self.settings)
         if (count := pool.test_size) and trainer.limit_test_batches:
             self.row.update(trainer.test(model, datamodule=pool, verbose=False)[0])
-            self.row.update(self._interval(count) if pool.shares.test else {})
+            if (pool.shares.any or pool.oracle.external) and trainer.limit_test_batches == 1.0:
+                self.row.update(self._interval(count))
         queried = sum(query.round == plan.number for query in pool.queries)
         self.row.update({"queried": queried, "seconds": round(time.perf_counter() - begun, 3), "steps": steps})
         if trainer.is_global_zero:

@@ -1,6 +1,6 @@
 """Shares of every query that test and validate the model instead of training it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -52,25 +52,41 @@ class Shares(NamedTuple):
         test, val = drawn < self.test, drawn >= 1 - self.val
         return {"train": ~test & ~val, "test": test, "val": val}
 
-    def to_choose(self, count: int) -> int:
-        """Return how many of a query's samples a strategy chooses."""
-        return count - round(count * self.test) - round(count * self.val)
+    def extras(self, size: int, asked: Mapping[Part, int], spare: Mapping[Part, int]) -> dict[Part, int]:
+        """Return how many samples of a query test and how many validate: what is due is carried on to the next.
 
-    def mix(self, chosen: Sequence[Query], size: int, spare: Callable[[Part], list[str]], seed: int) -> list[Query]:
+        Args:
+            size: Of the query, of which at least one sample trains.
+            asked: How many of each part were asked for before.
+            spare: How many of each part are left.
+
+        Example:
+            >>> Shares(0.2, 0.0, 0).extras(2, {"train": 2, "test": 0, "val": 0}, {"test": 9, "val": 9})
+            {'test': 1, 'val': 0}
+        """
+        total = sum(asked.values()) + size
+        due: tuple[tuple[Part, float], ...] = (("test", self.test), ("val", self.val))
+        found = {part: max(0, min(round(total * share) - asked[part], spare[part])) for part, share in due}
+        while sum(found.values()) > max(0, size - 1):
+            found[max(found, key=lambda part: found[part])] -= 1
+        return found
+
+    def mix(
+        self, chosen: Sequence[Query], extras: Mapping[Part, int], spare: Callable[[Part], list[str]], seed: int
+    ) -> list[Query]:
         """Mix into a query the samples that are set apart, evenly: who stops in the middle has answered of each part.
 
         Args:
             chosen: By a strategy, in its order.
-            size: Of the whole query.
+            extras: How many samples test, and how many validate.
             spare: Keys of a part's samples that were never asked for.
             seed: Of the order in which these are drawn.
         """
         mixed = [((place + 0.5) / max(1, len(chosen)), query) for place, query in enumerate(chosen)]
-        parts: tuple[tuple[Part, float], ...] = (("test", self.test), ("val", self.val))
-        for part, share in parts:
-            if share:
+        for part, count in extras.items():
+            if count:
                 keys = spare(part)
                 order = chances(map(side_of, keys), seed, part).argsort(stable=True).tolist()
-                drawn = [keys[place] for place in order[: round(size * share)]]
+                drawn = [keys[place] for place in order[:count]]
                 mixed += [((k + 0.5) / len(drawn), Query(key, part=part)) for k, key in enumerate(drawn)]
         return [query for _, query in sorted(mixed, key=lambda item: item[0])]

@@ -65,7 +65,7 @@ class Budget(StoppingRule):
 
     def reason(self, rows: list[Row], query_size: int) -> str | None:
         """Look whether another query can be paid for."""
-        paid = rows[-1]["labelled"] + (rows[-1]["validation"] if self.validation else 0)
+        paid = (rows[-1].get("answers") or rows[-1]["labelled"]) + (rows[-1]["validation"] if self.validation else 0)
         if paid + query_size <= self.labels:
             return None
         return f"{paid} of the budget of {self.labels} labels are spent, and a query is {query_size}"
@@ -92,7 +92,7 @@ class MetricRule(StoppingRule):
 
     def check(self, pool: PoolDataModule) -> None:
         """Refuse a metric of validation where there is no validation part."""
-        if self.metric.startswith("val/") and not len(pool.data.val_indices) and not pool.shares.val:
+        if self.metric.startswith("val/") and not pool.can_validate:
             raise ValueError(
                 f"`metric={self.metric}` needs a validation part, and these data have none; give `--data.val_size`, or "
                 "another metric."
@@ -112,11 +112,13 @@ class MetricRule(StoppingRule):
             )
 
     def value(self, row: Row) -> float:
-        """Return the metric in a round's row.
+        """Return the metric in a round's row; not a number where there was nothing to validate on yet.
 
         Raises:
             ValueError: If it is not there.
         """
+        if row.get(self.metric) is None and self.metric.startswith("val/") and not row.get("validation", 1):
+            return math.nan  # nobody has answered for validation yet
         if row.get(self.metric) is None:
             known = ", ".join(f"`{key}`" for key in row if "/" in key)
             raise ValueError(f"`metric={self.metric}` is no column of the rounds; there are {known}.")
@@ -165,7 +167,7 @@ class NoGain(MetricRule):
 
     def reason(self, rows: list[Row], query_size: int) -> str | None:
         """Compare the best of the last rounds with the best before them."""
-        values = [self.value(row) for row in rows]
+        values = [value for row in rows if not math.isnan(value := self.value(row))]
         if len(values) <= self.rounds:
             return None
         before, since = max(values[: -self.rounds]), max(values[-self.rounds :])

@@ -92,6 +92,7 @@ class AcquisitionStrategy(Callback, ABC):
     """
 
     uses_model: ClassVar[bool] = True
+    needs_fit: ClassVar[bool] = False  # it learns beside the model, and cannot choose without a fit
     sees_asked: ClassVar[bool] = False  # the pass covers what was asked before, too, and `rows["asked"]` tells which
 
     def __init__(self, query_size: int = 10, batch_size: int | None = None) -> None:
@@ -141,7 +142,7 @@ class AcquisitionStrategy(Callback, ABC):
 
     def _check(self, pool: PoolDataModule) -> None:
         left = len(pool.unlabelled)
-        if pool.shares.to_choose(self.query_size) > left:
+        if pool.to_choose(self.query_size) > left:
             raise ValueError(
                 f"`query_size={self.query_size}` exceeds the {left} unlabelled samples left in round {pool.round}; "
                 "lower `query_size`, or stop earlier."
@@ -162,7 +163,7 @@ class AcquisitionStrategy(Callback, ABC):
         if pool.may_ask is not None and not pool.may_ask(trainer, module):
             return  # a stopping rule forbids it
         self._check(pool)
-        with self._asking(pool.shares.to_choose(self.query_size)):
+        with self._asking(pool.to_choose(self.query_size)):
             indices, scores = self.query(trainer, module, pool)
         notes, doubts = explain(trainer, module, pool, indices) if pool.oracle.external else ((), ())
         name, state = type(self).__name__, self.state_dict()

@@ -1,7 +1,7 @@
 """VAAL: a discriminator learns to tell labelled from unlabelled samples, and what it is sure of is asked for."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -115,6 +115,8 @@ class VAAL(AcquisitionStrategy):
         to 4. The bound is divided by the number of pixel values, so that the adversarial term weighs the same at any
         image size; the authors' code averages the error and sums the divergence.
     """
+
+    needs_fit: ClassVar[bool] = True
 
     def __init__(
         self,

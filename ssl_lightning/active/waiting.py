@@ -17,16 +17,13 @@ LOOK = 0.5  # seconds between two looks at the store
 SOON = 60  # seconds in which the first process begins a round that waits for nobody
 
 
-def wait_for_answers(
-    pool: PoolDataModule, number: int, progress: RoundsProgress, address: str | None, patient: bool
-) -> bool:
+def wait_for_answers(pool: PoolDataModule, number: int, progress: RoundsProgress, patient: bool) -> bool:
     """Wait, in the first process, until the last query is answered, or somebody goes on with what there is.
 
     Args:
         pool: Whose queries.
         number: Of the round that is to be trained on the answers.
         progress: Shows how far they are.
-        address: Where people answer; null where nobody does.
         patient: Whether to wait; else to look once.
 
     Returns:
@@ -38,15 +35,18 @@ def wait_for_answers(
     while True:
         _collect(pool)
         last = max((found for found in store.rounds() if found < number), default=number)
-        counts, labelled = store.counts(last), len(pool.given) + store.counts()["class"]
+        counts = store.counts(last)
         done = not counts["pending"] or store.rounds()[last].closed
-        if done and labelled:
+        if done and pool.oracle.external:
+            pool.data.add_classes(pool.known_classes())
+        if done and (not pool.oracle.external or pool.trainable()):
             progress.answered(None, 0, "")
             return True
         asked = sum(counts.values())
+        address = pool.oracle.address
         note = f"label at {address}" if address else "answers are pending"
         if done:
-            note = f"none of the {asked} answers names a class, and training needs one; correct some. {note}"
+            note = f"no answer names the class of a sample to train on, and training needs one; correct some. {note}"
         if not patient:
             return False
         if note != told:
@@ -58,9 +58,7 @@ def wait_for_answers(
 
 def _collect(pool: PoolDataModule) -> None:
     """Keep the answers that have come to the oracle since; one that cannot be kept is told and passed over."""
-    pending = [query for query in pool.store.queries() if query.kind is None]
-    if not pending:
-        return
+    pending = [query for query in pool.store.queries() if query.kind is None] if pool.store.counts()["pending"] else []
     for answer in pool.oracle.collect(pending, pool.data):
         try:
             pool.store.record([answer])

@@ -1,5 +1,6 @@
 """The command `active`: its options, and how they make a run."""
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import lightning as L
 from ssl_lightning.active import AcquisitionStrategy, PoolDataModule, StoppingRule, run_rounds
 from ssl_lightning.active.rounds import MakeTrainer
 from ssl_lightning.data import DataModule
-from ssl_lightning.labelling import Oracle
+from ssl_lightning.labelling import LabelStore, Oracle
 from ssl_lightning.labelling.records import require_class_name
 
 PEOPLE_TEST = 0.2  # of their answers test the model, where the data have no test part
@@ -70,10 +71,22 @@ def active(
         One row a round, as in `rounds.csv`.
     """
     if test_share is None:
-        test_share = PEOPLE_TEST if oracle is not None and oracle.external and not has_test(data) else 0.0
+        test_share = default_test_share(oracle, data, folder, store)
     names = read_classes(classes)
     pool = PoolDataModule(data, initial, balanced, steps_per_epoch, store, oracle, None, names, test_share, val_share)
     return run_rounds(make_model, make_trainer, pool, strategy, rounds, folder, stop, settings, cold_start, wait)
+
+
+def default_test_share(oracle: Oracle | None, data: DataModule, folder: str, store: str | None) -> float:
+    """Return the run's own share where it has begun, else what suits oracle and data."""
+    if oracle is None or not oracle.external:
+        return 0.0
+    file = Path(folder).resolve() / "labels.sqlite"
+    if store is not None or file.is_file():
+        known = LabelStore(store or f"sqlite:///{file}").marked("shares")
+        if known is not None:
+            return float(known[0])
+    return 0.0 if has_test(data) else PEOPLE_TEST
 
 
 def has_test(data: DataModule) -> bool:
@@ -82,6 +95,13 @@ def has_test(data: DataModule) -> bool:
     data.setup("fit")
     data.setup("test")
     return data.test_samples is not None and bool((data.test_samples.targets >= 0).any())
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # too long for a path
+        return False
 
 
 def read_classes(given: list[str] | str | None) -> list[str]:
@@ -97,8 +117,16 @@ def read_classes(given: list[str] | str | None) -> list[str]:
         >>> read_classes("cat, dog")
         ['cat', 'dog']
     """
-    if isinstance(given, str) and Path(given).is_file():
-        names = [line.strip() for line in Path(given).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if isinstance(given, str) and _is_file(given):
+        try:
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"`classes={given}` is no text in UTF-8 ({error.reason}); save it as one.") from error
+        names = [line.strip() for line in lines if line.strip()]
+        if not names:
+            raise ValueError(f"`classes={given}` names no class; write one on each line.")
+    elif isinstance(given, str) and "," not in given and (os.sep in given or given.endswith((".txt", ".csv"))):
+        raise ValueError(f"`classes={given}` is no file; give one that exists, or the classes: `cat,dog`.")
     elif isinstance(given, str):
         names = [name.strip() for name in given.split(",")]
     else:

@@ -268,7 +268,8 @@ class CLI(LightningCLI):
             if config.enable_progress_bar is None:
                 kwargs.setdefault("enable_progress_bar", False)  # a bar is none in a log
             callbacks.append(ProgressLines(to_the_end=self.subcommand == "fit"))
-        kwargs.setdefault("logger", config.logger if config.logger not in (None, True) else self._loggers())
+        if "logger" not in kwargs:  # W&B begins a run for each that is made
+            kwargs["logger"] = config.logger if config.logger not in (None, True) else self._loggers()
         kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
         with refusals(self._trainer_options()):
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)

@@ -48,19 +48,24 @@ class Human(Oracle):
     def collect(self, pending: Sequence[Query], data: DataModule) -> Sequence[Answer]:
         """Start the page again if it has died; what is answered there is in the store already."""
         if self._process is not None and self._process.poll() is not None and self._opened is not None:
-            address = self.open(*self._opened)
-            rank_zero_warn(f"the labelling page has died and was started again: {address}")
+            try:
+                self.open(*self._opened)
+                rank_zero_warn(f"the labelling page had died and was started again: {self.address}")
+            except ValueError as error:  # the run waits on, and answers may come by other ways
+                self.address, self._process = f"`ssl-lightning label {self._opened[0]}`", None
+                rank_zero_warn(str(error))
         return []
 
-    def open(self, folder: Path, store: str) -> str | None:
-        """Start the page, and return its address.
+    def open(self, folder: Path, store: str) -> None:
+        """Start the page, and note its address.
 
         Raises:
             ValueError: If it does not start.
         """
         self._opened = folder, store
         if not self.page:
-            return f"`ssl-lightning label {folder}`"
+            self.address = f"`ssl-lightning label {folder}`"
+            return
         command = [sys.executable, "-m", "ssl_lightning", "label", str(folder), "--store", store, "--attached"]
         command += ["--host", self.host, "--port", str(self.port)]
         # its output would break the progress display; its end is that of our pipe
@@ -72,7 +77,8 @@ class Human(Oracle):
             with contextlib.suppress(OSError, ValueError):
                 found = json.loads(told.read_text(encoding="utf-8"))
                 if found["pid"] == self._process.pid:
-                    return str(found["url"])
+                    self.address = str(found["url"])
+                    return
             time.sleep(0.05)
         self.close()
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

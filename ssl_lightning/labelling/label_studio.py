@@ -107,14 +107,14 @@ class LabelStudio(Oracle):
         """Answer later: what was asked for is sent once it is noted, by `collect`."""
         return [None] * len(keys)
 
-    def open(self, folder: Path, store: str) -> str | None:
-        """Return the project's address.
+    def open(self, folder: Path, store: str) -> None:
+        """Note the project's address.
 
         Raises:
             ValueError: If the server cannot be reached, or refuses.
         """
         found = self._find()
-        return f"{self.server.url}/projects/{found['id'] if found else ''}"
+        self.address = f"{self.server.url}/projects/{found['id'] if found else ''}"
 
     def collect(self, pending: Sequence[Query], data: DataModule) -> Sequence[Answer]:
         """Send what was not sent yet, and return what was answered since; nothing while the server is away."""

@@ -22,10 +22,12 @@ class Oracle(ABC):
         external: Whether answers come from outside of the data, as a person's do. Then what the data are labelled with
             counts from the start and is not asked for; classes may be named while the run goes on; and what people
             need to answer by is made for each query: what they see of it, the model's guess, its neighbours.
+        address: Where people answer, shown while the run waits; null where nobody does.
     """
 
     name: str = "oracle"
     external: ClassVar[bool] = False
+    address: str | None = None
 
     @abstractmethod
     def answer(self, keys: Sequence[str], data: DataModule) -> Sequence[Reply]:
@@ -41,7 +43,7 @@ class Oracle(ABC):
         """
 
     def collect(self, pending: Sequence[Query], data: DataModule) -> Sequence[Answer]:
-        """Return answers that have come since; called about once a second while the run waits, by default none.
+        """Return answers that have come since; called twice a second while the run waits, by default none.
 
         Args:
             pending: Queries without an answer, of all rounds.
@@ -67,17 +69,13 @@ class Oracle(ABC):
             return data.train_samples.targets < 0
         return torch.ones(len(data.train_samples), dtype=torch.bool)
 
-    def open(self, folder: Path, store: str) -> str | None:
-        """Get ready to be asked, in the first process, when a run begins or goes on.
+    def open(self, folder: Path, store: str) -> None:  # noqa: B027
+        """Get ready to be asked, in the first process, when a run begins or goes on; by default nothing.
 
         Args:
             folder: Of the run.
             store: URL of its label store.
-
-        Returns:
-            Where people answer, to be shown while the run waits; null where nobody does.
         """
-        return None
 
     def close(self) -> None:  # noqa: B027
         """End what `open` began; by default nothing."""

@@ -86,6 +86,22 @@ class RunStore:
                 connection.execute(insert(ROUNDS).values(**values))
             connection.execute(update(ROUNDS).where(ROUNDS.c.number == number).values(metrics=metrics))
 
+    def marked(self, name: str) -> Any:
+        """Return what `mark` noted; null where it noted nothing."""
+        with self.database.reading() as connection:
+            return statements.mark(connection, name)
+
+    def mark(self, name: str, value: Any) -> None:
+        """Note something of the run, a JSON value, in place of what was noted before.
+
+        Args:
+            name: Of what is noted.
+            value: To note.
+        """
+        if self.marked(name) != value:
+            with self.writing() as connection:
+                statements.put(connection, MARKS, {"name": name}, {"value": value})
+
     def finish(self, finished: bool = True) -> None:
         """Note that a run is finished and takes no more answers, or that it goes on after all."""
         with self.database.reading() as connection:

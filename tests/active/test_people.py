@@ -15,7 +15,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ssl_lightning.active import Entropy, PoolDataModule, Random, run_rounds
+from ssl_lightning.active import (
+    VAAL,
+    Budget,
+    Entropy,
+    FarthestFirst,
+    PoolDataModule,
+    Random,
+    TargetAccuracy,
+    run_rounds,
+)
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits, Samples
 from ssl_lightning.functional.scoring import wilson
@@ -363,3 +372,104 @@ def test_a_full_disk_while_people_label_loses_nothing(tmp_path: Path, go: Any) -
         assert store.counts()["class"] == 20
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def by_part(pool: PoolDataModule, number: int) -> list[int]:
+    asked = [query.part for query in pool.store.queries() if query.round == number]
+    return [asked.count(part) for part in ("train", "test", "val")]
+
+
+@pytest.mark.parametrize("strategy", [Random, Entropy, FarthestFirst])
+def test_shares_of_small_queries_are_carried_on(strategy: Any, go: Any, tmp_path: Path) -> None:
+    """Each query trains with at least one sample; over the rounds the shares come to what they should."""
+    pool_options = {"initial": 3, "test_share": 0.3, "val_share": 0.2}
+    with person(tmp_path / "run"):
+        rows, pool = go(rounds=5, steps=3, strategy=strategy(query_size=3), pool=pool_options)
+    parts = [by_part(pool, number) for number in range(-1, 5)]
+    assert all(sum(part) == 3 and part[0] >= 1 for part in parts)
+    assert [sum(column) for column in zip(*parts, strict=True)] == [9, 5, 4]  # of 18: 0.3 and 0.2, rounded
+    assert [row["answers"] for row in rows] == [3, 6, 9, 12, 15, 18]
+    with pytest.raises(ValueError, match="`query_size=1` leaves no room for `test_share`"):
+        go("other", strategy=strategy(query_size=1), pool=pool_options)
+
+
+def test_what_tests_never_trains_even_if_the_data_are_labelled_since(go: Any, tmp_path: Path) -> None:
+    """As when answers are exported into the folder as `labels.csv`, and the run goes on."""
+    with person(tmp_path / "run"):
+        _, pool = go(pool={"test_share": 0.3, "val_share": 0.2})
+    tests = {query.key for query in pool.store.queries() if query.part != "train"}
+    assert len(tests) == 15
+
+    class Labelled(Unlabelled):
+        num_classes = 10
+        class_names = tuple("0123456789")
+
+        def load(self, split: Any) -> Samples:
+            samples = Digits.load(self, split)
+            if split == "test":
+                samples.targets = torch.full_like(samples.targets, -1)
+            return samples
+
+    later = PoolDataModule(
+        Labelled(val_size=0), 20, store=pool.store, oracle=Human(page=False), seed=0, test_share=0.3, val_share=0.2
+    )
+    later.round = 2
+    later.setup("fit")
+    trained = {later.keys[place] for place in later.labelled.tolist()}
+    assert len(trained) == len(TRUTH) - 15
+    assert not trained & tests
+
+
+def test_a_run_waits_for_labels_that_can_train_and_is_never_stuck(go: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"wait": False, "pool": {"initial": 4, "test_share": 0.5}, "rounds": 0}
+    assert go(**options)[0] == []
+    store = LabelStore(f"sqlite:///{tmp_path / 'run' / 'labels.sqlite'}")
+    for query in store.queries():
+        kind = "class" if query.part == "test" else "skip"
+        store.record([Answer(query.key, TRUTH[query.key] if kind == "class" else None, "anna", kind)])
+    assert go(**options)[0] == []  # all is answered, and nothing can train
+    for query in store.queries():
+        if query.kind == "skip":
+            store.answer(query.key, TRUTH[query.key], "anna")
+    rows, _ = go(**options)
+    assert [row["labelled"] for row in rows] == [2]
+
+
+def test_rules_of_validation_and_budget_with_people(go: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"`metric=val/accuracy` needs a validation part"):
+        go(stop=[TargetAccuracy(0.5)])  # before anybody is asked
+    with person(tmp_path / "budget"):
+        rows, pool = go("budget", rounds=5, steps=3, stop=[Budget(45)], pool={"test_share": 0.2})
+    assert len(pool.store.queries()) == 40
+    with person(tmp_path / "target"):
+        rows, _ = go("target", rounds=2, steps=3, stop=[TargetAccuracy(1.0)], pool={"initial": 2, "val_share": 0.2})
+    assert [row["validation"] for row in rows] == [0, 2, 4]
+
+
+def test_shares_are_the_runs_from_the_first_query_on(go: Any, tmp_path: Path) -> None:
+    go(wait=False, pool={"test_share": 0.5})
+    with pytest.raises(ValueError, match=r"`test_share=0.0` and `val_share=0.0` differ from 0.5 and 0.0 of the run"):
+        go(wait=False)
+
+
+def test_a_cold_start_that_cannot_choose_is_refused(go: Any) -> None:
+    with pytest.raises(ValueError, match="`cold_start=VAAL` chooses by what it learns during a fit"):
+        go(cold_start=VAAL(query_size=5))
+
+
+def test_classes_as_an_option(tmp_path: Path) -> None:
+    from ssl_lightning.commands.active import read_classes
+
+    assert read_classes(",".join(f"a class of the name {n}" for n in range(60)))[59] == "a class of the name 59"
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\ndog\r\n")
+    assert read_classes(str(tmp_path / "classes.txt")) == ["cat", "dog"]
+    (tmp_path / "latin.txt").write_bytes("Bär\nWölf".encode("latin-1"))
+    (tmp_path / "empty.txt").write_text("\n")
+    mistakes = {
+        "latin.txt": "is no text in UTF-8", "empty.txt": "names no class", "typo.txt": "is no file; give one",
+    }  # fmt: skip
+    for name, message in mistakes.items():
+        with pytest.raises(ValueError, match=f"`classes=.*{name}` {message}"):
+            read_classes(str(tmp_path / name))
+    with pytest.raises(ValueError, match="names `cat` twice"):
+        read_classes("cat,dog,cat")
