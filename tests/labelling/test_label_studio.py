@@ -237,11 +237,15 @@ def test_it_looks_at_intervals(server: StandIn, digits: Digits) -> None:
 
 def test_the_project_is_shown_where_it_is(server: StandIn, digits: Digits, tmp_path: Any) -> None:
     oracle = oracle_of(server)
-    assert oracle.open(tmp_path, "sqlite://") == f"{server.url}/projects/"
+    oracle.open(tmp_path, "sqlite://")
+    assert oracle.address == f"{server.url}/projects/"
     server.projects[1] = {"id": 1, "title": "Digits of mine", "label_config": "", "parsed_label_config": {}}
     oracle.collect(queries_of(digits), digits)
-    assert oracle.open(tmp_path, "sqlite://") == f"{server.url}/projects/2"
-    assert LabelStudio(2, server.url).open(tmp_path, "sqlite://") == f"{server.url}/projects/2"
+    oracle.open(tmp_path, "sqlite://")
+    assert oracle.address == f"{server.url}/projects/2"
+    second = LabelStudio(2, server.url)
+    second.open(tmp_path, "sqlite://")
+    assert second.address == f"{server.url}/projects/2"
     with pytest.raises(ValueError, match=r"refuses GET /api/projects/9 \(HTTP 404\): No Project matches"):
         LabelStudio(9, server.url).open(tmp_path, "sqlite://")
 
@@ -421,11 +425,13 @@ def test_a_real_server(digits: Digits, tmp_path: Any) -> None:
     """Makes a project there, and leaves it: remove it by hand, or throw the server away."""
     title = f"try {os.getpid()}"
     oracle, queries = LabelStudio(title, str(REAL), interval=1e-9), queries_of(digits, SIZE + 5)
-    assert oracle.open(tmp_path, "") == f"{REAL}/projects/"
+    oracle.open(tmp_path, "")
+    assert oracle.address == f"{REAL}/projects/"
     assert oracle.collect(queries, digits) == []
     assert oracle.collect(queries, digits) == []
     assert oracle._found is not None
-    assert oracle.open(tmp_path, "") == f"{REAL}/projects/{oracle._found.id}"
+    oracle.open(tmp_path, "")
+    assert oracle.address == f"{REAL}/projects/{oracle._found.id}"
 
     def annotate(key: str, result: list[Any], **more: Any) -> None:
         (number,) = oracle._tasks[key, ""]
