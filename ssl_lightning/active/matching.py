@@ -32,7 +32,7 @@ def match(
     assert data.train_samples is not None
     keys = data.train_samples.keys
     positions = {keys[place]: place for place in indices.tolist()}
-    everyone = set(keys)
+    everyone = set(keys) | set(data.test_samples.keys if data.test_samples is not None else ())
     places: list[int] = []
     vanished: list[str] = []
     changed: list[str] = []

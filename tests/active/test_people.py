@@ -473,3 +473,23 @@ def test_classes_as_an_option(tmp_path: Path) -> None:
             read_classes(str(tmp_path / name))
     with pytest.raises(ValueError, match="names `cat` twice"):
         read_classes("cat,dog,cat")
+
+
+def test_a_sample_that_is_in_the_test_part_now_is_not_told_as_vanished(go: Any, tmp_path: Path) -> None:
+    with person(tmp_path / "run"):
+        _, pool = go(rounds=0)
+    moved = pool.store.queries()[0].key
+
+    class Moved(Unlabelled):
+        def load(self, split: Any) -> Samples:
+            samples = super().load(split)
+            if split == "test":
+                samples.keys = [moved, *samples.keys[1:]]  # type: ignore[misc]
+                return samples
+            samples.keys = [f"{key} again" if key == moved else key for key in samples.keys]  # type: ignore[misc]
+            return samples
+
+    later = PoolDataModule(Moved(), 20, store=pool.store, oracle=Human(page=False), seed=0, classes="0123456789")
+    later.data.setup("test")
+    with pytest.warns(UserWarning, match=f"1 samples .`{moved}`. .* are not in the training part now"):
+        later.setup("fit")
