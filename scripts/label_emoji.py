@@ -78,7 +78,7 @@ def keep_checkpoints(folder: Path, over: threading.Event) -> None:
 
 def sample(page: Page) -> str:
     """Return the key of the sample whose picture is there; the page takes no answer before."""
-    found = "(at => at('#sample').hidden || !at('#sample img')?.complete ? '' : at('#sample').dataset.key)"
+    found = "(at => at('#sample').hidden || !at('#sample img')?.complete ? '' : at('#sample .key').textContent)"
     return str(page.evaluate(f"{found}(name => document.querySelector(name))"))
 
 

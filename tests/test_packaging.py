@@ -41,7 +41,7 @@ def test_wheel_holds_code_template_and_configs(wheel: Path) -> None:
     assert len(configs) > 40
     assert {f"ssl_lightning/{path}" for path in configs} <= inside
     assert {"ssl_lightning/py.typed", "ssl_lightning/experiments/report.html.jinja"} <= inside
-    static = [path.relative_to(ROOT).as_posix() for path in (ROOT / "ssl_lightning/labelling/static").iterdir()]
+    static = [path.relative_to(ROOT).as_posix() for path in (ROOT / "ssl_lightning/labelling/page/static").iterdir()]
     assert len(static) > 5
     assert set(static) <= inside
     outside = {name.partition("/")[0] for name in inside}

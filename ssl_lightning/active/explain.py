@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from ssl_lightning.active.asking import Explanation
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.passes import sweep
@@ -19,9 +20,7 @@ NEIGHBOURS = 3
 JUDGED = 2000  # labels that are looked through for likely wrong ones: the last that were given
 
 
-def explain(
-    trainer: L.Trainer, module: L.LightningModule, pool: PoolDataModule, indices: Sequence[int]
-) -> tuple[list[Query], list[dict[str, Any]]]:
+def explain(trainer: L.Trainer, module: L.LightningModule, pool: PoolDataModule, indices: Sequence[int]) -> Explanation:
     """Look at the samples of a query and at the labelled ones; in every process.
 
     Args:
@@ -31,8 +30,8 @@ def explain(
         indices: Positions of what is asked for.
 
     Returns:
-        For each sample a query with guess, confidence and neighbours by the cosine of embeddings, and labels that are
-        likely wrong, worst first. Empty in all but the first process.
+        The notes, with neighbours by the cosine of embeddings, and the doubts, worst first; empty in all but the first
+        process.
     """
     known = dict(pool.known())
     wanted = torch.tensor(sorted({*indices, *known}), dtype=torch.int64)
@@ -47,7 +46,7 @@ def explain(
 
     rows = gather(sweep(trainer, module, pool.data.evaluation_loader(pool.samples, wanted), look))
     if not first_process():
-        return [], []
+        return Explanation()
     row_of = {place: row for row, place in enumerate(rows["index"].tolist())}
     labelled, names = list(known), pool.data.class_names
     points = rows.get("point")
@@ -61,7 +60,7 @@ def explain(
                 near.append((key, pool.fingerprint(key), names[known[labelled[best]]]))
         guess, confidence = names[int(rows["guess"][row])], float(rows["confidence"][row])
         notes.append(Query(pool.keys[place], guess=guess, confidence=confidence, neighbours=near))
-    return notes, [] if points is None else _doubts(pool, points, row_of, known)
+    return Explanation(notes, [] if points is None else _doubts(pool, points, row_of, known))
 
 
 def _doubts(

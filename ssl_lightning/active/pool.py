@@ -2,9 +2,7 @@
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,16 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ssl_lightning.active import asking
+from ssl_lightning.active.asking import Explanation, Places
 from ssl_lightning.active.matching import match
 from ssl_lightning.active.shares import Shares
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import given, one_of, seeds, whole
-from ssl_lightning.engine.seeding import base_seed, derive_generator, derive_seed
-from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, NoLabel, Oracle, Query, keep_sight, require_text
+from ssl_lightning.engine.seeding import base_seed, derive_seed
+from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, NoLabel, Oracle, Query, require_text
 from ssl_lightning.labelling.records import Part
-
-Places = list[int]
 
 
 class PoolSamples(Dataset[Batch]):
@@ -248,96 +246,17 @@ class PoolDataModule(L.LightningDataModule):
         """
         self.name_classes()
         require_text(key=self.keys)
-        candidates, wanted = self.indices, self.to_choose(self.initial)
-        if wanted > len(candidates):
-            raise ValueError(f"`initial={self.initial}` exceeds the {len(candidates)} samples of the pool; lower it.")
-        if not self.initial and not len(self.given):
-            raise ValueError("`initial=0` leaves the first model nothing to train on; give at least 1.")
         seed = derive_seed(self.seed, "initial")
-        order = candidates[torch.randperm(len(candidates), generator=derive_generator(seed))]
-        if self.balanced:
-            order = self._evenly(order)
-        chosen = [] if choose is None else choose(wanted)[:wanted]
-        others = [place for place in order.tolist() if place not in set(chosen)]
-        chosen += others[: wanted - len(chosen)]  # a stream may choose fewer
-        self._commit(INITIAL, name, seed, chosen, None, size=self.initial)
-
-    def _evenly(self, order: Tensor) -> Tensor:
-        """Order samples so that the first have all classes as often."""
-        if self.oracle.external:
-            raise ValueError("`balanced=true` needs to know the classes of what is asked for; leave it out.")
-        assert self.data.train_samples is not None
-        targets = self.data.train_samples.targets[order]
-        turn = torch.zeros(len(order), dtype=torch.int64)  # how many of its class came before each
-        for target in targets.unique().tolist():  # type: ignore[no-untyped-call]
-            turn[targets == target] = torch.arange(int((targets == target).sum()))
-        if self.initial < self.num_classes:
-            rank_zero_warn(
-                f"`initial={self.initial}` labels with `balanced=true` cannot cover {self.num_classes} classes; "
-                f"give at least `initial={self.num_classes}`."
-            )
-        return order[turn.argsort(stable=True)]
-
-    def _commit(
-        self,
-        number: int,
-        strategy: str,
-        seed: int,
-        indices: Places,
-        scores: list[float] | None,
-        state: dict[str, Any] | None = None,
-        notes: Sequence[Query] = (),
-        doubts: Sequence[dict[str, Any]] = (),
-        size: int = 0,
-    ) -> None:
-        found = list(notes) or [Query(self.keys[place]) for place in indices]
-        scored = zip(found, scores if scores is not None else [None] * len(found), strict=True)
-        chosen = [query._replace(score=score) for query, score in scored]
-        extras = self._extras(size) if size else {}
-        queries = self.shares.mix(chosen, extras, self._spare, self.seed)
-        answers = self.oracle.answer([query.key for query in queries], self.data)
-        asked = []
-        for query, answer in zip(queries, answers, strict=True):
-            if isinstance(answer, str) and answer not in self.data.class_names:
-                raise ValueError(
-                    f"`{type(self.oracle).__name__}` answered `{answer}` for `{query.key}`; a label must be one of "
-                    f"{', '.join(self.data.class_names)}."
-                )
-            said = {"kind": answer.value} if isinstance(answer, NoLabel) else {"label": answer}
-            asked.append(query._replace(fingerprint=self.fingerprint(query.key), **said))
-        if self.folder is not None and self.oracle.external:
-            shown = [(query.key, query.fingerprint) for query in asked]
-            self._keep_sights([*shown, *(near[:2] for query in asked for near in query.neighbours)])
-        settings = None if number == INITIAL or self.store.settings() else self.settings
-        self.store.add_classes(self.data.class_names)  # late answers name some of them
-        self.store.add_round(number, strategy, seed, asked, self.oracle.name, state, settings, doubts)
+        asking.ask(self, INITIAL, name, seed, asking.choose_initial(self, seed, choose), size=self.initial)
 
     def to_choose(self, size: int) -> int:
         """Return how many samples of a query a strategy chooses: less those that test or validate."""
-        return size - sum(self._extras(size).values())
+        return size - sum(asking.extras(self, size).values())
 
-    def _extras(self, size: int) -> dict[Part, int]:
-        if not self.shares.any:
-            return {}
-        parts: tuple[Part, ...] = ("train", "test", "val")
-        asked = Counter(query.part for query in self.queries)
-        return self.shares.extras(
-            size, {part: asked[part] for part in parts}, {part: len(self._spare(part)) for part in parts[1:]}
-        )
-
-    def _spare(self, part: Part) -> list[str]:
-        """Return the keys of a part's samples that were never asked for."""
+    def spare(self, part: Part) -> list[str]:
+        """Return the keys of the samples of a part that were never asked for."""
         asked = set(self.places)
         return [self.keys[place] for place in self._of_part(part).tolist() if place not in asked]
-
-    def _keep_sights(self, wanted: Sequence[tuple[str, str]]) -> None:
-        """Keep what people see of samples, by key and fingerprint, where their content is that."""
-        assert self.folder is not None
-        for key, fingerprint in dict.fromkeys(wanted):
-            with suppress(ValueError, OSError):  # a file that is gone meanwhile: the page says that there is none
-                if self.fingerprint(key) == fingerprint:
-                    shown = self.data.show(key)
-                    keep_sight(self.folder, key, fingerprint, shown.kind, shown.content)
 
     def acquire(
         self,
@@ -346,8 +265,7 @@ class PoolDataModule(L.LightningDataModule):
         indices: Sequence[int],
         scores: Sequence[float] | None = None,
         state: dict[str, Any] | None = None,
-        notes: Sequence[Query] = (),
-        doubts: Sequence[dict[str, Any]] = (),
+        explained: Explanation | None = None,
         size: int = 0,
     ) -> None:
         """Ask the oracle for labels and commit what it says, at once; in every process.
@@ -358,8 +276,7 @@ class PoolDataModule(L.LightningDataModule):
             indices: Positions of samples in the order of their choice, the same in every process.
             scores: Of these samples.
             state: Of the strategy, JSON values, committed with the labels.
-            notes: What a person should know of each sample: queries with guess and neighbours; none where nobody asks.
-            doubts: Labels that are likely wrong.
+            explained: What a person should know of each sample; null where nobody asks.
             size: Of the whole query, of which further samples test and validate, as the shares tell.
 
         Raises:
@@ -371,20 +288,14 @@ class PoolDataModule(L.LightningDataModule):
             names = [self.keys[index] for index in wrong or sorted(indices)]
             raise ValueError(f"`{strategy}` chose samples that are not unlabelled, or one twice: {names[:10]}.")
         if self._is_zero:
-            numbers = None if scores is None else list(scores)
-            self._commit(self.round, strategy, seed, list(indices), numbers, state, notes, doubts, size)
+            asking.ask(self, self.round, strategy, seed, list(indices), scores, state, explained, size)
         self.synchronise()
 
     def trainable(self) -> int:
-        """Return how many samples the store and the data have labels of to train on, now; in process 0."""
+        """Return how many samples have a label to train on now, whatever round they were asked in; in process 0."""
         queries = self.store.queries()
         places, _ = match(queries, self.everyone, self.data, self.oracle, self.fingerprint, self.store.named)
-        labelled = {
-            place for query, place in zip(queries, places, strict=True)
-            if place >= 0 and query.part == "train" and query.label in self.data.class_names
-        }  # fmt: skip
-        apart = {place for query, place in zip(queries, places, strict=True) if query.part != "train"}
-        return len(labelled | (set(self.given.tolist()) - apart))
+        return len(self._labels("train", queries, places, math.inf))
 
     @property
     def cost(self) -> float:
@@ -392,23 +303,29 @@ class PoolDataModule(L.LightningDataModule):
         said = [query for query in self.queries if query.round < self.round and query.kind is not None]
         return self.oracle.cost([query.label or NoLabel(query.kind) for query in said])
 
-    def known(self, part: str = "train") -> list[tuple[int, int]]:
+    def known(self, part: Part = "train") -> list[tuple[int, int]]:
         """Positions and classes of a part's samples whose label was there when this round began, in the order asked."""
+        return self._labels(part, self.queries, self.places, self.round)
+
+    def _labels(
+        self, part: Part, queries: Sequence[Query], places: Sequence[int], before: float
+    ) -> list[tuple[int, int]]:
+        """Positions and classes of a part's labelled samples: of the data themselves, and of what was asked by then."""
         numbers = {name: number for number, name in enumerate(self.data.class_names)}
+        asked = list(zip(queries, places, strict=True))
         found = [
             (place, numbers[query.label])
-            for query, place in zip(self.queries, self.places, strict=True)
-            if place >= 0 and query.label in numbers and query.round < self.round and query.part == part
+            for query, place in asked
+            if place >= 0 and query.label in numbers and query.round < before and query.part == part
         ]
         given = self.given if part == "train" else self.given[:0]
         if not len(given):
             return found
         assert self.data.train_samples is not None
         # what was asked for to test or validate never trains, whatever the data say of it since
-        asked = {place for query, place in zip(self.queries, self.places, strict=True) if query.part != "train"}
-        asked |= {place for place, _ in found}
+        others = {place for query, place in asked if query.part != "train"} | {place for place, _ in found}
         own = zip(given.tolist(), self.data.train_samples.targets[given].tolist(), strict=True)
-        return [*(pair for pair in own if pair[0] not in asked), *found]
+        return [*(pair for pair in own if pair[0] not in others), *found]
 
     @property
     def labelled(self) -> Tensor:
@@ -437,7 +354,7 @@ class PoolDataModule(L.LightningDataModule):
         """The training part with the given labels of this round only."""
         return self._with_labels("train")[0]
 
-    def _with_labels(self, part: str) -> tuple[PoolSamples, Tensor]:
+    def _with_labels(self, part: Part) -> tuple[PoolSamples, Tensor]:
         """The training part with the labels of one part, and which samples have one."""
         known = self.known(part)
         labels, places = torch.full((len(self.keys),), -1, dtype=torch.int64), [place for place, _ in known]

@@ -76,6 +76,20 @@ class Record:
             json.dump(now, file)
         self._compare_files(now)
 
+    def compare_classes(self) -> None:
+        """Say which classes the data have lost since the last call, which people have labelled; in process 0."""
+        if not first_process():
+            return
+        store, own = self.pool.store, list(self.pool.data.class_names)
+        used = {query.label for query in store.queries()}
+        if lost := [name for name in store.marked("class_names") or [] if name not in own and name in used]:
+            names = ", ".join(f"`{name}`" for name in lost)
+            rank_zero_warn(
+                f"the data have no class {names} any more, and labels that people gave name it: they stay a class of "
+                "that name. If the folder was renamed, name it back, or correct these labels (`ssl-lightning labels`)."
+            )
+        store.mark("class_names", own)
+
     def _compare_files(self, keys: Iterable[str]) -> None:
         """Say which samples' files were written since the last call; what was asked for is compared by content.
 

@@ -1,28 +1,27 @@
 """The round loop: train, choose, ask, again; stopped at any instant, the same call goes on."""
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only
 
+from ssl_lightning.active.callbacks import Judge, SaveRound
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.active.record import Record, finished_rows, log_round
-from ssl_lightning.active.stopping import MetricRule, StablePredictions, StoppingRule, StopSet
+from ssl_lightning.active.stopping import StablePredictions, StoppingRule, StopSet
 from ssl_lightning.active.strategy import AcquisitionStrategy, choose, require_steps
 from ssl_lightning.active.typicality import TypiClust
 from ssl_lightning.active.waiting import alone, wait_for_answers, wait_for_first
 from ssl_lightning.engine.lines import ProgressLines
-from ssl_lightning.engine.processes import connect, first_process, share_buffers, shared
+from ssl_lightning.engine.processes import connect, first_process, shared
 from ssl_lightning.engine.ranges import whole
-from ssl_lightning.engine.seeding import derive_seed
-from ssl_lightning.evaluation.watcher import Watcher
+from ssl_lightning.engine.seeding import derive_seed, global_seed_kept
 from ssl_lightning.functional.scoring import wilson
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle
 
@@ -169,7 +168,7 @@ class ActiveRun:
                 if first_process() and start <= self.rounds:
                     self.pool.store.finish(False)
                     self.pool.oracle.open(self.folder, self.pool.store.url)
-                with _global_seed_kept():
+                with global_seed_kept():
                     done = self._rounds(start, progress)
             finally:
                 self.pool.may_ask = None
@@ -249,7 +248,7 @@ class ActiveRun:
         pool.data.prepare_data()
         pool.data.setup("fit")
         if pool.oracle.external:
-            self._note_classes()
+            self.record.compare_classes()
             pool.name_classes()
         for rule in self.rules:
             rule.check(pool)
@@ -287,21 +286,6 @@ class ActiveRun:
                 f"run in `{store.named}`; give the same to go on with it, or another `folder` for a new run."
             )
         store.mark("shares", shares)
-
-    def _note_classes(self) -> None:
-        """Say which classes the data have lost since the last call, which people have labelled."""
-        pool = self.pool
-        if not first_process():
-            return
-        own, before = list(pool.data.class_names), pool.store.marked("class_names") or []
-        used = {query.label for query in pool.store.queries()}
-        if lost := [name for name in before if name not in own and name in used]:
-            names = ", ".join(f"`{name}`" for name in lost)
-            rank_zero_warn(
-                f"the data have no class {names} any more, and labels that people gave name it: they stay a class of "
-                "that name. If the folder was renamed, name it back, or correct these labels (`ssl-lightning labels`)."
-            )
-        pool.store.mark("class_names", own)
 
     def _first_open(self) -> int:
         known, rows = self.pool.store.rounds(), finished_rows(self.pool.store)
@@ -436,53 +420,6 @@ class ActiveRun:
             )
 
 
-class Judge(Callback):
-    """Judges a round at the end of fit, also where no strategy asks; whichever of the two comes first does it.
-
-    Args:
-        run: Whose round.
-    """
-
-    def __init__(self, run: ActiveRun) -> None:
-        self.run = run
-
-    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse a stopping rule's metric that the model does not log, before it is trained.
-
-        Of a stranger's model or callback, nobody knows what it will log later.
-        """
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        packages = {type(part).__module__.partition(".")[0] for part in (pl_module, *callbacks)}
-        if packages <= {"ssl_lightning", "lightning"} and not any(isinstance(part, Watcher) for part in callbacks):
-            for rule in self.run.rules:
-                if isinstance(rule, MetricRule):
-                    rule.check_logged(trainer.callback_metrics)
-
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judge."""
-        self.run.judge(trainer, pl_module)
-
-
-class SaveRound(Callback):
-    """Saves the round's model when its training ends, and removes the round before's.
-
-    Args:
-        path: Of the checkpoint.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, then remove."""
-        share_buffers(pl_module)
-        trainer.save_checkpoint(self.path, weights_only=True)
-        if trainer.is_global_zero:
-            for other in self.path.parent.glob("round_*.ckpt"):
-                if other != self.path:
-                    other.unlink()
-
-
 def why(rules: list[StoppingRule], rows: list[dict[str, Any]], query_size: int) -> str | None:
     """Return the first rule's reason to stop, or null."""
     return next((reason for rule in rules if (reason := rule.reason(rows, query_size))), None)
@@ -509,18 +446,3 @@ def _make(folder: Path) -> None:
 @rank_zero_only
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-@contextmanager
-def _global_seed_kept() -> Iterator[None]:
-    """Leave Lightning's note of the global seed as it was: rounds have seeds of their own, which nobody chose."""
-    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
-    before = {name: os.environ.get(name) for name in names}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

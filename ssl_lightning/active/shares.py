@@ -1,5 +1,6 @@
 """Shares of every query that test and validate the model instead of training it."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -52,16 +53,16 @@ class Shares(NamedTuple):
         test, val = drawn < self.test, drawn >= 1 - self.val
         return {"train": ~test & ~val, "test": test, "val": val}
 
-    def extras(self, size: int, asked: Mapping[Part, int], spare: Mapping[Part, int]) -> dict[Part, int]:
+    def extras(self, size: int, asked: Counter[Part], spare: Mapping[Part, int]) -> dict[Part, int]:
         """Return how many samples of a query test and how many validate: what is due is carried on to the next.
 
         Args:
             size: Of the query, of which at least one sample trains.
-            asked: How many of each part were asked for before.
+            asked: How many of each part were asked for before, as a `Counter` tells.
             spare: How many of each part are left.
 
         Example:
-            >>> Shares(0.2, 0.0, 0).extras(2, {"train": 2, "test": 0, "val": 0}, {"test": 9, "val": 9})
+            >>> Shares(0.2, 0.0, 0).extras(2, Counter(train=2), {"test": 9, "val": 9})
             {'test': 1, 'val': 0}
         """
         total = sum(asked.values()) + size

@@ -165,9 +165,9 @@ class AcquisitionStrategy(Callback, ABC):
         self._check(pool)
         with self._asking(pool.to_choose(self.query_size)):
             indices, scores = self.query(trainer, module, pool)
-        notes, doubts = explain(trainer, module, pool, indices) if pool.oracle.external else ((), ())
+        explained = explain(trainer, module, pool, indices) if pool.oracle.external else None
         name, state = type(self).__name__, self.state_dict()
-        pool.acquire(name, self._seed(pool), indices, scores, state, notes, doubts, self.query_size)
+        pool.acquire(name, self._seed(pool), indices, scores, state, explained, self.query_size)
 
     @contextmanager
     def _asking(self, count: int) -> Iterator[None]:

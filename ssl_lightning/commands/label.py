@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     store = _checked(args.run, args.store, args.port, args.lease)
 
-    from ssl_lightning.labelling.page import serve
+    from ssl_lightning.labelling.page.server import serve
 
     serve(
         args.run,

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -33,3 +35,18 @@ def derive_generator(*parts: int | str) -> torch.Generator:
 def base_seed() -> int:
     """Return the seed of this run: that of `lightning.seed_everything`, else of torch's global generator."""
     return int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed() % 2**32))
+
+
+@contextmanager
+def global_seed_kept() -> Iterator[None]:
+    """Leave Lightning's note of the global seed as it was, where seeds are set that nobody chose."""
+    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

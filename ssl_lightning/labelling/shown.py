@@ -40,7 +40,7 @@ def keep_sight(
         content: Bytes of a PNG or WAV file, or text.
         caption: Text that belongs to an image or sound.
     """
-    place = _place(folder, key, fingerprint)
+    place = place_of(folder, key, fingerprint)
     if place.with_suffix(".json").exists():
         return
     if isinstance(content, bytes):
@@ -52,7 +52,7 @@ def keep_sight(
 
 def see(folder: Path, key: str, fingerprint: str) -> Sight | None:
     """Return what a person sees of a sample; null where nothing was kept."""
-    place = _place(folder, key, fingerprint)
+    place = place_of(folder, key, fingerprint)
     try:
         found = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -61,6 +61,7 @@ def see(folder: Path, key: str, fingerprint: str) -> Sight | None:
     return Sight(found["kind"], media, found["text"])
 
 
-def _place(folder: Path, key: str, fingerprint: str) -> Path:
+def place_of(folder: Path, key: str, fingerprint: str) -> Path:
+    """Return the path of what is kept of a sample, without an ending."""
     name = hashlib.blake2b(f"{key}\0{fingerprint}".encode(), digest_size=16).hexdigest()
     return folder / "shown" / name

@@ -20,11 +20,11 @@ import uvicorn
 from page_run import CLASSES, HOSTILE, ask, names, new_run, page_of, png, url_of, wav
 
 from ssl_lightning.__main__ import main
-from ssl_lightning.labelling.page import STATIC, listen, make_app
-from ssl_lightning.labelling.page_desk import Desk
-from ssl_lightning.labelling.page_guard import LIMIT, address
+from ssl_lightning.labelling.page.desk import Desk
+from ssl_lightning.labelling.page.guard import LIMIT, address
+from ssl_lightning.labelling.page.server import STATIC, listen, make_app
 from ssl_lightning.labelling.records import Query
-from ssl_lightning.labelling.shown import _place, keep_sight
+from ssl_lightning.labelling.shown import keep_sight, place_of
 from ssl_lightning.labelling.store import LabelStore
 
 TOKEN = "a-secret-of-the-test"
@@ -81,7 +81,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr("ssl_lightning.labelling.page_desk.FRESH", 0)  # the counts of now
+    monkeypatch.setattr("ssl_lightning.labelling.page.desk.FRESH", 0)  # the counts of now
     site = Site(tmp_path / "run")
     yield site
     site.server.should_exit = site.server.force_exit = True
@@ -219,7 +219,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(
     site: Site, ann: Person, suffix: str, tmp_path: Path
 ) -> None:
     outside = tmp_path / f"outside{suffix}"
-    file = _place(site.folder, "000.png", "f").with_suffix(suffix)
+    file = place_of(site.folder, "000.png", "f").with_suffix(suffix)
     outside.write_bytes(file.read_bytes())
     file.unlink()
     file.symlink_to(outside)
@@ -235,7 +235,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(
     "content", ["", "{", "[]", '{"kind": "image"}', '{"kind": ["a"], "text": null}', '{"kind": "text", "text": 3}']
 )
 def test_a_damaged_file_is_nothing_to_see(site: Site, ann: Person, content: str) -> None:
-    _place(site.folder, "000.png", "f").with_suffix(".json").write_text(content)
+    place_of(site.folder, "000.png", "f").with_suffix(".json").write_text(content)
     assert ann.take(1)[0]["kind"] == "none"
 
 

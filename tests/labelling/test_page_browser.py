@@ -1,6 +1,9 @@
 """The labelling page in a real browser: by keyboard, by mouse, on a phone, by two people, over broken connections."""
 
+import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +11,8 @@ from typing import Any
 
 import pytest
 from page_run import HOSTILE, ask, names, new_run, page_of, png, wav
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from ssl_lightning.labelling.records import Query
 from ssl_lightning.labelling.shown import keep_sight
@@ -482,3 +487,57 @@ def test_every_control_has_a_name_and_the_focus_is_seen(folder: Path, store: Lab
         ann.press("Enter")
         ann.see("001.png")
         assert ann.page.get_by_role("status").inner_text() == "skipped."
+
+
+RUN = [
+    "active", "--oracle", "Human", "--oracle.port", "0", "--classes", "zero,one", "--data", "ImageFolder",
+    "--data.image_size", "8", "--data.channels", "1", "--model", "Classifier", "--model.backbone", "ConvNet",
+    "--model.backbone.width", "8", "--strategy", "Entropy", "--strategy.query_size", "5", "--initial", "6",
+    "--rounds", "1", "--steps_per_epoch", "5", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu",
+    "--trainer.devices", "1", "--test_share", "0.2",
+]  # fmt: skip
+
+
+def test_a_run_trains_on_exactly_what_was_pressed(tmp_path: Path, visit: Any) -> None:
+    """From the command to the last model: the run opens its page, waits, and its models see what the keys said."""
+    digits = load_digits(n_class=2)
+    truth = {f"{number:03d}.png": ("zero", "one")[int(digits.target[number])] for number in range(40)}
+    (tmp_path / "digits").mkdir()
+    for number, key in enumerate(truth):
+        Image.fromarray((digits.images[number] * 15.9).astype("uint8")).save(tmp_path / "digits" / key)
+    folder, log = tmp_path / "run", (tmp_path / "log").open("wb")
+    command = [sys.executable, "-m", "ssl_lightning", *RUN, "--data.root", "digits", "--folder", str(folder)]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 120
+        while not (folder / "page.json").exists():
+            assert run.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        ann = visit(json.loads((folder / "page.json").read_text())["url"])
+        pressed: dict[str, str] = {}
+        while run.poll() is None:
+            assert time.monotonic() < until
+            shown = ann.page.locator("#sample .key")
+            if len(pressed) == 11 or not shown.is_visible() or (key := shown.inner_text()) in pressed:
+                time.sleep(0.05)
+                continue
+            ann.see(key)
+            ann.press(str(1 + ("zero", "one").index(truth[key])))
+            pressed[key] = truth[key]
+        assert run.returncode == 0, (tmp_path / "log").read_text()
+    finally:
+        run.kill()
+        run.wait()
+        log.close()
+    store = LabelStore(f"sqlite:///{folder / 'labels.sqlite'}")
+    assert labels(store) == pressed
+    assert len(pressed) == 11
+    rounds = store.rounds()
+    for number in (0, 1):  # each model trained on the answers to the queries before it, less those that test
+        then = store.queries(rounds[number].upto)
+        trained = [query for query in then if query.label is not None and query.part == "train"]
+        assert rounds[number].metrics is not None
+        assert len(trained) == rounds[number].metrics["labelled"]
+        assert {query.round for query in trained} == set(range(-1, number))
+    assert ann.wrong == [] or all("ERR_CONNECTION_REFUSED" in text for text in ann.wrong)  # the page ends with the run

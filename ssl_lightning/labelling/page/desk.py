@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ssl_lightning.labelling.page_sights import Seen, sight_of
+from ssl_lightning.labelling.page.sights import Seen, sight_of
 from ssl_lightning.labelling.records import INITIAL, Given, Outcome, Query, Round
 from ssl_lightning.labelling.store import LabelStore
 from ssl_lightning.labelling.tables import ANSWERS, QUERIES

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssl_lightning.labelling.shown import SUFFIXES, _place, see
+from ssl_lightning.labelling.shown import SUFFIXES, place_of, see
 
 TYPES = {".png": "image/png", ".wav": "audio/wav"}
 
@@ -49,7 +49,7 @@ def sight_of(folder: Path, key: str, fingerprint: str, url: str) -> Seen:
         The sample; of kind `none` where nothing was kept, or what was kept is damaged or leads elsewhere.
     """
     try:
-        if not _within(_place(folder, key, fingerprint).with_suffix(".json"), folder):
+        if not _within(place_of(folder, key, fingerprint).with_suffix(".json"), folder):
             return Seen("none")
         sight = see(folder, key, fingerprint)
     except (OSError, ValueError, KeyError, TypeError):  # half a file, as of a disk that was full

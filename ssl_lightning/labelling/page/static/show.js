@@ -37,7 +37,6 @@ export class Stage {
   show(item, prefetched) {
     this.level = 1;
     this.item = item;
-    this.root.dataset.key = item.key;
     this.picture = this.sound = null;
     this.box = el("div", { class: "stage", tabindex: "0", role: "group", "aria-label": "Sample" });
     if (item.kind === "image") this.box.append(this.#image(item, prefetched));

@@ -24,10 +24,10 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ssl_lightning.labelling.page_desk import Desk, Media
-from ssl_lightning.labelling.page_guard import Guard, address, cookie_name, error
-from ssl_lightning.labelling.page_input import HELD, LARGEST, Fields
-from ssl_lightning.labelling.page_sights import TYPES
+from ssl_lightning.labelling.page.desk import Desk, Media
+from ssl_lightning.labelling.page.guard import Guard, address, cookie_name, error
+from ssl_lightning.labelling.page.requests import HELD, LARGEST, Fields
+from ssl_lightning.labelling.page.sights import TYPES
 from ssl_lightning.labelling.store import LabelStore
 
 STATIC = Path(__file__).parent / "static"
