@@ -68,7 +68,7 @@ class Classifier(Learner):
         if num_classes < 2:
             raise ValueError(
                 f"`num_classes={num_classes}` must be at least 2 to classify; a folder without class folders has "
-                "no classes."
+                "no classes: where people label, name them by `--classes cat,dog`."
             )
         between(0, 1, "[)", dropout=dropout, label_smoothing=label_smoothing)
         if freeze and checkpoint is None:

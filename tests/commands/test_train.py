@@ -261,7 +261,8 @@ def test_what_the_data_say_is_nobodys_option(command: Command, tmp_path: Path) -
     status, out = command("fit", *FOLDER[:-6])
     assert status == 2
     assert (
-        "error: `num_classes=1` must be at least 2 to classify; a folder without class folders has no classes." in out
+        "error: `num_classes=1` must be at least 2 to classify; a folder without class folders has no classes: where "
+        "people label, name them by `--classes cat,dog`." in out
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ from ssl_lightning.__main__ import main
 from ssl_lightning.labelling.page.desk import Desk
 from ssl_lightning.labelling.page.guard import LIMIT, address
 from ssl_lightning.labelling.page.server import STATIC, listen, make_app
-from ssl_lightning.labelling.records import Query
+from ssl_lightning.labelling.records import INITIAL, Query
 from ssl_lightning.labelling.shown import keep_sight, place_of
 from ssl_lightning.labelling.store import LabelStore
 
@@ -732,3 +733,29 @@ def test_the_static_files_are_plain() -> None:
         assert "eval(" not in content
         if name.endswith(".html"):
             assert not re.search(r"<script(?![^>]*src=)|\son\w+=|style=", content)
+
+
+def test_a_folder_that_cannot_be_written_is_shown_all_the_same(tmp_path: Path) -> None:
+    """As of a finished run on a read-only file system: it is told, and what was labelled can be looked at."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    store = LabelStore(f"sqlite:///{folder / 'labels.sqlite'}")
+    store.add_round(INITIAL, "initial", 0, [Query("1", "cat")], "me")
+    for options in (["--bind", str(folder), str(folder)], ["-o", "remount,ro,bind", str(folder)]):
+        if subprocess.run(["mount", *options], capture_output=True).returncode:
+            pytest.skip("nothing can be mounted here")
+    try:
+        command = [sys.executable, "-m", "ssl_lightning", "label", str(folder), "--port", "0", "--attached"]
+        pipe = subprocess.PIPE
+        page = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        assert page.stdout is not None
+        told = [page.stdout.readline(), page.stdout.readline()]
+        assert "page.json` cannot be written (Read-only file system): the address is told here alone." in told[0]
+        url = told[1].removeprefix("Label at ").strip()
+        with httpx.Client(follow_redirects=True) as browser:
+            assert browser.get(url).status_code == 200
+            history = browser.get(urlsplit(url)._replace(path="/api/history", query="").geturl())
+            assert history.json()["events"][0]["label"] == "cat"
+        page.communicate("", timeout=20)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -230,7 +230,10 @@ def serve(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        _write_private(folder / FILE, {"url": url, "pid": os.getpid(), "host": host, "port": found})
+        try:
+            _write_private(folder / FILE, {"url": url, "pid": os.getpid(), "host": host, "port": found})
+        except OSError as refusal:  # a note for programs; people have the line below
+            say(f"`{folder / FILE}` cannot be written ({refusal.strerror}): the address is told here alone.")
         if port not in (0, found):
             say(f"port {port} is taken; the page is at {found}.")
         say(f"Label at {url}")
