@@ -486,7 +486,7 @@ def test_undo(site: Site, ann: Person) -> None:
 def test_a_tab_that_was_left_gives_its_samples_back_unless_it_returns(
     site: Site, ann: Person, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("ssl_lightning.labelling.page.RELOAD", 0.2)
+    monkeypatch.setattr("ssl_lightning.labelling.page.server.RELOAD", 0.2)
     ben, mine = site.person("Ben", OTHER), ann.take(6)
     ann.post("/api/release")
     assert [item["id"] for item in ann.take(6)] == [item["id"] for item in mine]
