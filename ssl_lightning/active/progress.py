@@ -85,13 +85,12 @@ class RoundsProgress(Callback):
         """
         self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def answered(self, done: int | None, total: int, note: str) -> None:
+    def answered(self, done: int | None, total: int) -> None:
         """Show how many queries are answered, while a run waits; null takes the bar down.
 
         Args:
             done: Answers that have come.
             total: Queries.
-            note: Where to answer.
         """
         if done is None:
             if self._label is not None:
@@ -102,8 +101,8 @@ class RoundsProgress(Callback):
             self.shown = True
             self.progress.start()
         if self._label is None:
-            self._label = self.progress.add_task("labels", total=total, note=note)
-        self.progress.update(self._label, completed=done, total=total, note=note)
+            self._label = self.progress.add_task("labels", total=total, note="waiting")
+        self.progress.update(self._label, completed=done, total=total)
 
     def finish_round(self, line: str) -> None:
         """Count a round and print a line above the bars.

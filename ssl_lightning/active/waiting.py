@@ -40,7 +40,7 @@ def wait_for_answers(pool: PoolDataModule, number: int, progress: RoundsProgress
         if done and pool.oracle.external:
             pool.data.add_classes(pool.known_classes())
         if done and (not pool.oracle.external or pool.trainable()):
-            progress.answered(None, 0, "")
+            progress.answered(None, 0)
             return True
         asked = sum(counts.values())
         address = pool.oracle.address
@@ -52,7 +52,7 @@ def wait_for_answers(pool: PoolDataModule, number: int, progress: RoundsProgress
         if note != told:
             progress.say(f"asked for {asked} labels: {note}")
             told = note
-        progress.answered(asked - counts["pending"], asked, note)
+        progress.answered(asked - counts["pending"], asked)
         time.sleep(LOOK)
 
 

@@ -1,6 +1,7 @@
 """Runs whose answers come later: from people at a page (here threads that write into the store), or late oracles."""
 
 import contextlib
+import io
 import itertools
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 
 from ssl_lightning.active import (
     VAAL,
@@ -25,6 +28,7 @@ from ssl_lightning.active import (
     TargetAccuracy,
     run_rounds,
 )
+from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits, Samples
 from ssl_lightning.functional.scoring import wilson
@@ -493,3 +497,18 @@ def test_a_sample_that_is_in_the_test_part_now_is_not_told_as_vanished(go: Any, 
     later.data.setup("test")
     with pytest.warns(UserWarning, match=f"1 samples .`{moved}`. .* are not in the training part now"):
         later.setup("fit")
+
+
+def test_progress_of_the_answers_fits_into_a_narrow_terminal() -> None:
+    progress = RoundsProgress(3)
+    progress.progress = Progress(*progress.progress.columns, console=Console(file=io.StringIO(), width=80))
+    for name in ("rounds", "fit"):
+        progress.progress.add_task(name, total=None, note="")
+    progress.answered(12, 50)
+    progress.say("asked for 50 labels: label at http://127.0.0.1:41067/?token=" + "x" * 43)
+    progress.stop()
+    with progress.progress.console.capture() as taken:
+        progress.progress.console.print(progress.progress)
+    (line,) = [line for line in taken.get().splitlines() if "labels" in line]
+    assert "12/50" in line
+    assert "waiting" in line
