@@ -18,7 +18,13 @@ from ssl_lightning.engine.processes import first_process
 from ssl_lightning.transforms.base import Clean, build_clean, describe_clean
 
 FORMAT = 2  # of what `note` writes
-BINDING = ("channels", "feature_dim", "vocab_size")  # facts that an encoder's first layer is made for
+BINDING = (
+    "channels",
+    "feature_dim",
+    "vocab_size",
+    "sample_rate",
+    "cardinalities",
+)  # facts that an encoder's first layer is made for
 ROUND = re.compile(r"round_(\d+)\.ckpt")  # what `active` calls the model of a round
 HEAD = "head.1."  # a classifier's head: dropout, then the linear layer
 
@@ -40,7 +46,9 @@ def note(module: Any, checkpoint: dict[str, Any]) -> None:
 
 
 def _plain_value(value: Any) -> Any:
-    return [str(name) for name in value] if isinstance(value, tuple | list) else value
+    if not isinstance(value, tuple | list):
+        return value
+    return [item if isinstance(item, int | float | list | tuple) else str(item) for item in value]
 
 
 @dataclass(frozen=True)

@@ -146,4 +146,4 @@ def _keep_sights(pool: PoolDataModule, asked: Sequence[Query]) -> None:
         with suppress(ValueError, OSError):  # a file that is gone meanwhile: the page says that there is none
             if pool.fingerprint(key) == fingerprint:
                 shown = pool.data.show(key)
-                keep_sight(pool.folder, key, fingerprint, shown.kind, shown.content)
+                keep_sight(pool.folder, key, fingerprint, *shown)

@@ -176,7 +176,11 @@ class Record:
             _strip([item.content for item in shown if isinstance(item.content, bytes)]).save(path.with_suffix(".png"))
             return
         texts = [
-            {"key": key, "kind": item.kind, "text": item.content if isinstance(item.content, str) else ""}
+            {
+                "key": key,
+                "kind": item.kind,
+                "text": item.content if isinstance(item.content, str) else item.caption or "",
+            }
             for key, item in zip(keys, shown, strict=True)
         ]
         with replacing(path.with_suffix(".json")) as file:

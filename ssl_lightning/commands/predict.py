@@ -14,9 +14,10 @@ from ssl_lightning.checkpoint import Checkpoint, checkpoint_of, run_folder, tell
 from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.predictions import write_classes, write_embeddings
 from ssl_lightning.commands.sorting import require_new, sort_files
-from ssl_lightning.commands.sources import Part, batches, open_source, parts_of, require_fit, take_size
+from ssl_lightning.commands.sources import batches, open_source, parts_of, require_fit, take_size
 from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
 from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.samples import Part
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.passes import make_fabric
 from ssl_lightning.engine.processes import first_process, gather, joined

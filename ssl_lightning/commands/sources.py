@@ -1,8 +1,8 @@
 """What `predict` predicts: files of a folder, vectors, or the samples of a data module."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,30 +11,12 @@ from torch import nn
 
 from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind
 from ssl_lightning.commands.start import say
-from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.base import DataModule, modality_of
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
-from ssl_lightning.data.samples import Batch, Samples
+from ssl_lightning.data.samples import Batch, Part
 from ssl_lightning.data.vectors import MappedVectors, Table, read_table
 from ssl_lightning.transforms.image import CleanView
-
-
-class Part(NamedTuple):
-    """Some samples to predict.
-
-    Attributes:
-        name: Of the part of a data set; empty where there are none.
-        samples: To be predicted.
-        paths: Of their files; empty strings where they are no files.
-        labels: Names of their classes; empty strings where unknown.
-        clean: Makes clean input of them, where the checkpoint does not say how.
-    """
-
-    name: str
-    samples: Samples
-    paths: Sequence[str]
-    labels: Sequence[str]
-    clean: nn.Module
 
 
 def open_source(source: str, opened: Checkpoint) -> Part:
@@ -47,29 +29,37 @@ def open_source(source: str, opened: Checkpoint) -> Part:
     Raises:
         ValueError: If there is no such thing, or the checkpoint takes another kind of input.
     """
-    facts, path = opened.facts, Path(source)
+    path = Path(source)
     if not path.exists():
         raise ValueError(f"`source={source}` does not exist ({path.resolve()}); give a folder, or a file.")
-    if "feature_dim" in facts:
-        table = _named_rows(source)
-        rows, keys = table.rows, table.keys
-        if rows.shape[1] != facts["feature_dim"]:
-            raise ValueError(
-                f"`source={source}` has rows of {rows.shape[1]} numbers, and the checkpoint takes "
-                f"{facts['feature_dim']}; give embeddings of the same model."
-            )
-        vectors = MappedVectors(rows, np.arange(len(rows)), torch.full((len(rows),), -1), keys)  # in the file's order
-        return Part("", vectors, [""] * len(rows), table.labels, nn.Identity())
-    if "channels" not in facts or "image_size" not in facts:
+    read = READERS.get(modality_of(opened.facts))
+    if read is None:
         raise ValueError(
-            f"`{opened.path}` was trained on data that are no images "
-            f"({', '.join(facts) or 'of unknown kind'}); "
+            f"`{opened.path}` was trained on data that are none of {', '.join(READERS)} "
+            f"({', '.join(opened.facts) or 'of unknown kind'}); "
             "name the data by `--data CLASS` and its options instead of `source`."
         )
+    return read(source, opened.facts)
+
+
+def _images(source: str, facts: dict[str, Any]) -> Part:
+    path = Path(source)
     files = [(str(path), path)] if path.is_file() else [(file.key, file.path) for file in find_images(path).files]
     keys, paths = [key for key, _ in files], [found for _, found in files]
     images = LazyImages(paths, torch.full((len(files),), -1), keys, facts["channels"], facts["image_size"])
     return Part("", images, [str(path) for path in paths], [""] * len(files), CleanView())
+
+
+def _rows(source: str, facts: dict[str, Any]) -> Part:
+    table = _named_rows(source)
+    rows, keys = table.rows, table.keys
+    if rows.shape[1] != facts["feature_dim"]:
+        raise ValueError(
+            f"`source={source}` has rows of {rows.shape[1]} numbers, and the checkpoint takes "
+            f"{facts['feature_dim']}; give embeddings of the same model."
+        )
+    vectors = MappedVectors(rows, np.arange(len(rows)), torch.full((len(rows),), -1), keys)  # in the file's order
+    return Part("", vectors, [""] * len(rows), table.labels, nn.Identity())
 
 
 def _named_rows(source: str) -> Table:
@@ -153,3 +143,6 @@ def batches(part: Part, size: int) -> Iterator[tuple[list[int], Batch]]:
     if bad:
         more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
         rank_zero_warn(f"left out {len(bad)} of {len(part.samples)} samples: {bad[0]}{more}.")
+
+
+READERS: dict[str, Callable[[str, dict[str, Any]], Part]] = {"images": _images, "rows": _rows}  # by `MODALITIES`

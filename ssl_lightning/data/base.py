@@ -3,16 +3,16 @@
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
+from ssl_lightning.data.ragged import RaggedSamples
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, content_keys, keep
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler, require_picklable
 from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing, with_copies
@@ -21,7 +21,28 @@ from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.transforms.base import PerSample, Unchanged
 
 # what data of the usual modalities tell; the command line links them to arguments of the same names
-FACTS = ("num_classes", "class_names", "channels", "image_size", "vocab_size", "sample_rate", "feature_dim")
+FACTS = (
+    "num_classes", "class_names", "channels", "image_size", "vocab_size", "sample_rate", "feature_dim", "cardinalities",
+)  # fmt: skip
+# what data are called, by the facts that tell it: the first whose facts are all there
+MODALITIES = {
+    "images with text": {"image_size", "vocab_size"},
+    "images": {"channels", "image_size"},
+    "text": {"vocab_size"},
+    "sound": {"sample_rate"},
+    "rows": {"feature_dim"},
+}
+
+
+def modality_of(facts: Iterable[str]) -> str:
+    """Return what data are called that have such facts; empty for a stranger's own.
+
+    Example:
+        >>> modality_of(["num_classes", "channels", "image_size"]), modality_of(["wave_length"])
+        ('images', '')
+    """
+    have = set(facts)
+    return next((name for name, needed in MODALITIES.items() if needed <= have), "")
 
 
 class DataModule(L.LightningDataModule):
@@ -216,11 +237,10 @@ class DataModule(L.LightningDataModule):
             )
         self._places = {}
         if self.resident:
-            if not isinstance(samples, TensorSamples):
+            if not isinstance(samples, TensorSamples | RaggedSamples):
                 raise ValueError("`resident=true` needs decoded samples: raise `memory_gib`, or leave it out.")
             if self.trainer is not None:
-                device = self.trainer.strategy.root_device
-                samples.inputs = pytree.tree_map(lambda rows: rows.to(device), samples.inputs)
+                samples.move(self.trainer.strategy.root_device)
         return samples
 
     def split(self, samples: Samples) -> tuple[Tensor, Tensor]:

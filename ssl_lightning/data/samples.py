@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
@@ -41,10 +41,30 @@ class Shown(NamedTuple):
     Attributes:
         kind: `image`: content is the bytes of a PNG file; `text`: a string; `audio`: the bytes of a WAV file.
         content: That.
+        caption: Text that belongs to an image or sound; null where there is none.
     """
 
     kind: Literal["image", "text", "audio"]
     content: bytes | str
+    caption: str | None = None
+
+
+class Part(NamedTuple):
+    """Some samples to predict.
+
+    Attributes:
+        name: Of the part of a data set; empty where there are none.
+        samples: To be predicted.
+        paths: Of their files; empty strings where they are no files.
+        labels: Names of their classes; empty strings where unknown.
+        clean: Makes clean input of them, where the checkpoint does not say how.
+    """
+
+    name: str
+    samples: "Samples"
+    paths: Sequence[str]
+    labels: Sequence[str]
+    clean: nn.Module
 
 
 class Samples(Protocol):
@@ -98,6 +118,10 @@ class TensorSamples(Dataset[Batch]):
         if isinstance(self.inputs, Tensor):
             return Batch(self.inputs[index], self.targets[index], index)
         return Batch(pytree.tree_map(lambda rows: rows[index], self.inputs), self.targets[index], index)
+
+    def move(self, device: Any) -> None:
+        """Keep the inputs on a device."""
+        self.inputs = pytree.tree_map(lambda rows: rows.to(device), self.inputs)
 
 
 class Viewed(Dataset[Batch]):

@@ -113,6 +113,7 @@ class AdversarialMethod(SSLMethod):
         ValueError: If a number is out of range; when the first batch comes, if it has another size.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
     def __init__(

@@ -41,6 +41,7 @@ class Autoencoder(SSLMethod):
         Autoencoders, ICML 2008; plain: G. Hinton, R. Salakhutdinov, Science 2006. A survey with both: arXiv 2003.05991.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
     def __init__(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import require_facts
-from ssl_lightning.data.base import facts_of, require_batch, views_for
+from ssl_lightning.data.base import facts_of, modality_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
@@ -56,6 +56,7 @@ class SSLMethod(Learner, ABC):
 
     view_count: ClassVar[int] = 2  # views of a sample that `compute_loss` looks at, at least
     local_count: ClassVar[int] = 0  # further views that show a part, where the data have such
+    takes: ClassVar[tuple[str, ...]] = ()  # what data it learns from, as `MODALITIES` calls them; empty for any
     least_batch: int = 2  # samples of a process that a step makes sense with
 
     def __init__(
@@ -97,8 +98,18 @@ class SSLMethod(Learner, ABC):
     forward = embed
 
     def setup(self, stage: str) -> None:
-        """Take over the facts of the data, if they fit, and the transforms that suit them."""
+        """Take over the facts of the data, if they fit, and the transforms that suit them.
+
+        Raises:
+            ValueError: If the method, or its backbone, does not take such data.
+        """
         self.facts = facts_of(self.trainer)
+        modality = modality_of(self.facts)
+        if self.takes and modality and modality not in self.takes:
+            raise ValueError(
+                f"`{type(self).__name__}` takes {' or '.join(self.takes)}, and these data are {modality}; "
+                "`ssl-lightning list methods` tells which method takes what."
+            )
         require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
         super().setup(stage)
 

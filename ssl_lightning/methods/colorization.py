@@ -46,6 +46,7 @@ class Colorization(SSLMethod):
         shares of the bins are those of ImageNet; here they are counted in the batches as they come.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
     def __init__(

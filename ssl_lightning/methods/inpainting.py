@@ -48,6 +48,7 @@ class Inpainting(SSLMethod):
         the hole counts.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
     def __init__(

@@ -30,6 +30,7 @@ class TileMethod(SSLMethod):
         ValueError: If tiles would be smaller than 3 pixels, when the first batch comes.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
     least_batch: int = 1
 

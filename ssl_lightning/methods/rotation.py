@@ -32,6 +32,7 @@ class Rotation(SSLMethod):
         2018, arXiv 1803.07728, Eq. 3. All four turns of an image are in one batch, as recommended there.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
     least_batch: int = 1
 

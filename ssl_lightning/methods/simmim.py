@@ -39,6 +39,7 @@ class SimMIM(SSLMethod):
         There patches of 32 px are hidden of 192 px images; here a patch is the transformer's.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
     least_batch: int = 1
 

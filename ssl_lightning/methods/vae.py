@@ -47,6 +47,7 @@ class VAE(SSLMethod):
         own batch norm hides their scale, which would come near the prior's in tens of epochs only.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
     def __init__(

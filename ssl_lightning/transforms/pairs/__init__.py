@@ -1,0 +1,1 @@
+"""Random views and clean input of pairs of an image and a text."""

@@ -1,0 +1,1 @@
+"""Random views and clean input of text."""
