@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
+from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.engine.naming import PLUGINS
 
 PACKAGE = Path(__file__).parent.parent
@@ -34,6 +35,8 @@ class Entry(NamedTuple):
         sentence: The first of its docstring.
         paper: arXiv number or venue in its docstring, or empty.
         kind: The key of `BASES` it belongs to, or empty.
+        modality: What data a method learns from, and what data a data module holds, as `MODALITIES` calls them; `any`
+            where that is open, empty for other kinds.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Entry(NamedTuple):
     sentence: str
     paper: str
     kind: str
+    modality: str
 
 
 @cache
@@ -60,7 +64,9 @@ def entries() -> tuple[Entry, ...]:
     for name, (family, node) in found.items():
         kind = next((kinds[up] for up in (name, *_ancestors(name, parents)) if up in kinds), "")
         text = " ".join((ast.get_docstring(node) or "").split())
-        result.append(Entry(name, family, _first_sentence(text), _paper(text), "" if name in abstract else kind))
+        line = [node, *(found[up][1] for up in _ancestors(name, parents) if up in found)]
+        kind = "" if name in abstract else kind
+        result.append(Entry(name, family, _first_sentence(text), _paper(text), kind, _modality(kind, line)))
     return tuple(sorted(result, key=lambda entry: (entry.kind, entry.family, entry.name.lower())))
 
 
@@ -79,6 +85,23 @@ def _ancestors(name: str, parents: dict[str, list[str]]) -> Iterator[str]:
     for parent in parents.get(name, []):
         yield parent
         yield from _ancestors(parent, parents)
+
+
+def _modality(kind: str, line: list[ast.ClassDef]) -> str:
+    """Return what data a class is about, by what it and the classes above it declare."""
+    if kind == "methods":
+        return " or ".join(next(filter(None, (_declared(node, "takes") for node in line)), ["any"]))
+    if kind == "data":
+        return modality_of(fact for node in line for fact in _declared(node, "fact_names")) or "any"
+    return ""
+
+
+def _declared(node: ast.ClassDef, name: str) -> list[str]:
+    """Return the strings of a class's attribute."""
+    for item in node.body:
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == name:
+            return [leaf.value for leaf in ast.walk(item.value or item) if isinstance(leaf, ast.Constant)]
+    return []
 
 
 def _first_sentence(text: str) -> str:

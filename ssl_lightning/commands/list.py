@@ -10,7 +10,7 @@ KINDS = [*BASES, "configs"]
 
 
 def main(arguments: list[str]) -> int:
-    """Print a line for each class of a kind: name, family, one sentence, paper; and for each config of the package.
+    """Print a line for each class of a kind: name, family, data it is about, one sentence, paper; and for each config.
 
     Args:
         arguments: The kind; none for all.
@@ -31,9 +31,10 @@ def main(arguments: list[str]) -> int:
         if len(kinds) > 1:
             print(f"{kind}:")
         found = [entry for entry in entries() if entry.kind == kind]
-        wide = max((len(entry.name) for entry in found), default=0)
+        wide, about = (max((len(entry[place]) for entry in found), default=0) for place in (0, -1))
         for entry in found:
-            print(f"{entry.name:<{wide}}  {entry.family:<16}  {entry.sentence}  {entry.paper}".rstrip())
+            what = f"{entry.modality:<{about}}  " if about else ""
+            print(f"{entry.name:<{wide}}  {entry.family:<16}  {what}{entry.sentence}  {entry.paper}".rstrip())
         if kind == "configs":
             _print_configs()
     return 0

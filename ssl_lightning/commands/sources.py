@@ -11,11 +11,12 @@ from torch import nn
 
 from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind
 from ssl_lightning.commands.start import say
-from ssl_lightning.data.base import DataModule, modality_of
+from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
 from ssl_lightning.data.samples import Batch, Part
 from ssl_lightning.data.vectors import MappedVectors, Table, read_table
+from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.transforms.image import CleanView
 
 

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import lightning as L
@@ -24,25 +24,6 @@ from ssl_lightning.transforms.base import PerSample, Unchanged
 FACTS = (
     "num_classes", "class_names", "channels", "image_size", "vocab_size", "sample_rate", "feature_dim", "cardinalities",
 )  # fmt: skip
-# what data are called, by the facts that tell it: the first whose facts are all there
-MODALITIES = {
-    "images with text": {"image_size", "vocab_size"},
-    "images": {"channels", "image_size"},
-    "text": {"vocab_size"},
-    "sound": {"sample_rate"},
-    "rows": {"feature_dim"},
-}
-
-
-def modality_of(facts: Iterable[str]) -> str:
-    """Return what data are called that have such facts; empty for a stranger's own.
-
-    Example:
-        >>> modality_of(["num_classes", "channels", "image_size"]), modality_of(["wave_length"])
-        ('images', '')
-    """
-    have = set(facts)
-    return next((name for name, needed in MODALITIES.items() if needed <= have), "")
 
 
 class DataModule(L.LightningDataModule):

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import require_facts
-from ssl_lightning.data.base import facts_of, modality_of, require_batch, views_for
+from ssl_lightning.data.base import facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame
+from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
 from ssl_lightning.engine.ranges import of_kind
 from ssl_lightning.engine.resume import count_epoch, position
