@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone, as_backbone, build, describe, plain
+from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.engine.naming import class_path
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.transforms.base import Clean, build_clean, describe_clean
@@ -264,6 +265,24 @@ def require_facts(backbone: nn.Module, facts: dict[str, Any], who: str) -> None:
         raise ValueError(
             f"{who} was built for `{name}={built}`, and the data have `{name}={value}`; give data of {built} (where "
             f"they take it `--data.{name} {built}`), or another encoder."
+        )
+
+
+def require_taken(backbone: nn.Module, facts: dict[str, Any]) -> None:
+    """Check that data, as they are, are of the kind that an encoder takes.
+
+    Args:
+        backbone: The encoder.
+        facts: Of the data.
+
+    Raises:
+        ValueError: If it takes others.
+    """
+    takes, modality = getattr(backbone, "takes", ()), modality_of(facts)
+    if takes and modality and modality not in takes:
+        raise ValueError(
+            f"the backbone `{type(backbone).__name__}` takes {' or '.join(takes)}, and these data are {modality}; "
+            "`ssl-lightning list backbones` tells which takes what."
         )
 
 

@@ -7,8 +7,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
-from ssl_lightning.checkpoint import describe_briefly, note
-from ssl_lightning.data.base import clean_for
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.checkpoint import describe_briefly, note, require_taken
+from ssl_lightning.data.base import clean_for, facts_of
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers
 from ssl_lightning.engine.passes import hold_buffers, release_buffers, require_precision
 from ssl_lightning.engine.seeding import base_seed
@@ -30,6 +31,7 @@ class Learner(L.LightningModule):
     given views carry, else by that of the data it is fitted on, which a checkpoint brings along.
 
     Attributes:
+        backbone: The encoder.
         views: Makes random views; null for none.
         clean: Makes clean input; null until the data are known.
         optimizer_spec: What optimizer to build, and its schedule.
@@ -39,6 +41,7 @@ class Learner(L.LightningModule):
 
     views: nn.Module | None
     clean: Any
+    backbone: Backbone
     optimizer_spec: OptimizerSpec
     channels_last: bool
     facts: dict[str, Any]
@@ -63,12 +66,14 @@ class Learner(L.LightningModule):
         """Fix the seed that every step's randomness derives from, and ask the data for transforms that were not given.
 
         Raises:
-            ValueError: If the trainer's precision cannot work.
+            ValueError: If the trainer's precision cannot work, or the encoder takes other data.
         """
         require_precision(self.trainer)
         self._seed = self.trainer.strategy.broadcast(base_seed())
         if stage == "fit" or self.clean is None:
             self._ask_data()
+        if (self.views, self.clean) == self._suggested:  # else transforms that were given may make others of the data
+            require_taken(self.backbone, facts_of(self.trainer))
 
     def _ask_data(self) -> None:
         """Take the transforms that suit the data where none were given; those of an earlier fit's data give way."""

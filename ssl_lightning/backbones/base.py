@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class Backbone(nn.Module):
         init_args: The subclass's constructor arguments, plain numbers and strings.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ()  # what data, as `MODALITIES` calls them; empty for any
     feature_dim: int
 
     def __init__(self, **init_args: Any) -> None:

@@ -1,7 +1,7 @@
 """Convolutional encoders of our own, and torchvision's residual networks with a stem for small images."""
 
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torchvision
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ class ConvNet(Backbone):
         width: Channels after the first block; the embedding has four times as many values.
         dropout: Probability of dropping a whole feature map after each block (Dropout2d); for MC dropout.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(self, channels: int = 1, width: int = 32, dropout: float = 0.0) -> None:
         sizes(1, channels=channels, width=width)
@@ -76,6 +78,8 @@ class StridedNet(Backbone):
         without batch norm as T. Miyato et al. 2018, arXiv 1802.05957, table 3.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images",)
+
     def __init__(self, channels: int = 1, image_size: int = 28, width: int = 32) -> None:
         sizes(1, channels=channels, width=width)
         sizes(6, "for smaller images take `ConvNet`", image_size=image_size)
@@ -107,6 +111,8 @@ class LeNet(Backbone):
     Raises:
         ValueError: If the images are too small.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(self, channels: int = 1, image_size: int = 28, dropout: float = 0.5) -> None:
         sizes(1, channels=channels)
@@ -147,6 +153,8 @@ class ResNet(Backbone):
         image_size: Side of the input in pixels, which decides `stem="auto"`; linked from the data.
         stem: `small`, `imagenet` (7x7 of stride 2 and max-pooling), or `auto`: small up to 64 px.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(
         self,

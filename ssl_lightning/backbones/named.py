@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torchvision
@@ -27,6 +27,8 @@ class Torchvision(Backbone):
     Raises:
         ValueError: If there is no such network, it cannot take such images, or its weights cannot be had.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(self, name: str, pretrained: bool = False, channels: int = 3, image_size: int = 224) -> None:
         text(name=name)
@@ -75,6 +77,8 @@ class Timm(Backbone):
     Raises:
         ValueError: If timm is not installed, has no such network, or its weights cannot be had.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(self, name: str, pretrained: bool = False, channels: int = 3, image_size: int | None = None) -> None:
         text(name=name)

@@ -1,5 +1,7 @@
 """Encoders of vectors: precomputed embeddings, or other rows of numbers."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone
@@ -15,6 +17,8 @@ class Flat(Backbone):
     Raises:
         ValueError: If it is below 1.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("rows",)
 
     def __init__(self, feature_dim: int) -> None:
         sizes(1, feature_dim=feature_dim)
@@ -38,6 +42,8 @@ class MLP(Backbone):
     Raises:
         ValueError: If a number is out of its range.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("rows",)
 
     def __init__(self, feature_dim: int, width: int = 256, depth: int = 2, dropout: float = 0.0) -> None:
         sizes(1, feature_dim=feature_dim, width=width)

@@ -1,6 +1,6 @@
 """A small vision transformer."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from lightly.models.modules import MaskedVisionTransformerTorchvision
@@ -34,6 +34,8 @@ class ViT(Backbone):
         A. Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021, arXiv 2010.11929. Positions are sines
         and cosines that stay fixed (MAE, arXiv 2111.06377, appendix A.1).
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("images",)
 
     def __init__(
         self,

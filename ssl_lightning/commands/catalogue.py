@@ -35,8 +35,8 @@ class Entry(NamedTuple):
         sentence: The first of its docstring.
         paper: arXiv number or venue in its docstring, or empty.
         kind: The key of `BASES` it belongs to, or empty.
-        modality: What data a method learns from, and what data a data module holds, as `MODALITIES` calls them; `any`
-            where that is open, empty for other kinds.
+        modality: What data a method learns from, an encoder takes, a data module holds, as `MODALITIES` calls them;
+            `any` where that is open, empty for other kinds.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _ancestors(name: str, parents: dict[str, list[str]]) -> Iterator[str]:
 
 def _modality(kind: str, line: list[ast.ClassDef]) -> str:
     """Return what data a class is about, by what it and the classes above it declare."""
-    if kind == "methods":
+    if kind in ("methods", "backbones"):
         return " or ".join(next(filter(None, (_declared(node, "takes") for node in line)), ["any"]))
     if kind == "data":
         return modality_of(fact for node in line for fact in _declared(node, "fact_names")) or "any"
@@ -100,7 +100,8 @@ def _declared(node: ast.ClassDef, name: str) -> list[str]:
     """Return the strings of a class's attribute."""
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.target.id == name:
-            return [leaf.value for leaf in ast.walk(item.value or item) if isinstance(leaf, ast.Constant)]
+            leaves = (leaf for leaf in ast.walk(item.value or item) if isinstance(leaf, ast.Constant))
+            return [leaf.value for leaf in leaves if isinstance(leaf.value, str)]
     return []
 
 

@@ -36,6 +36,7 @@ from ssl_lightning.methods import (
     Triplet,
     VICReg,
 )
+from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.base import Unchanged
 from ssl_lightning.transforms.image import CleanView, RandomView, SimCLRViews
 
@@ -340,3 +341,33 @@ def test_the_seed_decides_the_views(trainer: Any) -> None:
 
     trainer(max_steps=3, callbacks=[Keep()]).fit(model, datamodule=Digits(batch_size=64))
     assert len({float(view.sum()) for view in found}) == 3
+
+
+class Rows(DataModule):
+    """Vectors of four numbers."""
+
+    num_classes, class_names, feature_dim = 2, ("low", "high"), 4
+    fact_names = (*DataModule.fact_names, "feature_dim")
+
+    def load(self, split: str) -> TensorSamples:
+        return TensorSamples(torch.randn(64, 4), torch.arange(64) % 2, [f"{split}-{place}" for place in range(64)])
+
+
+def test_a_method_or_an_encoder_on_data_that_it_does_not_take_says_which_it_takes(trainer: Any) -> None:
+    with pytest.raises(ValueError, match=r"`Rotation` takes images, and these data are rows; .*list methods"):
+        trainer(max_steps=1).fit(Rotation(ConvNet(width=4), views=Shake()), datamodule=Rows())
+    with pytest.raises(ValueError, match=r"backbone `ConvNet` takes images, and these data are rows; .*list backbones"):
+        trainer(max_steps=1).fit(SimCLR(ConvNet(width=4)), datamodule=Rows())
+    with pytest.raises(ValueError, match="backbone `ConvNet` takes images"):
+        trainer(max_steps=1).fit(Classifier(2, ConvNet(width=4)), datamodule=Rows())
+
+
+def test_transforms_that_are_given_may_make_what_an_encoder_takes(trainer: Any) -> None:
+    def as_image(row: Tensor) -> Tensor:
+        return row.view(1, 2, 2).repeat_interleave(4, 1).repeat_interleave(4, 2)
+
+    class Image(nn.Module):
+        def forward(self, inputs: Tensor, generator: Any = None) -> Tensor:
+            return torch.stack([as_image(row) for row in inputs])
+
+    trainer(max_steps=1).fit(SimCLR(ConvNet(width=4), views=as_image, clean=Image()), datamodule=Rows(batch_size=32))
