@@ -23,6 +23,7 @@ BINDING = (
     "channels",
     "feature_dim",
     "vocab_size",
+    "vocabulary",
     "sample_rate",
     "cardinalities",
 )  # facts that an encoder's first layer is made for
@@ -122,6 +123,9 @@ class Checkpoint:
             view = clean if clean is not None else _clean(about.get("clean"), trust)
         except Exception as error:  # whatever a constructor makes of what the file says
             raise ValueError(f"{where}: {error}") from error
+        require_same_tokens(facts, found.init_args, where)
+        if "vocabulary" in found.init_args:  # where nobody told it
+            found.init_args["vocabulary"] = found.init_args["vocabulary"] or facts.get("vocabulary")
         _load(found, mine, where, description)
         head = None
         if f"{HEAD}weight" in weights and f"{HEAD}bias" in weights:
@@ -260,12 +264,37 @@ def require_facts(backbone: nn.Module, facts: dict[str, Any], who: str) -> None:
     """
     for name, value in facts.items():
         built = getattr(backbone, "init_args", {}).get(name)
-        if name not in BINDING or built in (None, value):
+        if name not in BINDING or built is None or _plain_value(built) == _plain_value(value):
             continue
+        if name == "vocabulary":
+            raise ValueError(_other_tokens(who))
         raise ValueError(
             f"{who} was built for `{name}={built}`, and the data have `{name}={value}`; give data of {built} (where "
             f"they take it `--data.{name} {built}`), or another encoder."
         )
+
+
+def require_same_tokens(told: dict[str, Any] | None, facts: dict[str, Any], who: str) -> None:
+    """Check that data make tokens as those did that a checkpoint was trained on.
+
+    Args:
+        told: The checkpoint's facts.
+        facts: Of the data.
+        who: Names the checkpoint, for messages.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    there, here = (told or {}).get("vocabulary"), facts.get("vocabulary")
+    if None not in (there, here) and there != here:
+        raise ValueError(_other_tokens(who))
+
+
+def _other_tokens(who: str) -> str:
+    return (
+        f"{who} was trained on the tokens of another tokenizer than that of the data; take its own, by the folder of "
+        "the run that trained it: `--data.tokenizer RUN`."
+    )
 
 
 def require_taken(backbone: nn.Module, facts: dict[str, Any]) -> None:

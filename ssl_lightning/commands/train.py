@@ -294,6 +294,8 @@ class CLI(LightningCLI):
         # a run's own config is not replaced by that of its test
         name = "config.yaml" if self.subcommand in ("fit", "active") else f"{self.subcommand}.yaml"
         (self.folder / name).write_text(parser.dump(config, skip_none=False), encoding="utf-8")
+        if isinstance(self.datamodule, data.DataModule) and self.subcommand in ("fit", "active"):
+            self.datamodule.save(self.folder)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger):
                 self._dump_config()

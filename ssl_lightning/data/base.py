@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -22,7 +23,8 @@ from ssl_lightning.transforms.base import PerSample, Unchanged
 
 # what data of the usual modalities tell; the command line links them to arguments of the same names
 FACTS = (
-    "num_classes", "class_names", "channels", "image_size", "vocab_size", "sample_rate", "feature_dim", "cardinalities",
+    "num_classes", "class_names", "channels", "image_size", "vocab_size", "vocabulary", "sample_rate", "feature_dim",
+    "cardinalities",
 )  # fmt: skip
 
 
@@ -158,6 +160,13 @@ class DataModule(L.LightningDataModule):
     def path_of(self, key: str) -> str | None:
         """Return the file that a sample is read from, or null where it is not one file."""
         return None
+
+    def save(self, folder: Path) -> None:
+        """Write into the folder of a run what belongs to the data and a person may want, as a tokenizer; here nothing.
+
+        Args:
+            folder: Of the run; it exists.
+        """
 
     def fingerprint(self, key: str) -> str | None:
         """Return what tells a sample's content from another of the same key; null where keys cannot change content."""

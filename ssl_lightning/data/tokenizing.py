@@ -1,6 +1,5 @@
 """Tokens: what turns texts into numbers, trained on a person's own texts, or taken from elsewhere."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,7 @@ from tokenizers import Tokenizer as Engine
 from torch import Tensor
 
 from ssl_lightning.engine.ranges import whole
-from ssl_lightning.transforms.text.tokens import CLS, NAMES, SEP, SPECIAL, numbers_in, order_of, special_ids
+from ssl_lightning.transforms.text.tokens import CLS, NAMES, SEP, SPECIAL, digest_of, numbers_in, order_of, special_ids
 
 FILE = "tokenizer.json"
 LEAST = SPECIAL + 256  # special tokens, and a token for each byte
@@ -139,8 +138,7 @@ class Tokenizer:
     @cached_property
     def digest(self) -> str:
         """Short hash that tells tokenizers apart."""
-        told = json.dumps(json.loads(self.json), sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        return digest_of(self.json)
 
     def encode(self, texts: Sequence[str], max_length: int | None = None) -> list[list[int]]:
         """Turn texts into numbers of tokens.
@@ -173,7 +171,7 @@ class Tokenizer:
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Return the text of numbers of tokens, without special ones."""
         numbers = [self._theirs[int(number)] for number in ids if int(number) >= SPECIAL]
-        return self._engine.decode(numbers, skip_special_tokens=True).strip()  # type: ignore[no-any-return]
+        return self._engine.decode(numbers, skip_special_tokens=True).strip()
 
     def tokens(self, ids: Sequence[int] | Tensor) -> list[str]:
         """Return each token as the vocabulary writes it."""
@@ -197,3 +195,30 @@ class Tokenizer:
 def _quiet_forks() -> None:
     """Let loader workers start without the library's advice: they use no tokenizer."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+def pretrained(source: str, argument: str = "tokenizer") -> Tokenizer:
+    """Take a tokenizer from elsewhere.
+
+    Args:
+        source: Path of a `tokenizer.json` or of a folder that holds one, or `hf:NAME` for that of a model of Hugging
+            Face, which is downloaded once.
+        argument: Name of the argument, for messages.
+
+    Raises:
+        ValueError: If there is none, or it cannot be had.
+    """
+    if not source.startswith("hf:"):
+        return Tokenizer.load(source, argument)
+    name = source.removeprefix("hf:")
+    if Path(name).is_dir():
+        return Tokenizer.load(name, argument)
+    try:
+        text = Engine.from_pretrained(name).to_str()
+    except Exception as error:  # whatever the hub raises
+        raise ValueError(
+            f"`{argument}={source}`: the tokenizer of `{name}` is not in the cache and cannot be downloaded "
+            f"({type(error).__name__}); check the name, run once where there is a network, or give the folder of a "
+            "model that was saved."
+        ) from error
+    return Tokenizer(text)

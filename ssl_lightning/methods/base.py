@@ -18,7 +18,7 @@ from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
 from ssl_lightning.engine.ranges import of_kind
 from ssl_lightning.engine.resume import count_epoch, position
-from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.learner import Learner
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import as_views, make_views
@@ -113,6 +113,9 @@ class SSLMethod(Learner, ABC):
             )
         require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
         super().setup(stage)
+        require = getattr(self.views, "require_encoder", None)
+        if callable(require):
+            require(self.backbone)
 
     def suggested_views(self) -> nn.Module | None:
         """Return the views that suit the data."""
@@ -145,6 +148,8 @@ class SSLMethod(Learner, ABC):
         """Compute and log the loss; stop where it is not finite."""
         require_batch(batch)
         count_epoch(self.trainer)
+        # dropout draws from the global generator: seeded by the step, a resumed run draws the same
+        torch.manual_seed(derive_seed(self._seed, "dropout", *position(self)))
         with enough_samples(len(batch.target), self.least_batch, self):
             step = self.compute_loss(self.prepare(batch, random=True), batch)
         require_finite(step["loss"], self, batch_idx)

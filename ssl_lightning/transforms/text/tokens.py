@@ -1,5 +1,6 @@
 """The numbers of the special tokens, the same in every vocabulary of ours, and what another's calls its own."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 
@@ -72,3 +73,13 @@ def numbers_in(text: str) -> dict[str, int]:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"it is no tokenizer.json ({type(error).__name__})") from error
     return found
+
+
+def digest_of(text: str) -> str:
+    """Return a short hash that tells tokenizers apart, whatever the spaces in their files.
+
+    Args:
+        text: What a `tokenizer.json` holds.
+    """
+    told = json.dumps(json.loads(text), sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
