@@ -4,6 +4,7 @@ from ssl_lightning.methods.autoencoder import Autoencoder
 from ssl_lightning.methods.barlow_twins import BarlowTwins
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.byol import BYOL
+from ssl_lightning.methods.clip import CLIP
 from ssl_lightning.methods.colorization import Colorization
 from ssl_lightning.methods.deepcluster import DeepCluster
 from ssl_lightning.methods.dino import DINO
@@ -15,6 +16,7 @@ from ssl_lightning.methods.moco import MoCo
 from ssl_lightning.methods.nnclr import NNCLR
 from ssl_lightning.methods.relative_position import RelativePosition
 from ssl_lightning.methods.rotation import Rotation
+from ssl_lightning.methods.siglip import SigLIP
 from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning.methods.simmim import SimMIM
 from ssl_lightning.methods.simsiam import SimSiam
@@ -27,6 +29,7 @@ from ssl_lightning.methods.vicreg import VICReg
 
 __all__ = [
     "BYOL",
+    "CLIP",
     "DINO",
     "GAN",
     "MAE",
@@ -43,6 +46,7 @@ __all__ = [
     "RelativePosition",
     "Rotation",
     "SSLMethod",
+    "SigLIP",
     "SimCLR",
     "SimMIM",
     "SimSiam",
