@@ -183,5 +183,5 @@ def check_data(make: Callable[[], DataModule]) -> None:
     assert torch.equal(batch.target, train.targets[places])
     assert all(len(leaf) == len(places) for leaf in pytree.tree_leaves(batch.input))
     shown = data.show(train.keys[0])
-    assert shown.kind in ("image", "text", "audio")
+    assert shown.kind in ("image", "text", "audio", "row")
     assert shown.content

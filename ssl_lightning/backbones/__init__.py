@@ -4,8 +4,8 @@ from ssl_lightning.backbones.audio import AudioNet, MeanFrames
 from ssl_lightning.backbones.base import AnyModule, Backbone, as_backbone, build, describe, plain
 from ssl_lightning.backbones.convolutional import ConvNet, LeNet, ResNet, StridedNet
 from ssl_lightning.backbones.named import Timm, Torchvision
-from ssl_lightning.backbones.text import BagOfTokens, TextTransformer
 from ssl_lightning.backbones.rows import RowNet
+from ssl_lightning.backbones.text import BagOfTokens, TextTransformer
 from ssl_lightning.backbones.two_streams import TwoStreams
 from ssl_lightning.backbones.two_towers import TwoTowers
 from ssl_lightning.backbones.vectors import MLP, Flat

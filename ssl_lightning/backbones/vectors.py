@@ -1,11 +1,12 @@
 """Encoders of vectors: precomputed embeddings, or other rows of numbers."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone
 from ssl_lightning.engine.ranges import between, layers, sizes
+from ssl_lightning.transforms.vectors.row import Row, numbers_of
 
 
 class Flat(Backbone):
@@ -25,9 +26,9 @@ class Flat(Backbone):
         super().__init__(feature_dim=feature_dim)
         self.feature_dim = feature_dim
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the vectors `(N, feature_dim)`."""
-        return inputs
+    def forward(self, inputs: Any) -> Tensor:
+        """Return the vectors `(N, feature_dim)`, whole numbers as floats."""
+        return vectors_of(inputs, self)
 
 
 class MLP(Backbone):
@@ -56,14 +57,36 @@ class MLP(Backbone):
         self.net = nn.Sequential(*blocks)
         self.feature_dim = width  # of the embedding
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Encode vectors `(N, numbers)` to embeddings `(N, width)`."""
+    def forward(self, inputs: Any) -> Tensor:
+        """Encode vectors `(N, numbers)` to embeddings `(N, width)`, whole numbers taken as floats."""
         return self.rest(self.trunk(inputs))
 
-    def trunk(self, images: Tensor) -> Tensor:
+    def trunk(self, inputs: Any) -> Tensor:
         """Compute the first layer."""
-        return self.net[:3](images)  # type: ignore[no-any-return]
+        return self.net[:3](vectors_of(inputs, self))  # type: ignore[no-any-return]
 
     def rest(self, hidden: Tensor) -> Tensor:
         """Go on from `trunk` to embeddings `(N, width)`."""
         return self.net[3:](hidden)  # type: ignore[no-any-return]
+
+
+def vectors_of(inputs: Any, encoder: Backbone) -> Tensor:
+    """Return inputs as vectors of floats `(N, d)`.
+
+    Args:
+        inputs: Vectors, or rows of numbers alone.
+        encoder: That is to take them, for messages.
+
+    Raises:
+        ValueError: If they are of another shape, or rows with categories.
+    """
+    if isinstance(inputs, Row) and inputs.categories.shape[1]:
+        raise ValueError(
+            f"`{type(encoder).__name__}` takes numbers, and these rows have {inputs.categories.shape[1]} categories, "
+            "too; take `RowNet`, or leave the columns out."
+        )
+    numbers = numbers_of(inputs)
+    takes = encoder.init_args["feature_dim"]
+    if numbers.shape[1] != takes:
+        raise ValueError(f"`{type(encoder).__name__}` was built for `feature_dim={takes}`, not for {numbers.shape[1]}.")
+    return numbers

@@ -4,18 +4,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
 
 from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind
 from ssl_lightning.commands.start import say
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
+from ssl_lightning.data.new_rows import rows_to_predict
 from ssl_lightning.data.samples import Batch, Part
-from ssl_lightning.data.vectors import MappedVectors, Table, read_table
 from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.transforms.image import CleanView
 
@@ -49,33 +47,6 @@ def _images(source: str, facts: dict[str, Any]) -> Part:
     keys, paths = [key for key, _ in files], [found for _, found in files]
     images = LazyImages(paths, torch.full((len(files),), -1), keys, facts["channels"], facts["image_size"])
     return Part("", images, [str(path) for path in paths], [""] * len(files), CleanView())
-
-
-def _rows(source: str, facts: dict[str, Any]) -> Part:
-    table = _named_rows(source)
-    rows, keys = table.rows, table.keys
-    if rows.shape[1] != facts["feature_dim"]:
-        raise ValueError(
-            f"`source={source}` has rows of {rows.shape[1]} numbers, and the checkpoint takes "
-            f"{facts['feature_dim']}; give embeddings of the same model."
-        )
-    vectors = MappedVectors(rows, np.arange(len(rows)), torch.full((len(rows),), -1), keys)  # in the file's order
-    return Part("", vectors, [""] * len(rows), table.labels, nn.Identity())
-
-
-def _named_rows(source: str) -> Table:
-    """Read vectors, and the table of the same name beside them, if there is one."""
-    beside = Path(source).with_suffix(".csv")
-    if not beside.is_file():
-        return read_table("source", source, "table", None)
-    try:
-        table = read_table("source", source, "table", str(beside))
-    except ValueError as error:
-        table = read_table("source", source, "table", None)  # says what is wrong with the vectors themselves
-        rank_zero_warn(f"`{beside}` is passed over, and rows are named by their content: {error}")
-        return table
-    say(f"keys and classes of the rows: {beside}")
-    return table
 
 
 def take_size(options: Any, given: Any, facts: dict[str, Any]) -> None:
@@ -146,4 +117,7 @@ def batches(part: Part, size: int) -> Iterator[tuple[list[int], Batch]]:
         rank_zero_warn(f"left out {len(bad)} of {len(part.samples)} samples: {bad[0]}{more}.")
 
 
-READERS: dict[str, Callable[[str, dict[str, Any]], Part]] = {"images": _images, "rows": _rows}  # by `MODALITIES`
+READERS: dict[str, Callable[[str, dict[str, Any]], Part]] = {  # by `MODALITIES`
+    "images": _images,
+    "rows": rows_to_predict,
+}

@@ -8,9 +8,9 @@ from ssl_lightning.data.image_data import ImageData
 from ssl_lightning.data.images import ImageFolder
 from ssl_lightning.data.pairs import Pairs
 from ssl_lightning.data.samples import Batch, Samples, Shown, TensorSamples
-from ssl_lightning.data.text import Texts
 from ssl_lightning.data.spoken_digits import SpokenDigits
 from ssl_lightning.data.table import Table
+from ssl_lightning.data.text import Texts
 from ssl_lightning.data.torchvision_sets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, FashionMNIST
 from ssl_lightning.data.vectors import Vectors
 
@@ -32,8 +32,8 @@ __all__ = [
     "Pairs",
     "Samples",
     "Shown",
-    "Table",
     "SpokenDigits",
+    "Table",
     "TensorSamples",
     "Texts",
     "Vectors",

@@ -39,12 +39,13 @@ class Shown(NamedTuple):
     """What a person sees of a sample.
 
     Attributes:
-        kind: `image`: content is the bytes of a PNG file; `text`: a string; `audio`: the bytes of a WAV file.
+        kind: `image`: content is the bytes of a PNG file; `text`: a string; `audio`: the bytes of a WAV file; `row`: a
+            JSON object, the cells of a table's row by their columns.
         content: That.
         caption: Text that belongs to an image or sound; null where there is none.
     """
 
-    kind: Literal["image", "text", "audio"]
+    kind: Literal["image", "text", "audio", "row"]
     content: bytes | str
     caption: str | None = None
 

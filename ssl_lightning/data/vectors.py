@@ -1,4 +1,4 @@
-"""Precomputed embeddings, or any vectors of numbers: a `.npy` file, and a table that names and labels its rows."""
+"""Precomputed embeddings, or any vectors of numbers: a `.npy` file and a table beside it, or columns of one file."""
 
 import csv
 import hashlib
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.columns import SUFFIXES, Wanted, read_columns
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, number_copies
+from ssl_lightning.data.schema import Schema, without_gaps
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
 from ssl_lightning.engine.csv_files import unescaped
 from ssl_lightning.engine.ranges import at_least, between
@@ -27,20 +29,24 @@ UNSURE = frozenset({"-1", "nan", "none", "null", "na", "n/a", "<na>"})  # of oth
 NAMES = frozenset({"id", "name", "path", "file", "filename", "index"})
 
 
-class Table(NamedTuple):
+class NamedRows(NamedTuple):
     """What `Vectors` read.
 
     Attributes:
-        rows: `(N, d)`, mapped from the file.
-        keys: Of each row.
-        labels: The class's name of each row, or empty.
-        named: Whether keys come from the table; else they are the rows' content.
+        rows: `(M, d)`, mapped from the file, if that is a `.npy` file.
+        places: Those of the rows that are samples, `(N,)`: all, but for those that were skipped.
+        keys: Of each sample.
+        labels: The class's name of each sample, or empty.
+        named: Whether keys come from a table; else they are the rows' content.
+        columns: Names of the numbers, where the file has some.
     """
 
     rows: np.ndarray
+    places: np.ndarray
     keys: list[str]
     labels: list[str]
     named: bool
+    columns: tuple[str, ...] = ()
 
 
 class MappedVectors(Dataset[Batch]):
@@ -71,19 +77,25 @@ class MappedVectors(Dataset[Batch]):
 class Vectors(DataModule):
     """Precomputed embeddings of any model, or other vectors: one row a sample, float32.
 
-    Labels and keys come from a CSV table with a line for each row, in the same order, and the columns `key` and `class`
-    (either may be missing; an empty class is unlabelled). Any other text is the name of a class, as of a folder in
-    `ImageFolder`: also `-1`, `nan` and `None`, of which a warning tells. A name in two forms of Unicode is one class.
-    Without keys, a row's key is the hash of its content. Without `test_path`, `test_size` of the labelled rows are set
-    apart, each by its own key.
+    Labels and keys of a `.npy` file come from a CSV table with a line for each row, in the same order, and the columns
+    `key` and `class` (either may be missing; an empty class is unlabelled). Files `.csv` and `.parquet` have these
+    columns themselves, and all others are the vector (a column of lists of numbers counts as many). Any other text is
+    the name of a class, as of a folder in `ImageFolder`: also `-1`, `nan` and `None`, of which a warning tells. A name
+    in two forms of Unicode is one class. Without keys, a row's key is the hash of its content. Without `test_path`,
+    `test_size` of the labelled rows are set apart, each by its own key.
 
     Args:
-        path: File `.npy` of numbers, `(N, d)`.
-        table: CSV file with the columns `key` and `class`; null for unlabelled rows named by their content.
+        path: File `.npy` of numbers, `(N, d)`, or a table `.csv` or `.parquet`.
+        table: CSV file with the columns `key` and `class` of a `.npy` file; null for unlabelled rows named by their
+            content, or where `path` is a table itself.
         test_path: File of the test part, likewise; null to set some rows of `path` apart.
         test_table: CSV file of the test part.
         test_size: Fraction of the labelled rows for test where there is no `test_path`; 0 for none.
-        memory_gib: Keep the rows in memory up to this many GiB a part; beyond, they are read when asked for.
+        memory_gib: Keep the rows in memory up to this many GiB a part; beyond, those of a `.npy` file are read when
+            asked for.
+        leave_out: Columns of a table to pass over.
+        skip_corrupt: Leave rows out that hold NaN, infinity or no number, and count them, instead of stopping at the
+            first.
         kwargs: As for `DataModule`.
 
     Raises:
@@ -91,7 +103,8 @@ class Vectors(DataModule):
     """
 
     feature_dim: int
-    fact_names: ClassVar[tuple[str, ...]] = (*DataModule.fact_names, "feature_dim")
+    columns: dict[str, Any]
+    fact_names: ClassVar[tuple[str, ...]] = (*DataModule.fact_names, "feature_dim", "columns")
 
     def __init__(
         self,
@@ -101,6 +114,8 @@ class Vectors(DataModule):
         test_table: str | None = None,
         test_size: float = 0.2,
         memory_gib: float = 2.0,
+        leave_out: Sequence[str] = (),
+        skip_corrupt: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -109,8 +124,10 @@ class Vectors(DataModule):
         if test_table is not None and test_path is None:
             raise ValueError(f"`test_table={test_table}` without `test_path` names no rows; give both, or neither.")
         self.path, self.test_size, self.memory_gib = path, test_size, memory_gib
-        self._train = read_table("path", path, "table", table)
-        self._test = None if test_path is None else read_table("test_path", test_path, "test_table", test_table)
+        self._train = read_rows("path", path, "table", table, leave_out, skip_corrupt)
+        self._test = None
+        if test_path is not None:
+            self._test = read_rows("test_path", test_path, "test_table", test_table, leave_out, skip_corrupt)
         if self._test is not None:  # a content may be in both files, a key names one sample
             self._train, self._test = _told_apart(self._train, "train"), _told_apart(self._test, "test")
         self.feature_dim = int(self._train.rows.shape[1])
@@ -119,6 +136,12 @@ class Vectors(DataModule):
                 f"`test_path={test_path}` has rows of {self._test.rows.shape[1]} numbers, `path={path}` of "
                 f"{self.feature_dim}; give embeddings of one model."
             )
+        if self._test is not None and self._train.columns and self._test.columns not in ((), self._train.columns):
+            raise ValueError(
+                f"`test_path={test_path}` has other columns than `path={path}`, or in another order; give it the same."
+            )
+        named = self._train.columns
+        self.columns = Schema(named, {}, (), "skip" if skip_corrupt else "refuse", None, None).plain() if named else {}
         names = {*self._train.labels, *(self._test.labels if self._test is not None else ())} - {""}
         self.class_names = tuple(sorted(names))
         self.num_classes = max(1, len(self.class_names))
@@ -131,10 +154,11 @@ class Vectors(DataModule):
             labelled = [bool(label) for label in table.labels]
             test = chosen_by_share(table.keys, self.test_size, self.split_seed, "test") & torch.tensor(labelled)
             chosen = chosen[(test if split == "test" else ~test).numpy()]
-        order = np.array(sorted(chosen.tolist(), key=lambda row: table.keys[row]), dtype=np.int64)
+        samples = np.array(sorted(chosen.tolist(), key=lambda row: table.keys[row]), dtype=np.int64)
         numbers = {name: number for number, name in enumerate(self.class_names)} | {"": -1}
-        targets = torch.tensor([numbers[table.labels[row]] for row in order], dtype=torch.int64)
-        keys = [table.keys[row] for row in order]
+        targets = torch.tensor([numbers[table.labels[row]] for row in samples], dtype=torch.int64)
+        keys = [table.keys[row] for row in samples]
+        order = table.places[samples]
         if any(table.labels) and (split == "train" or self._test is not None or self.test_size > 0):
             tell_missing(
                 targets, self.class_names, "test" if split == "test" else "training", "add some, or lower the number"
@@ -162,18 +186,27 @@ class Vectors(DataModule):
         return _content(samples.__getitems__([place]).input[0].numpy())
 
 
-def _told_apart(table: Table, part: str) -> Table:
+def _told_apart(table: NamedRows, part: str) -> NamedRows:
     return table if table.named else table._replace(keys=[f"{part}/{key}" for key in table.keys])
 
 
-def read_table(name: str, path: str, table_name: str, table: str | None) -> Table:
-    """Read a `.npy` file and its table.
+def read_rows(
+    name: str,
+    path: str,
+    table_name: str = "table",
+    table: str | None = None,
+    leave_out: Sequence[str] = (),
+    skip_corrupt: bool = False,
+) -> NamedRows:
+    """Read a file of vectors: `.npy`, and its table, or `.csv` or `.parquet`.
 
     Args:
         name: Of the argument, for messages.
-        path: The `.npy` file.
+        path: The file.
         table_name: Of the other argument.
-        table: The CSV file, or null.
+        table: The CSV file that belongs to a `.npy` file, or null.
+        leave_out: Columns of a table to pass over.
+        skip_corrupt: Leave rows out that hold NaN, infinity or no number, and count them.
 
     Raises:
         ValueError: If one is missing or of another kind, or they do not fit each other.
@@ -182,7 +215,55 @@ def read_table(name: str, path: str, table_name: str, table: str | None) -> Tabl
         if not isinstance(value, str | Path) and not (value is None and argument == table_name):
             raise ValueError(f"`{argument}={value!r:.60}` must be the path of a file.")
     if not Path(path).is_file():
-        raise ValueError(f"`{name}={path}` is no file ({Path(path).resolve()}); give a .npy file of vectors.")
+        raise ValueError(
+            f"`{name}={path}` is no file ({Path(path).resolve()}); give a .npy, .csv or .parquet file of vectors."
+        )
+    if Path(path).suffix.lower() not in SUFFIXES:
+        if leave_out:
+            raise ValueError(
+                f"`leave_out={list(leave_out)}` names columns, and `{name}={path}` has none; leave it out."
+            )
+        return _read_npy(name, path, table_name, table, skip_corrupt)
+    if table is not None:
+        raise ValueError(
+            f"`{table_name}={table}` belongs to a .npy file; `{name}={path}` is a table itself: put the columns `key` "
+            "and `class` there."
+        )
+    return _read_columns(f"`{name}={path}`", path, leave_out, skip_corrupt)
+
+
+def _read_columns(shown: str, path: str, leave_out: Sequence[str], skip_corrupt: bool) -> NamedRows:
+    remedy = (
+        "leave the column out by `--data.leave_out`, read it by `--data Table`, which knows categories, mend the cell"
+    )
+    found = read_columns(path, shown, Wanted((), sorted(TAKEN), leave_out, None, remedy), skip_corrupt)
+    folded = {column.casefold() for column in found.names}
+    meant = [column for column in found.names if column.casefold() in LABELS - ({"y"} if "x" in folded else set())]
+    if meant and "class" not in found.words:
+        raise ValueError(
+            f"{shown} has the column `{meant[0]}` and none `class`; if it is the class, call it so, else leave it out "
+            f"by `--data.leave_out [{meant[0]}]`, or read the file by `--data Table`."
+        )
+    if "key" not in found.words and (named := [column for column in found.names if column.casefold() in NAMES]):
+        rank_zero_warn(
+            f"{shown}: the column `{named[0]}` is taken for a number of the vector; if it names the rows, call it "
+            "`key`, or leave it out by `--data.leave_out`."
+        )
+    if not found.names:
+        raise ValueError(f"{shown} has no column of numbers but `key` and `class`; a vector has at least one.")
+    found = without_gaps(found, (), "skip" if skip_corrupt else "refuse", shown, "skip_corrupt=true")
+    rows = found.numbers.astype(np.float32)
+    count = len(rows)
+    labels = [unicodedata.normalize("NFC", label) for label in found.words.get("class", [""] * count)]
+    tell_unsure(shown, labels)
+    keys = found.words.get("key")
+    if keys is None:
+        return NamedRows(rows, np.arange(count), _content_keys(rows, np.arange(count)), labels, False, found.names)
+    require_keys(shown, keys)
+    return NamedRows(rows, np.arange(count), keys, labels, True, found.names)
+
+
+def _read_npy(name: str, path: str, table_name: str, table: str | None, skip_corrupt: bool) -> NamedRows:
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -195,29 +276,55 @@ def read_table(name: str, path: str, table_name: str, table: str | None) -> Tabl
             f"{getattr(rows, 'shape', '?')}; "
             "required are numbers (N, d), a row a sample."
         )
+    good = np.ones(len(rows), dtype=bool)
     for start in range(0, len(rows), 65536):
-        finite = np.isfinite(np.asarray(rows[start : start + 65536], dtype=np.float32)).all(axis=1)
-        if not finite.all():
+        finite = np.isfinite(np.asarray(rows[start : start + 65536], dtype=np.float32))
+        good[start : start + 65536] = finite.all(axis=1)
+        if not finite.all() and not skip_corrupt:
+            row, column = np.argwhere(~finite)[0].tolist()
             raise ValueError(
-                f"`{name}={path}` has NaN or infinity in row {start + int((~finite).argmax())}; leave such rows out."
+                f"`{name}={path}` has NaN or infinity in row {start + row}, column {column} (counted from 0); leave "
+                "such rows out by `skip_corrupt=true`."
             )
+    places = np.flatnonzero(good)
+    if len(places) < len(rows):
+        text = (
+            f"left out {len(rows) - len(places)} of {len(rows)} rows of `{name}={path}`, with NaN or infinity: first "
+        )
+        if not len(places):
+            raise ValueError(f"{text}row 0: none is left.")
+        rank_zero_warn(f"{text}row {int((~good).argmax())}.")
     if table is None:
-        return Table(rows, _content_keys(rows), [""] * len(rows), False)
+        return NamedRows(rows, places, _content_keys(rows, places), [""] * len(places), False)
     lines = _read_lines(table_name, table, len(rows))
     if len(lines) != len(rows):
         raise ValueError(
             f"`{table_name}={table}` has {len(lines)} lines and `{name}={path}` {len(rows)} rows; they must be one to "
             "one, in the same order."
         )
+    lines = [lines[place] for place in places]
     labels = [unicodedata.normalize("NFC", line.get("class", "").strip()) for line in lines]
-    _tell_unsure(f"`{table_name}={table}`", labels)
+    tell_unsure(f"`{table_name}={table}`", labels)
     if "key" not in lines[0]:
-        return Table(rows, _content_keys(rows), labels, False)
+        return NamedRows(rows, places, _content_keys(rows, places), labels, False)
     keys = [line["key"] for line in lines]
+    require_keys(f"`{table_name}={table}`", keys)
+    return NamedRows(rows, places, keys, labels, True)
+
+
+def require_keys(shown: str, keys: Sequence[str]) -> None:
+    """Refuse keys that name no row, or two.
+
+    Args:
+        shown: Names the file, for messages.
+        keys: Of its rows.
+
+    Raises:
+        ValueError: If one is empty, or there twice.
+    """
     twice = [key for key, times in Counter(keys).items() if times > 1 or not key]
     if twice:
-        raise ValueError(f"`{table_name}={table}`: the key `{twice[0]}` is empty or there twice; keys must be unique.")
-    return Table(rows, keys, labels, True)
+        raise ValueError(f"{shown}: the key `{twice[0]}` is empty or there twice; keys must be unique.")
 
 
 def _read_lines(name: str, path: str, count: int) -> list[dict[str, str]]:
@@ -260,7 +367,7 @@ def _require_columns(shown: str, columns: Sequence[str]) -> None:
         rank_zero_warn(f"{shown} has no column `key`: rows are named by their content, and not by `{named[0]}`.")
 
 
-def _tell_unsure(shown: str, labels: Sequence[str]) -> None:
+def tell_unsure(shown: str, labels: Sequence[str]) -> None:
     """Say which names of classes may have been meant for none."""
     counts = Counter(label for label in labels if label.casefold() in UNSURE)
     if counts:
@@ -275,7 +382,8 @@ def _content(row: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(row, dtype="<f4").tobytes()).hexdigest()[:16]
 
 
-def _content_keys(rows: np.ndarray) -> list[str]:
+def _content_keys(rows: np.ndarray, places: np.ndarray) -> list[str]:
     """Name rows by their content."""
-    pieces = (np.asarray(rows[start : start + 65536], dtype=np.float32) for start in range(0, len(rows), 65536))
+    some = (places[start : start + 65536] for start in range(0, len(places), 65536))
+    pieces = (np.asarray(rows[part], dtype=np.float32) for part in some)
     return number_copies(_content(row) for piece in pieces for row in piece)

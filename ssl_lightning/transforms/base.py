@@ -43,6 +43,18 @@ class Unchanged(Clean):
         return inputs
 
 
+class FromData(nn.Module):
+    """Stands in random views for the clean transform of the data, which `end_alike` gives it; until then, for none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["adopted"] = None  # no child: views do not carry it, and other data bring another
+
+    def forward(self, inputs: Any, generator: torch.Generator | None = None) -> Any:
+        """Return clean input."""
+        return inputs if self.__dict__["adopted"] is None else self.__dict__["adopted"](inputs)
+
+
 class PerSample(nn.Module):
     """Makes views by a function of one sample, such as a transform of torchvision: slow, but any will do.
 
@@ -228,6 +240,9 @@ def end_alike(views: nn.Module | None, clean: nn.Module | None) -> None:
         views: Whose own clean transform, if they carry one, gives way.
         clean: The transform of evaluation.
     """
+    for module in views.modules() if views is not None and isinstance(clean, Clean) else ():
+        if isinstance(module, FromData):
+            module.__dict__["adopted"] = clean
     own = clean_of(views)
     if views is None or own is None or own is clean or not isinstance(clean, Clean):
         return
@@ -248,7 +263,8 @@ def tell_foreign_views(views: nn.Module | None, clean: nn.Module | None) -> None
         views: Random views.
         clean: That of the data, in default of another.
     """
-    if views is not None and clean_of(views) is None and isinstance(clean, Clean) and not isinstance(clean, Unchanged):
+    own = views is not None and (clean_of(views) or any(isinstance(module, FromData) for module in views.modules()))
+    if views is not None and not own and isinstance(clean, Clean) and not isinstance(clean, Unchanged):
         rank_zero_warn(
             "`views` do not say how they normalise, and clean input is made by "
             f"`{type(clean).__name__}({clean.init_args})`; if theirs is another, give `clean`, such as "
