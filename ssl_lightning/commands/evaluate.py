@@ -21,7 +21,7 @@ from ssl_lightning.data.base import FACTS
 from ssl_lightning.engine.naming import meant
 from ssl_lightning.evaluation.judge import RAW, UNTRAINED, Judge, Subject, load_subject
 from ssl_lightning.evaluation.knn import require_temperature
-from ssl_lightning.experiments.results import PROTOCOLS, markdown, read, write
+from ssl_lightning.experiments.results import PROTOCOLS, USUAL, markdown, read, write
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def _shares(text: str) -> tuple[float, ...]:
 
 def _check(settings: Any, path: Path) -> None:
     # before hours of work, not after
-    for name, least in (("k", 1), ("steps", 1), ("lidar_images", 2), ("views", 2), ("seed", 0)):
+    for name, least in (("k", 1), ("steps", 1), ("lidar_images", 2), ("views", 2), ("candidates", 2), ("seed", 0)):
         if settings[name] < least:
             raise ValueError(f"`{name}={settings[name]}` must be at least {least}.")
     if settings.seed >= 2**32:
@@ -77,7 +77,7 @@ def parser() -> Parser:
     )
     add_trust(options)
     options.add_argument(
-        "--protocols", type=str, default=",".join(PROTOCOLS), help="what to do: any of " + ", ".join(PROTOCOLS)
+        "--protocols", type=str, default=",".join(USUAL), help="what to do: any of " + ", ".join(PROTOCOLS)
     )
     fractions = "fractions of the labels that linear and finetune learn from"
     options.add_argument("--fractions", type=str, default="0.01,0.1,1.0", help=fractions)
@@ -87,6 +87,10 @@ def parser() -> Parser:
     options.add_argument("--lr", type=float, default=1e-3, help="learning rate of fine-tuning (AdamW, cosine)")
     options.add_argument("--lidar_images", type=int, default=500, help="samples that LiDAR looks at")
     options.add_argument("--views", type=int, default=20, help="random views of each sample that LiDAR looks at")
+    template = "text of a class in zeroshot, `{}` standing for its name"
+    options.add_argument("--template", type=str, default="{}", help=template)
+    candidates = "test samples at most, evenly chosen, that zeroshot and retrieval compare"
+    options.add_argument("--candidates", type=int, default=1000, help=candidates)
     options.add_argument("--seed", type=int, default=0, help="seed of the label subsets and of fine-tuning")
     options.add_argument("--accelerator", type=str, default="auto", help="device: cpu, gpu, or auto for what there is")
     options.add_argument("--precision", type=str, default="32-true", help="precision of the network, as bf16-mixed")
@@ -153,6 +157,7 @@ def describe_settings(options: Parser, settings: Any) -> dict[str, Any]:
     data = settings_of(given["data"])
     batch_size = (data.get("init_args") or {}).pop("batch_size", None)
     own = {"knn": ("k", "temperature"), "linear": (), "finetune": ("steps", "lr"), "rank": ("lidar_images", "views")}
+    own |= {"zeroshot": ("template", "candidates"), "retrieval": ("candidates",)}
     found = {name: {key: given[key] for key in (*keys, "precision")} for name, keys in own.items()}
     found["finetune"]["batch_size"] = batch_size  # to the others it is speed alone
     return {"data": data, **found}

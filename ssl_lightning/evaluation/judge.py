@@ -1,4 +1,4 @@
-"""Applies the protocols that judge a finished encoder: kNN, linear probe, fine-tuning, rank."""
+"""Applies the protocols that judge a finished encoder: kNN, linear probe, fine-tuning, rank, search by text."""
 
 import copy
 import math
@@ -23,12 +23,19 @@ from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.evaluation.knn import knn_accuracy
 from ssl_lightning.evaluation.linear_probe import linear_probe
 from ssl_lightning.evaluation.rank import lidar, rankme
+from ssl_lightning.evaluation.retrieval import name_texts, require_compared, scores
+from ssl_lightning.functional.retrieval import chance_at, content_ids, recall_at, same
 from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.base import end_alike, map_tensors
 from ssl_lightning.transforms.image.channels import GrayAsColour
+from ssl_lightning.transforms.padded import Padded
+from ssl_lightning.transforms.pairs import Pair
 
 DIVERGED = 1000  # times the loss of an even guess, after fine-tuning
 UNTRAINED, RAW = "untrained", "pixels"
+RECALLS = (1, 5, 10)  # candidates that a search looks at
+UNLABELLED = {"rank", "retrieval"}  # protocols that need no labels
+COMPARING = {"zeroshot", "retrieval"}  # those of pairs
 
 
 class Subject(NamedTuple):
@@ -142,11 +149,16 @@ class Judge:
         self.labelled = data.train_indices[self.train.targets[data.train_indices] >= 0]
         self.tested = (self.test.targets >= 0).nonzero()[:, 0]
         unlabelled = data.num_classes < 2 or not len(self.labelled) or not len(self.tested)
-        if unlabelled and set(settings.protocols) != {"rank"}:
+        if unlabelled and not set(settings.protocols) <= UNLABELLED:
             raise ValueError(
                 f"`{type(data).__name__}` has no labels to judge by in its training or its test part; only "
-                "`--protocols rank` needs none."
+                f"`--protocols rank` {'and `retrieval` need' if self._pairs() else 'needs'} none."
             )
+        for protocol in sorted(COMPARING & set(settings.protocols)):
+            require_compared(subject.backbone, self.train.__getitems__([0]).input, protocol)
+
+    def _pairs(self) -> bool:
+        return isinstance(self.train.__getitems__([0]).input, Pair)
 
     def embed(self, samples: Samples, indices: Tensor, what: str) -> Tensor:
         """Embed some clean samples, on the device, in evaluation mode.
@@ -254,6 +266,42 @@ class Judge:
         count = min(self.settings.lidar_images, len(self.data.train_indices))
         some = self.data.train_indices[torch.linspace(0, len(self.data.train_indices) - 1, count).long()]
         yield 1.0, "lidar", lidar(self._views(views, self.train.__getitems__(some.tolist()).input)), 0
+
+    def zeroshot(self) -> Iterator[tuple[float, str, float, int]]:
+        """Yield the accuracy of the class whose name, as a text, belongs best to the image; no label is learnt from."""
+        found = self._compared(
+            self._some(self.tested), name_texts(self.data.class_names, self.settings.template, self.data.facts)
+        )
+        targets = self.test.targets[self._some(self.tested)]
+        yield 1.0, "accuracy", float((found.argmax(dim=1) == targets).double().mean()), 0
+
+    def retrieval(self) -> Iterator[tuple[float, str, float, int]]:
+        """Yield the recall of texts by images and of images by texts among the test pairs, and what chance finds."""
+        some = self._some(torch.arange(len(self.test)))
+        pairs = self.test.__getitems__(some.tolist()).input
+        found, ids = self._compared(some, pairs.text), content_ids(pairs)
+        right = same(*ids, *ids)
+        for k in RECALLS:
+            yield 1.0, f"image_to_text_{k}", recall_at(found, right, k), 0
+        for k in RECALLS:
+            yield 1.0, f"text_to_image_{k}", recall_at(found.T, right.T, k), 0
+        for k in RECALLS:
+            yield 1.0, f"chance_{k}", chance_at(right, k), 0
+
+    def _some(self, indices: Tensor) -> Tensor:
+        """Return the test samples that are compared, evenly chosen where they are too many."""
+        if not len(indices):
+            raise ValueError(f"`{type(self.data).__name__}` has no test part to search in; raise `test_size`.")
+        count = min(len(indices), self.settings.candidates)
+        return indices[torch.linspace(0, len(indices) - 1, count).long()]
+
+    def _compared(self, indices: Tensor, texts: Padded) -> Tensor:
+        """Compare images of the test part with texts, `(N, M)`."""
+        net: Any = self.subject.backbone
+        net, clean = net.to(self.fabric.device).eval(), self.subject.adapted(self.subject.clean)
+        with torch.inference_mode(), self.fabric.autocast():
+            ready = clean(self._moved(self.test.__getitems__(indices.tolist()).input))
+            return self._finite(scores(net, ready.image, self._moved(texts), self.data.batch_size))
 
     def _random(self, mild: bool = False) -> nn.Module | None:
         """Return one random view of the data that ends as the encoder's clean transform does, or null."""

@@ -9,9 +9,15 @@ from typing import Any
 
 from ssl_lightning.engine.csv_files import locked, replacing, unescaped, write_csv
 
-PROTOCOLS = ("knn", "linear", "finetune", "rank")
+USUAL = ("knn", "linear", "finetune", "rank")  # what is done unless somebody says otherwise
+PROTOCOLS = (*USUAL, "zeroshot", "retrieval")
 KEY = ("settings", "protocol", "fraction", "metric", "seed")
 COLUMNS = ("checkpoint", "data", *KEY[1:], "method", "backbone", "labels", "value", "seconds", "date", "settings")
+METRICS = {"rankme": "RankMe", "lidar": "LiDAR"} | {
+    f"{name}_{k}": f"{title} @{k}"
+    for name, title in (("image_to_text", "image to text"), ("text_to_image", "text to image"), ("chance", "chance"))
+    for k in (1, 5, 10)
+}  # titles, in the order of the columns; others are called by their protocol
 
 Result = dict[str, str]
 
@@ -78,7 +84,8 @@ def _part(result: Result, name: str) -> dict[str, Any]:
 
 def _column(result: Result) -> tuple[Any, ...]:
     options = json.dumps(_part(result, result["protocol"]), sort_keys=True)
-    return (PROTOCOLS.index(result["protocol"]), result["metric"] != "rankme", float(result["fraction"]), options)
+    place = [*METRICS, result["metric"]].index(result["metric"])
+    return (PROTOCOLS.index(result["protocol"]), place, float(result["fraction"]), options)
 
 
 def _columns(results: list[Result]) -> dict[tuple[Any, ...], str]:
@@ -87,8 +94,8 @@ def _columns(results: list[Result]) -> dict[tuple[Any, ...], str]:
     names = []
     for column, result in order.items():
         share = f" {100 * float(result['fraction']):g} %" if result["protocol"] in ("linear", "finetune") else ""
-        name = {"rankme": "RankMe", "lidar": "LiDAR"}.get(
-            result["metric"], {"knn": "kNN"}.get(result["protocol"], result["protocol"])
+        name = METRICS.get(
+            result["metric"], {"knn": "kNN", "zeroshot": "zero-shot"}.get(result["protocol"], result["protocol"])
         )
         names.append((name + share, column[-1]))
     return dict(zip(order, _distinct(names), strict=True))
@@ -122,6 +129,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _cell(values: list[float], metric: str) -> str:
     if not values:
         return ""
-    scale = 100 if metric == "accuracy" else 1
+    scale = 1 if metric in ("rankme", "lidar") else 100
     spread = f" ± {scale * stdev(values):.1f}" if len(values) > 1 else ""
     return f"{scale * fmean(values):.1f}{spread}"
