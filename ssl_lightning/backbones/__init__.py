@@ -3,6 +3,7 @@
 from ssl_lightning.backbones.audio import AudioNet, MeanFrames
 from ssl_lightning.backbones.base import AnyModule, Backbone, as_backbone, build, describe, plain
 from ssl_lightning.backbones.convolutional import ConvNet, LeNet, ResNet, StridedNet
+from ssl_lightning.backbones.hugging_face import HuggingFace
 from ssl_lightning.backbones.named import Timm, Torchvision
 from ssl_lightning.backbones.rows import RowNet
 from ssl_lightning.backbones.text import BagOfTokens, TextTransformer
@@ -19,6 +20,7 @@ __all__ = [
     "BagOfTokens",
     "ConvNet",
     "Flat",
+    "HuggingFace",
     "LeNet",
     "MeanFrames",
     "ResNet",

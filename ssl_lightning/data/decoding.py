@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,12 @@ def pixels_of(image: Image.Image) -> Tensor:
     return pixels
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, unreadable: Callable[[Path, Exception], ValueError] | None = None) -> str:
     """Identify a file by its content.
 
     Args:
         path: Of the file.
+        unreadable: Says what is wrong with a file that cannot be read; null to call it an image.
 
     Returns:
         Its size in bytes, and the first 16 hexadecimal digits of its SHA-256, as `1234-0123456789abcdef`.
@@ -107,7 +108,7 @@ def fingerprint(path: Path) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return f"{file.tell()}-{digest[:16]}"
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise (unreadable or _unreadable)(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:

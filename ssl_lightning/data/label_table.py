@@ -1,11 +1,11 @@
-"""A table that says the classes of a folder's pictures, as `labels.csv`."""
+"""A table that says the classes of a folder's files, as `labels.csv`."""
 
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ssl_lightning.data.listing import FoundFile, composed, counted, listed, printable
+from ssl_lightning.data.listing import FoundFile, Kind, composed, listed, printable
 from ssl_lightning.engine.csv_files import read_table
 
 TABLE = "labels.csv"
@@ -15,51 +15,55 @@ COLUMNS = {
 }
 
 
-def label_by(table: Path, files: Sequence[FoundFile], root: Path) -> tuple[list[FoundFile], bool, list[str]]:
-    """Label a folder's pictures by a table with a line for each, or for some.
+def label_by(
+    table: Path, files: Sequence[FoundFile], root: Path, kind: Kind
+) -> tuple[list[FoundFile], bool, list[str]]:
+    """Label a folder's files by a table with a line for each, or for some.
 
-    A class folder's word holds against the table's. Folders are no classes where the table says classes of pictures in
+    A class folder's word holds against the table's. Folders are no classes where the table says classes of files in
     them, and none of its classes has the name of a folder: such folders are of a camera, a year, or just `images`.
 
     Args:
         table: CSV file with the columns `path`, below `root` or absolute, and `class`, empty where unlabelled.
-        files: The pictures that were found, with the classes of their folders.
+        files: Those that were found, with the classes of their folders.
         root: The folder.
+        kind: Of the files.
 
     Returns:
-        The pictures with their classes, whether folders are classes, and notes on what is worth saying.
+        The files with their classes, whether folders are classes, and notes on what is worth saying.
 
     Raises:
-        ValueError: If the table cannot be read, says two classes of one picture, or knows none of them.
+        ValueError: If the table cannot be read, says two classes of one file, or knows none of them.
     """
-    classes, missing = _read(table, _Keys((file.key for file in files), root))
+    classes, missing = _read(table, _Keys((file.key for file in files), root), kind)
     notes = []
     if missing:
         rows = "1 row names" if len(missing) == 1 else f"{len(missing)} rows name"
         shown = ", ".join(f"`{printable(path)}`" for path in missing[:5]) + " ..." * (len(missing) > 5)
-        notes.append(f"{rows} no picture that is there, in `{printable(table.name)}`: {shown}")
+        notes.append(f"{rows} no {kind.one} that is there, in `{printable(table.name)}`: {shown}")
     inside = [file for file in files if file.class_name is not None]
     names = {file.class_name for file in inside if file.class_name is not None}
     told = {name.casefold() for name in classes.values()}
     folders = not any(file.key in classes for file in inside) or any(name.casefold() in told for name in names)
     if not folders:
         notes.append(
-            f"folders ({listed(names)}) are no classes: `{printable(table.name)}` says others of the pictures in them"
+            f"folders ({listed(names)}) are no classes: `{printable(table.name)}` says others of the {kind.many} in "
+            "them"
         )
         return [file._replace(class_name=classes.get(file.key)) for file in files], folders, notes
     against = [file for file in inside if classes.get(file.key, file.class_name) != file.class_name]
     if against:
         first = against[0]
         notes.append(
-            f"{counted(len(against))} in class folders of another class than in `{printable(table.name)}`, such as "
-            f"{listed([first.key])} (`{printable(classes[first.key])}` there): the folders' classes are taken; move "
+            f"{kind.counted(len(against))} in class folders of another class than in `{printable(table.name)}`, such "
+            f"as {listed([first.key])} (`{printable(classes[first.key])}` there): the folders' classes are taken; move "
             "the files, or mend the table"
         )
     return [file._replace(class_name=file.class_name or classes.get(file.key)) for file in files], folders, notes
 
 
-def _read(table: Path, keys: "_Keys") -> tuple[dict[str, str], list[str]]:
-    """Return the classes by key, and the paths that are of no picture."""
+def _read(table: Path, keys: "_Keys", kind: Kind) -> tuple[dict[str, str], list[str]]:
+    """Return the classes by key, and the paths that are of no file."""
     shown = f"`labels={printable(str(table))}`"
     classes: dict[str, str] = {}
     lines: dict[str, int] = {}
@@ -83,9 +87,9 @@ def _read(table: Path, keys: "_Keys") -> tuple[dict[str, str], list[str]]:
             classes[key], lines[key] = name, number
     if rows and len(missing) == len(rows):
         raise ValueError(
-            f"{shown} names no picture below `root={printable(str(keys.root))}`: its first path is "
-            f"`{printable(missing[0])}`, that of a picture `{printable(min(keys.all, default=''))}`; give paths below "
-            "`root`."
+            f"{shown} names no {kind.one} below `root={printable(str(keys.root))}`: its first path is "
+            f"`{printable(missing[0])}`, that of a {kind.one} `{printable(min(keys.all, default=''))}`; give paths "
+            "below `root`."
         )
     return classes, missing
 
@@ -94,7 +98,7 @@ class _Keys:
     """Finds the key that a path in a table means.
 
     Args:
-        keys: Of the pictures.
+        keys: Of the files.
         root: The folder they are below.
     """
 

@@ -1,4 +1,4 @@
-"""What was found in a folder of pictures, and how it is told."""
+"""What was found in a folder of files of one kind, and how it is told."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -8,8 +8,28 @@ from typing import Literal, NamedTuple
 Part = Literal["train", "val", "test"]
 
 
+class Kind(NamedTuple):
+    """What files are looked for.
+
+    Attributes:
+        suffixes: By which they are known, in small letters.
+        one: What one of them is called.
+        many: What several are called.
+        content: What is in them, as `images`.
+    """
+
+    suffixes: frozenset[str]
+    one: str
+    many: str
+    content: str
+
+    def counted(self, count: int) -> str:
+        """Count files of the kind in words."""
+        return f"{count} {self.one if count == 1 else self.many}"
+
+
 class FoundFile(NamedTuple):
-    """A picture's file.
+    """One file that was found.
 
     Attributes:
         key: Its path relative to the root, with `/` between folders, as the file system spells it.
@@ -28,12 +48,12 @@ class Listing(NamedTuple):
     """What a folder holds.
 
     Attributes:
-        files: The pictures, sorted by key.
+        files: Of the kind that was looked for, sorted by key.
         class_names: All classes of all parts, sorted.
         notes: A sentence for each thing set aside or worth saying.
-        parts: The parts that hold pictures; empty where there are no folders for parts.
-        set_aside: Number of pictures beside the folders for parts, which are not used.
-        from_table: Number of pictures whose class a table says, and no folder.
+        parts: The parts that hold such files; empty where there are no folders for parts.
+        set_aside: Number of files beside the folders for parts, which are not used.
+        from_table: Number of files whose class a table says, and no folder.
     """
 
     files: list[FoundFile]
@@ -47,11 +67,6 @@ class Listing(NamedTuple):
 def composed(text: str) -> str:
     """Return Unicode's composed form, so that no two texts look the same."""
     return unicodedata.normalize("NFC", text)
-
-
-def counted(count: int) -> str:
-    """Count pictures in words."""
-    return f"{count} {'picture' if count == 1 else 'pictures'}"
 
 
 def listed(names: Iterable[str]) -> str:

@@ -1,0 +1,142 @@
+"""Encoders of sounds: log-mel frames of any number in, one embedding a sound out."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.backbones.base import Backbone
+from ssl_lightning.engine.ranges import between, sizes
+from ssl_lightning.transforms.padded import Padded, inside, masked_mean
+
+
+class AudioBlock(nn.Module):
+    """A convolution over frames and bands, batch norm over what is within the sounds, ReLU, and zeros behind the end.
+
+    Args:
+        before: Channels in.
+        after: Channels out.
+        stride: Frames that become one; bands are halved.
+        dropout: Probability of dropping a channel of a sound.
+    """
+
+    def __init__(self, before: int, after: int, stride: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 3, (stride, 2), padding=1, bias=False)
+        self.norm = nn.BatchNorm1d(after)
+        self.drop = nn.Dropout2d(dropout)
+        self.stride = stride
+
+    def forward(self, values: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what comes of `(N, C, T, M)`, which is 0 behind the end, and the new lengths."""
+        places = self.conv(values).permute(0, 2, 3, 1)  # (N, T, M, C), as memory has it in channels-last format
+        length = (length + self.stride - 1) // self.stride
+        within = inside(length, places.shape[1]).flatten().nonzero()[:, 0]  # padding is in no statistics
+        rows = places.flatten(0, 1).flatten(1).index_select(0, within)  # (frames, M * C)
+        normal = self.norm(rows.view(-1, places.shape[3])).relu().view_as(rows)
+        filled = normal.new_zeros(len(places) * places.shape[1], rows.shape[1]).index_copy(0, within, normal)
+        filled = filled.view(places.shape)
+        return self.drop(filled.permute(0, 3, 1, 2)), length
+
+
+class AudioNet(Backbone):
+    """Convolutional network on log-mel frames, small enough for a CPU: four blocks, then a pooling over time.
+
+    Behind each layer, what lies beyond a sound's end is 0 as beyond the edge of a picture, and batch norm counts only
+    what is within: a sound has the same embedding alone and in a batch of much longer ones, in training, too. The
+    embedding is mean plus maximum over time, as of BYOL-A.
+
+    Args:
+        mels: Bands of a frame, as `LogMel` has them.
+        width: Channels of the first block; the others have 2, 4 and 4 times as many.
+        dim: Size of the embedding.
+        dropout: Probability of dropping a channel behind each of the last two blocks, of all frames alike.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Reference:
+        The pooling: D. Niizumi et al., BYOL for Audio, 2021, arXiv 2103.06695, section IV-A.
+    """
+
+    def __init__(self, mels: int = 64, width: int = 32, dim: int = 256, dropout: float = 0.0) -> None:
+        sizes(1, mels=mels, width=width, dim=dim)
+        between(0, 1, "[)", dropout=dropout)
+        super().__init__(mels=mels, width=width, dim=dim, dropout=dropout)
+        self.blocks = nn.ModuleList(
+            [
+                AudioBlock(1, width),
+                AudioBlock(width, 2 * width),
+                AudioBlock(2 * width, 4 * width, 2, dropout),
+                AudioBlock(4 * width, 4 * width, 1, dropout),
+            ]
+        )
+        self.last = nn.Linear(4 * width * math.ceil(mels / 16), dim)
+        self.mels, self.feature_dim = mels, dim
+
+    def forward(self, inputs: Padded) -> Tensor:
+        """Encode frames `(N, T, mels)` to embeddings `(N, dim)`."""
+        return self.rest(self.trunk(inputs))
+
+    def trunk(self, inputs: Padded) -> Padded:
+        """Compute the first two blocks: `(N, T / 4, channels, mels / 4)`."""
+        require_mels(inputs, self.mels, self)
+        hidden, length = zeroed(inputs)
+        hidden = hidden[:, None].to(memory_format=torch.channels_last)  # (N, 1, T, mels)
+        for block in self.blocks[:2]:
+            hidden, length = block(hidden, length)
+        return Padded(hidden.transpose(1, 2), length)
+
+    def rest(self, hidden: Padded) -> Tensor:
+        """Go on from `trunk` to embeddings `(N, dim)`."""
+        values, length = hidden.values.transpose(1, 2), hidden.length
+        for block in self.blocks[2:]:
+            values, length = block(values, length)
+        frames = self.last(values.permute(0, 2, 3, 1).flatten(2)).relu()  # (N, T, dim)
+        mask = inside(length, frames.shape[1])
+        highest = frames.masked_fill(~mask[..., None], 0).amax(dim=1)  # no number is below 0
+        pooled: Tensor = masked_mean(frames, mask) + highest
+        return pooled
+
+
+class MeanFrames(Backbone):
+    """Mean and standard deviation of the frames over time: no weights, what any encoder of sounds must surpass.
+
+    Args:
+        mels: Bands of a frame, as `LogMel` has them.
+        deviation: Give the standard deviation of each band, too.
+    """
+
+    def __init__(self, mels: int = 64, deviation: bool = False) -> None:
+        sizes(1, mels=mels)
+        super().__init__(mels=mels, deviation=deviation)
+        self.mels, self.deviation, self.feature_dim = mels, deviation, mels * (1 + deviation)
+
+    def forward(self, inputs: Padded) -> Tensor:
+        """Average frames `(N, T, mels)` to `(N, feature_dim)`."""
+        require_mels(inputs, self.mels, self)
+        mask = inside(inputs.length, inputs.values.shape[1])
+        mean = masked_mean(inputs.values, mask)
+        if not self.deviation:
+            return mean
+        return torch.cat([mean, masked_mean((inputs.values - mean[:, None]).square(), mask).sqrt()], dim=1)
+
+
+def zeroed(frames: Padded) -> Padded:
+    """Return frames that are 0 behind the end, whatever was there."""
+    mask = inside(frames.length, frames.values.shape[1])
+    return frames._replace(values=frames.values.masked_fill(~mask[..., None], 0))
+
+
+def require_mels(inputs: Padded, mels: int, backbone: Backbone) -> None:
+    """Check that frames have the bands that an encoder was built for.
+
+    Raises:
+        ValueError: If they have not.
+    """
+    if not isinstance(inputs, Padded) or inputs.values.ndim != 3 or inputs.values.shape[2] != mels:
+        shown = tuple(inputs.values.shape) if isinstance(inputs, Padded) else f"of type {type(inputs).__name__}"
+        raise ValueError(
+            f"`{type(backbone).__name__}` takes `Padded` frames of `mels={mels}` bands, (N, T, {mels}), and its input "
+            f"is {shown}; give both `LogMel` and the backbone the same `mels`."
+        )

@@ -1,0 +1,224 @@
+"""Random views of sounds: part, speed, company, noise, loudness, voice and masks, each by a draw of its own."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.engine.ranges import at_least, between, ordered, several, whole
+from ssl_lightning.transforms.audio.log_mel import LogMel, check_sounds
+from ssl_lightning.transforms.padded import Padded, inside
+
+DRAWS = 12  # numbers from 0 to 1 that a view of a sample takes
+
+
+class _Draw(NamedTuple):
+    """What is drawn for each view, `(views,)` each; from 0 to 1."""
+
+    share: Tensor
+    place: Tensor
+    speed: Tensor
+    gain: Tensor
+    snr: Tensor
+    mix: Tensor
+    partner: Tensor
+    pitch: Tensor
+    time_width: Tensor
+    time_place: Tensor
+    band_width: Tensor
+    band_place: Tensor
+
+
+class AudioViews(nn.Module):
+    r"""Some random views of each sound, as the log-mel frames that an encoder takes.
+
+    In this order: a part of the sound at a random place, silence before or behind it where the part reaches beyond the
+    ends; played at another speed (time and pitch together, by interpolation); another sound of the batch mixed in at
+    random power, :math:`\sqrt{1 - \lambda}\, x + \sqrt{\lambda}\, x'` with both equally loud; white noise at a random
+    signal-to-noise ratio; gain, cut at full scale; the spectrogram; its mel axis stretched, as a larger or smaller
+    voice does; a span of frames and one of bands hidden (0, the mean). Every view of every sample has its own draw of
+    everything, from the CPU, and none depends on how far a batch is filled up.
+
+    Args:
+        count: Views of each sample.
+        sample_rate: Samples a second; filled in from the data on the command line.
+        crop: Smallest and largest part, as a fraction of the sound's length.
+        shift: How far a part may reach beyond the sound's ends, as a fraction of its length.
+        speed: Greatest change of the speed: factors are from 1 / (1 + speed) to 1 + speed.
+        gain: Greatest change of the loudness in decibels, up or down.
+        snr: Least and greatest signal-to-noise ratio in decibels.
+        mix: Greatest share of the power that another sound of the batch gets; 0 mixes none in.
+        pitch: Greatest stretch of the mel axis, likewise as for `speed`.
+        masks: Greatest share of the frames, and of the bands, that is hidden.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+
+    Reference:
+        Mixing as of D. Niizumi et al., BYOL for Audio, 2021, arXiv 2103.06695, section III-B, there of log-mel
+        spectrograms with earlier batches. Masks as of D. S. Park et al., SpecAugment, Interspeech 2019, arXiv
+        1904.08779, section 2, one of each, and no warping of time. Stretching as of N. Jaitly, G. E. Hinton, Vocal
+        Tract Length Perturbation, ICML workshop 2013.
+
+    Example:
+        >>> sound = torch.randint(-99, 99, (3, 4000), dtype=torch.int16)
+        >>> first, second = AudioViews(sample_rate=8000)(Padded(sound, torch.tensor([4000, 2000, 300])))
+        >>> first.values.shape == second.values.shape, first.values.shape[2]
+        (True, 64)
+    """
+
+    def __init__(
+        self,
+        count: int = 2,
+        sample_rate: int = 16000,
+        crop: tuple[float, float] = (0.6, 1.0),
+        shift: float = 0.1,
+        speed: float = 0.15,
+        gain: float = 6.0,
+        snr: tuple[float, float] = (5.0, 40.0),
+        mix: float = 0.2,
+        pitch: float = 0.1,
+        masks: tuple[float, float] = (0.2, 0.2),
+    ) -> None:
+        whole(1, count=count)
+        ordered(0, 1, "(]", "give fractions of the sound's length", crop=crop)
+        at_least(0, speed=speed, gain=gain, pitch=pitch)
+        ordered(-100, 200, "[]", "in decibels", snr=snr)
+        between(0, 1, "[)", shift=shift, mix=mix)
+        several(2, 0, 1, "[)", "one for frames, one for bands", masks=masks)
+        super().__init__()
+        self.count, self.crop, self.shift, self.speed, self.gain = count, crop, shift, speed, gain
+        self.snr, self.mix, self.pitch, self.masks = snr, mix, pitch, masks
+        self.clean: nn.Module = LogMel(sample_rate)
+
+    @torch.no_grad()
+    def forward(self, inputs: Padded, generator: torch.Generator | None = None) -> list[Padded]:
+        """Return `count` views of each sound.
+
+        Args:
+            inputs: Samples `(N, T)`, int16, or floats from -1 to 1; what is behind the end does not count.
+            generator: Of the CPU; None takes torch's global one.
+
+        Returns:
+            `count` times float32 `(N, frames, mels)`, filled up to the same number of frames.
+
+        Raises:
+            ValueError: If the inputs are no sounds.
+        """
+        check_sounds(inputs)
+        device = inputs.values.device
+        numbers = torch.rand(self.count * len(inputs.length), DRAWS, generator=generator)
+        draw = _Draw(*numbers.to(device).unbind(1))
+        with torch.autocast(device.type, enabled=False):
+            sounds = self._part(inputs, draw)
+            sounds = self._company(sounds, draw)
+            sounds = self._noise(sounds, draw, generator)
+            louder = 10 ** (self.gain * (2 * draw.gain - 1) / 20)
+            frames: Padded = self.clean(sounds._replace(values=(sounds.values * louder[:, None]).clamp_(-1, 1)))
+            frames = self._hide(self._stretch(frames, draw), draw)
+        values, lengths = frames.values.chunk(self.count), frames.length.chunk(self.count)
+        return [Padded(*view) for view in zip(values, lengths, strict=True)]
+
+    def _part(self, inputs: Padded, draw: _Draw) -> Padded:
+        """Take parts of the sounds, `count` of each, at other speeds, by linear interpolation."""
+        samples, length = inputs
+        views, total = len(draw.share), samples.shape[1]
+        row = torch.arange(views, device=length.device) % len(length)
+        own = length[row].double() if length.device.type == "cpu" else length[row].float()
+        part = own * (self.crop[0] + (self.crop[1] - self.crop[0]) * draw.share)
+        start = draw.place * (own - part + 2 * self.shift * own) - self.shift * own
+        rate = (1 + self.speed) ** (2 * draw.speed - 1)
+        out = (part / rate).round().long().clamp(min=1)
+        begin = start.floor()
+        if self.speed:
+            steps = torch.arange(int(out.max()), device=length.device, dtype=rate.dtype)
+            offset = torch.addcmul((start - begin).to(rate.dtype)[:, None], steps, rate[:, None])
+        else:
+            offset = torch.arange(int(out.max()), device=length.device).expand(views, -1)
+        place = offset.long()
+        at = place + begin.long()[:, None]
+        fraction = (offset - place) if self.speed else None
+        ends = length[row][:, None]
+        flat, base = samples.reshape(-1), (row * total)[:, None]
+        scale = 1.0 if samples.is_floating_point() else 1 / 32768
+
+        def sample(at: Tensor) -> Tensor:
+            found = flat.take(base + at.clamp(0, total - 1)).float()
+            return found.masked_fill_((at < 0) | (at >= ends), 0)
+
+        values = sample(at)
+        if fraction is not None:
+            values.lerp_(sample(at + 1), fraction)
+        return Padded(values.mul_(scale).masked_fill_(~inside(out, values.shape[1]), 0), out)
+
+    def _company(self, sounds: Padded, draw: _Draw) -> Padded:
+        """Mix another sound of the same view into each."""
+        views = len(draw.mix)
+        others = views // self.count - 1
+        if self.mix == 0 or others == 0:
+            return sounds
+        row = torch.arange(views, device=draw.mix.device)
+        away = 1 + (draw.partner * others).long().clamp(max=others - 1)
+        partner = row - row % (others + 1) + (row + away) % (others + 1)
+        power, share = _power(sounds), self.mix * draw.mix
+        louder = (share * power / power[partner].clamp(min=1e-10)).sqrt().clamp(max=1e3)
+        mixed = sounds.values * (1 - share).sqrt()[:, None] + sounds.values[partner] * louder[:, None]
+        return sounds._replace(values=mixed.masked_fill_(~inside(sounds.length, mixed.shape[1]), 0))
+
+    def _noise(self, sounds: Padded, draw: _Draw, generator: torch.Generator | None) -> Padded:
+        """Add white noise."""
+        values, length = sounds
+        within = inside(length, values.shape[1])
+        noise = torch.randn(int(length.sum()), generator=generator).to(values)  # as many as there are samples, no more
+        ratio = self.snr[0] + (self.snr[1] - self.snr[0]) * draw.snr
+        scale = _power(sounds).sqrt() * 10 ** (-ratio / 20)
+        loud = torch.zeros_like(values).masked_scatter_(within, noise)
+        return sounds._replace(values=torch.addcmul(values, loud, scale[:, None]))
+
+    def _stretch(self, frames: Padded, draw: _Draw) -> Padded:
+        """Stretch or squeeze the mel axis, by linear interpolation; the highest band goes on where it ends."""
+        if not self.pitch:
+            return frames
+        bands = frames.values.shape[2]
+        band = torch.arange(bands, device=frames.values.device, dtype=torch.float32)
+        factor = (1 + self.pitch) ** (2 * draw.pitch - 1)
+        wanted = (band * factor[:, None]).clamp(max=bands - 1)  # (views, bands)
+        weights = (1 - (wanted[:, None, :] - band[:, None]).abs()).clamp(min=0)  # (views, from, to)
+        return frames._replace(values=frames.values @ weights.to(frames.values))
+
+    def _hide(self, frames: Padded, draw: _Draw) -> Padded:
+        """Hide a span of frames, and one of bands."""
+        values, length = frames
+        bands = torch.full_like(length, values.shape[2])
+        time = _span(length, self.masks[0], draw.time_width, draw.time_place, values.shape[1])
+        band = _span(bands, self.masks[1], draw.band_width, draw.band_place, values.shape[2])
+        return frames._replace(values=values.masked_fill(time[:, :, None] | band[:, None, :], 0))
+
+
+def _span(size: Tensor, share: float, width: Tensor, place: Tensor, total: int) -> Tensor:
+    """Return where a span of up to a share of each size lies, `(views, total)`."""
+    wide = (width * (share * size + 1)).floor().minimum((share * size).floor())
+    begin = (place * (size - wide + 1)).floor()[:, None]
+    step = torch.arange(total, device=size.device)
+    return (step >= begin) & (step < begin + wide[:, None])
+
+
+def _power(sounds: Padded) -> Tensor:
+    """Return the mean square of each sound, `(N,)`."""
+    return sounds.values.square().sum(dim=1) / sounds.length
+
+
+def audio_views(sample_rate: int, count: int = 2, mild: bool = False) -> AudioViews:
+    """Return random views that suit sounds.
+
+    Args:
+        sample_rate: Samples a second.
+        count: Views of each sample.
+        mild: As a classifier wants them, near to the sample: most of it, and nothing mixed in.
+    """
+    if not mild:
+        return AudioViews(count, sample_rate)
+    return AudioViews(
+        count, sample_rate, crop=(0.85, 1.0), shift=0.05, speed=0.1, snr=(15.0, 50.0), mix=0.0, pitch=0.05,
+        masks=(0.1, 0.1),
+    )  # fmt: skip
