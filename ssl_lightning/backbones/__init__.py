@@ -1,6 +1,6 @@
 """Encoders: clean input in, one embedding a sample out, whose size is `feature_dim`."""
 
-from ssl_lightning.backbones.audio import AudioNet, MeanFrames
+from ssl_lightning.backbones.audio import AudioNet, MeanFrames, SpectrogramTransformer
 from ssl_lightning.backbones.base import AnyModule, Backbone, as_backbone, build, describe, plain
 from ssl_lightning.backbones.convolutional import ConvNet, LeNet, ResNet, StridedNet
 from ssl_lightning.backbones.hugging_face import HuggingFace
@@ -25,6 +25,7 @@ __all__ = [
     "MeanFrames",
     "ResNet",
     "RowNet",
+    "SpectrogramTransformer",
     "StridedNet",
     "TextTransformer",
     "Timm",

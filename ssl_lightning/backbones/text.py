@@ -123,7 +123,11 @@ class TextTransformer(Backbone):
 
     def rest(self, hidden: Padded) -> Tensor:
         """Go on from `trunk` to embeddings `(N, feature_dim)`."""
-        return pooled(self._encode(hidden), hidden.length, self.pool)
+        return self.pooled(self._encode(hidden), hidden.length)
+
+    def pooled(self, values: Tensor, length: Tensor) -> Tensor:
+        """Return embeddings `(N, feature_dim)` of encoded tokens `(N, T, feature_dim)`."""
+        return pooled(values, length, self.pool)
 
     def tokens(self, inputs: Padded) -> Tensor:
         """Encode each token, `(N, T, feature_dim)`; what is behind a text's end means nothing."""

@@ -13,9 +13,19 @@ from tokenizers import Tokenizer as Engine
 from torch import Tensor
 
 from ssl_lightning.engine.ranges import whole
-from ssl_lightning.transforms.text.tokens import CLS, NAMES, SEP, SPECIAL, digest_of, numbers_in, order_of, special_ids
+from ssl_lightning.transforms.text.tokens import (
+    CLS,
+    NAMES,
+    SEP,
+    SPECIAL,
+    digest_of,
+    numbers_in,
+    order_of,
+    special_ids,
+    tokenizer_json,
+)
+from ssl_lightning.transforms.text.tokens import FILE as FILE
 
-FILE = "tokenizer.json"
 LEAST = SPECIAL + 256  # special tokens, and a token for each byte
 CHUNK = 4096  # texts at a time
 
@@ -210,15 +220,7 @@ def pretrained(source: str, argument: str = "tokenizer") -> Tokenizer:
     """
     if not source.startswith("hf:"):
         return Tokenizer.load(source, argument)
-    name = source.removeprefix("hf:")
-    if Path(name).is_dir():
-        return Tokenizer.load(name, argument)
     try:
-        text = Engine.from_pretrained(name).to_str()
-    except Exception as error:  # whatever the hub raises
-        raise ValueError(
-            f"`{argument}={source}`: the tokenizer of `{name}` is not in the cache and cannot be downloaded "
-            f"({type(error).__name__}); check the name, run once where there is a network, or give the folder of a "
-            "model that was saved."
-        ) from error
-    return Tokenizer(text)
+        return Tokenizer(tokenizer_json(source.removeprefix("hf:")))
+    except ValueError as error:
+        raise ValueError(f"`{argument}={source}`: {error}") from error

@@ -4,6 +4,7 @@ from ssl_lightning.methods.autoencoder import Autoencoder
 from ssl_lightning.methods.barlow_twins import BarlowTwins
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.methods.byol import BYOL
+from ssl_lightning.methods.causal_text import CausalText
 from ssl_lightning.methods.clip import CLIP
 from ssl_lightning.methods.colorization import Colorization
 from ssl_lightning.methods.deepcluster import DeepCluster
@@ -12,6 +13,7 @@ from ssl_lightning.methods.gan import GAN
 from ssl_lightning.methods.inpainting import Inpainting
 from ssl_lightning.methods.jigsaw import Jigsaw
 from ssl_lightning.methods.mae import MAE
+from ssl_lightning.methods.masked_text import MaskedText
 from ssl_lightning.methods.moco import MoCo
 from ssl_lightning.methods.nnclr import NNCLR
 from ssl_lightning.methods.relative_position import RelativePosition
@@ -26,6 +28,8 @@ from ssl_lightning.methods.swav import SwAV
 from ssl_lightning.methods.triplet import Triplet
 from ssl_lightning.methods.vae import VAE
 from ssl_lightning.methods.vicreg import VICReg
+from ssl_lightning.methods.vilbert import ViLBERT
+from ssl_lightning.methods.vime import VIME
 
 __all__ = [
     "BYOL",
@@ -36,12 +40,15 @@ __all__ = [
     "NNCLR",
     "SSGAN",
     "VAE",
+    "VIME",
     "Autoencoder",
     "BarlowTwins",
+    "CausalText",
     "Colorization",
     "DeepCluster",
     "Inpainting",
     "Jigsaw",
+    "MaskedText",
     "MoCo",
     "RelativePosition",
     "Rotation",
@@ -55,4 +62,5 @@ __all__ = [
     "SwAV",
     "Triplet",
     "VICReg",
+    "ViLBERT",
 ]

@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+FILE = "tokenizer.json"
 PAD, UNK, CLS, SEP, MASK = range(5)
 SPECIAL = 5  # as many; ordinary tokens begin here
 # what they are called, ours first, by vocabularies of BERT and of RoBERTa
@@ -83,3 +85,25 @@ def digest_of(text: str) -> str:
     """
     told = json.dumps(json.loads(text), sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def tokenizer_json(name: str) -> str:
+    """Return what the `tokenizer.json` of a model of Hugging Face holds.
+
+    Args:
+        name: On the hub, where it is downloaded once; or a folder.
+
+    Raises:
+        ValueError: If it has none, or it cannot be had.
+    """
+    try:
+        if Path(name).is_dir():
+            return (Path(name) / FILE).read_text(encoding="utf-8")
+        from huggingface_hub import hf_hub_download  # which `tokenizers` brings
+
+        return Path(hf_hub_download(name, FILE)).read_text(encoding="utf-8")
+    except Exception as error:  # whatever the hub raises
+        raise ValueError(
+            f"the {FILE} of `{name}` is not there and cannot be downloaded ({type(error).__name__}); check the name, "
+            "run once where there is a network, or give the folder of a model that was saved with its tokenizer."
+        ) from error

@@ -132,13 +132,13 @@ class DropoutViews(nn.Module):
         return [inputs] * self.count
 
     def require_encoder(self, encoder: nn.Module) -> None:
-        """Refuse an encoder that drops nothing.
+        """Refuse an encoder that drops nothing, where there are several views.
 
         Raises:
             ValueError: If its views would be alike.
         """
         layers = (layer for layer in encoder.modules() if isinstance(layer, nn.modules.dropout._DropoutNd))
-        if not any(layer.p > 0 for layer in layers):
+        if self.count > 1 and not any(layer.p > 0 for layer in layers):
             raise ValueError(
                 f"`DropoutViews` are alike where the encoder drops nothing, as this `{type(encoder).__name__}`; give "
                 "it dropout, such as `--model.backbone.dropout 0.1`, or take `TokenViews`."
