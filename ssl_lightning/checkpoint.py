@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone, as_backbone, build, describe, plain
+from ssl_lightning.data.schema import schema_of
 from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.engine.naming import class_path
 from ssl_lightning.engine.processes import first_process
@@ -288,6 +289,26 @@ def require_same_tokens(told: dict[str, Any] | None, facts: dict[str, Any], who:
     there, here = (told or {}).get("vocabulary"), facts.get("vocabulary")
     if None not in (there, here) and there != here:
         raise ValueError(_other_tokens(who))
+
+
+def require_same_columns(told: dict[str, Any] | None, facts: dict[str, Any], who: str) -> None:
+    """Check that rows have the columns of those that a checkpoint was trained on, in their order, and their categories.
+
+    Args:
+        told: The checkpoint's facts.
+        facts: Of the data.
+        who: Names the checkpoint, for messages.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    there, here = schema_of(told or {}), schema_of(facts)
+    if there is not None and here is not None and (differs := there.same_columns(here)):
+        raise ValueError(
+            f"{who} was trained on rows with {differs}; give the same columns in the same order, and name categories "
+            "by `--data.categories '{colour: [blue, red]}'`; `predict CHECKPOINT FILE` reads a file by what the "
+            "checkpoint knows."
+        )
 
 
 def _other_tokens(who: str) -> str:

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.checkpoint import describe_briefly, note, require_same_tokens, require_taken
+from ssl_lightning.checkpoint import describe_briefly, note, require_same_columns, require_same_tokens, require_taken
 from ssl_lightning.data.base import clean_for, facts_of
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers
 from ssl_lightning.engine.passes import hold_buffers, release_buffers, require_precision
@@ -90,6 +90,7 @@ class Learner(L.LightningModule):
         """Take over the clean transform of a checkpoint, or say that another was given."""
         told = checkpoint.get("ssl_lightning", {})
         require_same_tokens(told.get("facts"), self.facts, "the checkpoint")
+        require_same_columns(told.get("facts"), self.facts, "the checkpoint")
         described = told.get("clean")
         if not isinstance(described, dict) or described == describe_clean(self.clean):
             return

@@ -1,7 +1,9 @@
 """VAAL: a discriminator learns to tell labelled from unlabelled samples, and what it is sure of is asked for."""
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -44,9 +46,11 @@ class VAEAndDiscriminator(nn.Module):
         for before, after in zip(widths[::-1], widths[-2::-1], strict=False):
             decoder += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.decoder = nn.Sequential(*decoder, nn.ConvTranspose2d(widths[0], channels, 4, 2, 1))
-        self.discriminator = nn.Sequential(
-            nn.Linear(latent_dim, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1)
-        )
+        self.discriminator = _judge(latent_dim)
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Return what is encoded and built up again: the images."""
+        return images
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return latent means and log variances of images `(N, C, H, W)`, `(N, latent_dim)` each."""
@@ -64,13 +68,95 @@ class VAEAndDiscriminator(nn.Module):
         return logits[:, 0]
 
 
+class VectorVAEAndDiscriminator(nn.Module):
+    """The same of vectors: fully connected layers; the vectors' numbers are brought to one scale first.
+
+    Args:
+        dim: Numbers of a vector.
+        latent_dim: Size of the latent.
+        hidden: Numbers of a hidden layer.
+    """
+
+    def __init__(self, dim: int, latent_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.scale = nn.BatchNorm1d(dim, affine=False)
+        self.encoder = nn.Sequential(*_layer(dim, hidden), *_layer(hidden, hidden), nn.Linear(hidden, 2 * latent_dim))
+        self.decoder = nn.Sequential(*_layer(latent_dim, hidden), *_layer(hidden, hidden), nn.Linear(hidden, dim))
+        self.discriminator = _judge(latent_dim)
+
+    def scaled(self, vectors: Tensor) -> Tensor:
+        """Return what is encoded and built up again: vectors `(N, dim)` whose numbers have mean 0 and variance 1."""
+        numbers: Tensor = self.scale(vectors)
+        return numbers
+
+    def encode(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latent means and log variances of scaled vectors `(N, dim)`, `(N, latent_dim)` each."""
+        mean, log_variance = self.encoder(scaled).chunk(2, dim=1)
+        return mean, log_variance
+
+    def decode(self, latent: Tensor, size: int) -> Tensor:
+        """Return scaled vectors `(N, dim)` of latents `(N, latent_dim)`; `size` is that of images."""
+        vectors: Tensor = self.decoder(latent)
+        return vectors
+
+    def judge(self, mean: Tensor) -> Tensor:
+        """Return the logit of being labelled, `(N,)`."""
+        logits: Tensor = self.discriminator(mean)
+        return logits[:, 0]
+
+
+def _judge(latent_dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(latent_dim, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 1))
+
+
+def _layer(before: int, after: int) -> list[nn.Module]:
+    return [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
+
+
+Form = Literal["images", "vectors", "embeddings"]
+
+
+def form_of(inputs: Any) -> Form:
+    """Tell what of the inputs an autoencoder builds up, by nothing but their form.
+
+    Args:
+        inputs: As the task model takes them, of N samples.
+
+    Returns:
+        `images` for square ones `(N, C, H, H)` of at least 4 px; `vectors` for one matrix of floats `(N, d)`; else
+        `embeddings`: the task model's.
+
+    Example:
+        >>> form_of(torch.zeros(2, 3, 8, 8)), form_of(torch.zeros(2, 5)), form_of(torch.zeros(2, 5).long())
+        ('images', 'vectors', 'embeddings')
+    """
+    if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.shape[2] == inputs.shape[3] >= 4:
+        return "images"
+    if isinstance(inputs, Tensor) and inputs.ndim == 2 and inputs.is_floating_point():
+        return "vectors"
+    return "embeddings"
+
+
+@contextmanager
+def _looking(module: nn.Module) -> Iterator[None]:
+    """Let a module in training say what it would in evaluation, leaving no trace."""
+    modes = [(child, child.training) for child in module.modules()]
+    try:
+        module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for child, training in modes:
+            child.training = training
+
+
 def vae_loss(images: Tensor, decoded: Tensor, mean: Tensor, log_variance: Tensor, beta: float) -> Tensor:
     r"""Negative evidence lower bound a pixel value, :math:`\frac{1}{D} (\lVert x - \hat x \rVert^2 + \beta\, KL)`.
 
     .. math:: KL = \frac12 \sum_j (\mu_j^2 + \sigma_j^2 - \log \sigma_j^2 - 1)
 
     Args:
-        images: `(N, C, H, W)`, D values each.
+        images: `(N, C, H, W)`, or vectors `(N, D)`; D values each.
         decoded: The same.
         mean: `(N, latent_dim)`.
         log_variance: `(N, latent_dim)`.
@@ -87,21 +173,26 @@ def vae_loss(images: Tensor, decoded: Tensor, mean: Tensor, log_variance: Tensor
 class VAAL(AcquisitionStrategy):
     r"""Asks for the samples that a discriminator is most certain are unlike the labelled ones.
 
-    Beside the task model, a variational autoencoder learns to encode labelled and unlabelled images alike, and a
+    Beside the task model, a variational autoencoder learns to encode labelled and unlabelled samples alike, and a
     discriminator D to tell their latent means apart:
 
     .. math:: L_{VAE} = ELBO_L + ELBO_U + \lambda [BCE(D(\mu_L), 1) + BCE(D(\mu_U), 1)], \qquad
         L_D = BCE(D(\mu_L), 1) + BCE(D(\mu_U), 0)
 
     The lowest :math:`D(\mu)` is asked for. The task model's predictions play no part. Every step of the fit trains on
-    its labelled batch and as many unlabelled images under the same views; logs `active/vaal_vae` and
+    its labelled batch and as many unlabelled samples under the same views; logs `active/vaal_vae` and
     `active/vaal_discriminator`. Under DDP gradients are averaged.
+
+    The autoencoder is one of convolutions for images, and of fully connected layers for vectors. Of anything else, as
+    sound, text, rows with categories, or pairs, it builds up the task model's embeddings, which move while the model
+    learns, and through which no gradient flows.
 
     Args:
         query_size: Labels to ask for.
         batch_size: Samples a step of the pass over the pool; null for the data's.
         latent_dim: Size of the latent.
-        width: Channels after the encoder's first convolution, doubled by each further one; the paper's is 128.
+        width: Channels after the encoder's first convolution, doubled by each further one; the paper's is 128. Of
+            vectors, a hidden layer has eight times as many numbers.
         beta: Weight of the divergence.
         adversarial: :math:`\lambda`.
         lr: Of Adam, for both.
@@ -113,7 +204,8 @@ class VAAL(AcquisitionStrategy):
     Reference:
         S. Sinha, S. Ebrahimi, T. Darrell, Variational Adversarial Active Learning, ICCV 2019, arXiv 1904.00370, Eq. 1
         to 4. The bound is divided by the number of pixel values, so that the adversarial term weighs the same at any
-        image size; the authors' code averages the error and sums the divergence.
+        image size; the authors' code averages the error and sums the divergence. The paper knows images alone: vectors
+        and embeddings in their place are ours, each number of which is brought to mean 0 and variance 1 first.
     """
 
     needs_fit: ClassVar[bool] = True
@@ -144,15 +236,14 @@ class VAAL(AcquisitionStrategy):
         pool: PoolDataModule = trainer.datamodule  # type: ignore[attr-defined]
         self._seed_of_round = derive_seed(pool.seed, "vaal", pool.round)
         self._unlabelled, self._samples = pool.unlabelled, pool.samples
-        first: Any = self._samples.__getitems__(self._unlabelled[:1].tolist()).input
-        shape = tuple(getattr(first, "shape", ()))
-        if len(shape) != 4:
-            raise ValueError(
-                f"`VAAL` builds up images, `(N, C, H, W)`; samples of {type(pool.data).__name__} are none."
-            )
+        first: Any = self._samples.__getitems__(self._unlabelled[:1].tolist())
+        shape, self._form = self._shape_of(trainer, module, first)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed_of_round)
-            self.networks = VAEAndDiscriminator(shape[1], shape[2], self.latent_dim, self.width)
+            if self._form == "images":
+                self.networks: Any = VAEAndDiscriminator(shape[1], shape[2], self.latent_dim, self.width)
+            else:
+                self.networks = VectorVAEAndDiscriminator(shape[1], self.latent_dim, 8 * self.width)
         self.networks.to(trainer.strategy.root_device)
         judge = list(self.networks.discriminator.parameters())
         others = [*self.networks.encoder.parameters(), *self.networks.decoder.parameters()]
@@ -162,6 +253,22 @@ class VAAL(AcquisitionStrategy):
             for optimizer, state in zip(self.optimizers, self._restored["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
             self._restored = None
+
+    def _shape_of(self, trainer: L.Trainer, module: Any, first: Batch) -> tuple[torch.Size, Form]:
+        """Return the shape of what the autoencoder builds up of a sample, and what that is."""
+        raw = first.input
+        if form_of(raw) == "images":
+            return raw.shape, "images"
+        batch = trainer.strategy.batch_to_device(first, trainer.strategy.root_device)
+        with _looking(module):
+            inputs = module.prepare(batch) if hasattr(module, "prepare") else batch.input
+            form = form_of(inputs)
+            if form == "embeddings" and not hasattr(module, "embed"):
+                raise ValueError(
+                    f"`{type(module).__name__}` has no method `embed`, and `VAAL` builds up embeddings where inputs "
+                    f"are neither images nor vectors, as these {type(inputs).__name__}; `Classifier` has it."
+                )
+            return (module.embed(inputs) if form == "embeddings" else inputs).shape, form
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -182,13 +289,17 @@ class VAAL(AcquisitionStrategy):
         pl_module.log_dict({"active/vaal_vae": vae.detach(), "active/vaal_discriminator": discriminator.detach()})
 
     def _seen(self, module: Any, batch: Batch) -> Tensor:
-        """Return a batch as the task model sees it in training: the same view of labelled and of unlabelled images."""
-        images = module.prepare(batch, random=True) if hasattr(module, "prepare") else batch.input
-        return (images[0] if isinstance(images, list) else images).float()  # type: ignore[no-any-return]
+        """Return a batch as the task model sees it in training: the same view of labelled and of unlabelled samples."""
+        views = module.prepare(batch, random=True) if hasattr(module, "prepare") else batch.input
+        inputs = views[0] if isinstance(views, list) else views
+        if self._form != "embeddings":
+            return inputs.float()  # type: ignore[no-any-return]
+        with _looking(module):
+            return module.embed(inputs).float()  # type: ignore[no-any-return]
 
     def vae_objective(self, labelled: Tensor, unlabelled: Tensor, generator: torch.Generator) -> Tensor:
         """Return the autoencoder's loss, Eq. 3; noise comes from the generator."""
-        images = torch.cat([labelled, unlabelled])
+        images = self.networks.scaled(torch.cat([labelled, unlabelled]))
         mean, log_variance = self.networks.encode(images)
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         decoded = self.networks.decode(mean + noise * (0.5 * log_variance).exp(), images.shape[-1])
@@ -199,7 +310,7 @@ class VAAL(AcquisitionStrategy):
     def discriminator_objective(self, labelled: Tensor, unlabelled: Tensor) -> Tensor:
         """Return the discriminator's loss, Eq. 4: labelled is 1, unlabelled 0."""
         with torch.no_grad():
-            mean, _ = self.networks.encode(torch.cat([labelled, unlabelled]))
+            mean, _ = self.networks.encode(self.networks.scaled(torch.cat([labelled, unlabelled])))
         truth = torch.cat([torch.ones(len(labelled)), torch.zeros(len(unlabelled))]).to(mean)
         return 2 * binary_cross_entropy_with_logits(self.networks.judge(mean), truth)
 
@@ -237,5 +348,6 @@ class VAAL(AcquisitionStrategy):
     def score(self, predictions: Predictions) -> Tensor:
         """Return the negative logit of being labelled, `(N,)`."""
         self.networks.eval()
-        mean, _ = self.networks.encode(predictions.input.float())
-        return -self.networks.judge(mean)
+        seen = predictions.embeddings if self._form == "embeddings" else predictions.input.float()
+        mean, _ = self.networks.encode(self.networks.scaled(seen))
+        return -self.networks.judge(mean)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """An encoder of rows: numbers and categories of a table."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ class RowNet(Backbone):
         2021, arXiv 2106.11959, section 3.2 (ResNet). There N is batch norm; layer norm makes a row's embedding its own,
         whatever the batch.
     """
+
+    takes: ClassVar[tuple[str, ...]] = ("rows",)
 
     def __init__(
         self,

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind
+from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind, require_same_columns
 from ssl_lightning.commands.start import say
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
 from ssl_lightning.data.new_rows import rows_to_predict
 from ssl_lightning.data.samples import Batch, Part
+from ssl_lightning.data.schema import schema_of
 from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.transforms.image import CleanView
 
@@ -50,7 +51,7 @@ def _images(source: str, facts: dict[str, Any]) -> Part:
 
 
 def take_size(options: Any, given: Any, facts: dict[str, Any]) -> None:
-    """Give images of the data the checkpoint's size and channels, where the data have such options.
+    """Give images the checkpoint's size and channels, and tables its categories, where the data have such options.
 
     Args:
         options: Of the data, defaults among them; changed in place.
@@ -61,6 +62,9 @@ def take_size(options: Any, given: Any, facts: dict[str, Any]) -> None:
         if name in options and name in facts and name not in given and options[name] != facts[name]:
             options[name] = facts[name]
             say(f"--data.{name} {facts[name]}: as the checkpoint was trained")
+    schema = schema_of(facts)
+    if schema is not None and "categories" in options and not isinstance(given.get("categories"), dict):
+        options["categories"] = {name: list(names) for name, names in schema.categories.items()}
 
 
 def require_fit(data: DataModule, opened: Checkpoint) -> None:
@@ -76,6 +80,7 @@ def require_fit(data: DataModule, opened: Checkpoint) -> None:
     who, trained, size = f"`checkpoint={opened.path}`", opened.facts, data.facts.get("image_size")
     for require in (require_facts, require_kind):
         require(opened.backbone, data.facts, who)
+    require_same_columns(trained, data.facts, who)
     if None not in (size, trained.get("image_size")) and size != trained["image_size"]:
         rank_zero_warn(
             f"the data have images of {size} px, and {who} was trained on {trained['image_size']} px: its predictions "

@@ -3,7 +3,7 @@
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -42,7 +42,8 @@ class Table(DataModule):
         path: File `.csv` or `.parquet`, whose first line names the columns.
         label: Column of the classes, empty where unlabelled; null for `class`, if there is one.
         key: Column that names the rows; null for `key`, if there is one, else a row's name is the hash of its content.
-        categories: Columns to take as categories, also of whole numbers that are codes.
+        categories: Columns to take as categories, also of whole numbers that are codes; or, for each, the names that it
+            has, in the order of their codes, where they are not to be those of the training part.
         leave_out: Columns to pass over.
         test_path: File of the test part, with the same columns; null to set some rows of `path` apart.
         test_size: Fraction of the labelled rows for test where there is no `test_path`; 0 for none.
@@ -66,7 +67,7 @@ class Table(DataModule):
         path: str,
         label: str | None = None,
         key: str | None = None,
-        categories: Sequence[str] = (),
+        categories: Sequence[str] | Mapping[str, Sequence[str]] = (),
         leave_out: Sequence[str] = (),
         test_path: str | None = None,
         test_size: float = 0.2,
@@ -77,11 +78,17 @@ class Table(DataModule):
         super().__init__(**kwargs)
         between(0, 1, "[)", test_size=test_size)
         one_of(get_args(Missing), missing=missing)
-        for name, some in (("categories", categories), ("leave_out", leave_out)):
-            if isinstance(some, str) or not all(isinstance(column, str) for column in some):
-                raise ValueError(f"`{name}={some!r:.60}` must be a list of columns, such as `[city, colour]`.")
+        fixed = dict(categories) if isinstance(categories, Mapping) else {}
+        lists = [("categories", categories), ("leave_out", leave_out)]
+        lists += [(f"categories.{column}", names) for column, names in fixed.items()]
+        for name, some in lists:
+            if isinstance(some, str) or not all(isinstance(word, str) for word in some):
+                raise ValueError(f"`{name}={some!r:.60}` must be a list of names, such as `[city, colour]`.")
+            if name.startswith("categories") and len(set(some)) < len(some):
+                raise ValueError(f"`{name}={some!r:.60}` names one twice; a name has one code.")
+        self._fixed: dict[str, tuple[str, ...]] = {column: tuple(names) for column, names in fixed.items()}
         self.path, self.label, self.key = path, label, key
-        self.categories, self.leave_out = tuple(dict.fromkeys(categories)), tuple(leave_out)
+        self.categories, self.leave_out = tuple(categories), tuple(leave_out)
         self.test_path, self.test_size, self.missing, self.skip_corrupt = test_path, test_size, missing, skip_corrupt
         self._require_roles_apart()
         self._rows = self._read("path", path)
@@ -176,9 +183,9 @@ class Table(DataModule):
                     f"could fill it; leave it out by `--data.leave_out [{empty[0]}]`."
                 )
             medians = np.nanmedian(train.numbers, axis=0).tolist()
-        names = {name: tuple(sorted(set(train.words[name]))) for name in self.categories}
+        names = {name: self._fixed.get(name) or tuple(sorted(set(train.words[name]))) for name in self.categories}
         for name, some in names.items():
-            if len(some) > MANY and len(some) > len(train.places) / 2:
+            if name not in self._fixed and len(some) > MANY and len(some) > len(train.places) / 2:
                 rank_zero_warn(
                     f"`path={self.path}`: the column `{name}` has {len(some)} categories in {len(train.places)} rows; "
                     "a column of names or texts tells nothing of other rows: leave it out."

@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.checkpoint import Checkpoint, require_facts, tell_unknown_clean
+from ssl_lightning.checkpoint import Checkpoint, require_facts, require_same_columns, tell_unknown_clean
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Samples
 from ssl_lightning.engine.optim import OptimizerSpec
@@ -85,6 +85,7 @@ def load_subject(name: str, backbone: Backbone | None, data: DataModule, trust: 
     facts = data.facts
     gray = facts.get("channels") == 1 and opened.backbone.init_args.get("channels") == 3
     require_facts(opened.backbone, {**facts, **({"channels": 3} if gray else {})}, f"`{name}`")
+    require_same_columns(opened.facts, facts, f"`{name}`")
     clean = opened.clean
     if clean is None:
         clean = data.clean()

@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.backbones import as_backbone
-from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts
+from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts, require_same_columns
 from ssl_lightning.data.base import clean_for, facts_of, require_batch
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.naming import arguments
@@ -90,6 +90,7 @@ class Classifier(Learner):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
         self.frozen, self.label_smoothing, self.channels_last = freeze, label_smoothing, channels_last
         self.facts = {}
+        self._pretrained_on = {} if opened is None else opened.facts
         self._numbers: Tensor | None = None  # of the data's classes among the model's; null where they are the same
         if freeze:
             self.backbone.requires_grad_(False).eval()
@@ -188,6 +189,7 @@ class Classifier(Learner):
             self._require_same_classes()
         found = facts_of(self.trainer)
         require_facts(self.backbone, found, f"the backbone `{type(self.backbone).__name__}`")
+        require_same_columns(self.facts or self._pretrained_on, found, "the checkpoint")
         classes = found.get("num_classes", self.num_classes)
         if stage == "fit" and classes != self.num_classes:
             raise ValueError(
