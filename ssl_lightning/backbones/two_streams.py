@@ -73,7 +73,7 @@ class TwoStreams(Backbone):
             )
         if dim % heads or dim % 2:
             raise ValueError(f"`dim={dim}` must be even and a multiple of `heads={heads}`.")
-        self.feature_dim, self.side, self.cell = dim, regions, image_size // regions
+        self.feature_dim, self.side, self.cell, self.regions = dim, regions, image_size // regions, regions**2
         rest = math.ceil(self.cell / 2)
         self.region = nn.Sequential(
             nn.Conv2d(channels, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GELU(),
@@ -157,8 +157,28 @@ class TwoStreams(Backbone):
 
     def match(self, pairs: Pair) -> Tensor:
         """Tell how well image and text of clean pairs belong together, `(N,)`: the log of the odds that they do."""
-        regions, words = self.join(self.see(pairs.image), self.read(pairs.text), pairs.text.length)
-        return self.alignment(holistic(regions, words))[:, 0]  # type: ignore[no-any-return]
+        return self._match(self.see(pairs.image), self.read(pairs.text), pairs.text.length)
+
+    def _match(self, regions: Tensor, words: Tensor, length: Tensor) -> Tensor:
+        return self.alignment(holistic(*self.join(regions, words, length)))[:, 0]  # type: ignore[no-any-return]
+
+    def compare(self, images: Tensor, texts: Padded, batch_size: int = 256) -> Tensor:
+        """Match every image with every text, `(N, M)`, each of them encoded by itself once.
+
+        Args:
+            images: Clean, `(N, C, S, S)`.
+            texts: Of M texts.
+            batch_size: Pairs at once.
+        """
+        seen = torch.cat([self.see(some) for some in torch.split(images, batch_size)])
+        found = []
+        for values, length in zip(texts.values, texts.length, strict=True):  # one text at a time: nothing is filled up
+            words = self.read(Padded(values[None, : int(length)], length[None]))
+            found += [
+                self._match(some, words.expand(len(some), -1, -1), length.expand(len(some)))
+                for some in torch.split(seen, batch_size)
+            ]
+        return torch.cat(found).view(len(texts.length), len(images)).T
 
 
 def holistic(regions: Tensor, words: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ def scores(net: Any, images: Tensor, texts: Padded, batch_size: int = 256) -> Te
     """Compare every image with every text.
 
     An encoder that encodes both apart compares by the product of what it makes of them; one that looks at both at once
-    (`match`) is asked about each of the N M pairs.
+    (`match`) is asked about each of the N M pairs, or for all of them (`compare`).
 
     Args:
         net: The encoder, in evaluation mode.
@@ -62,6 +62,8 @@ def scores(net: Any, images: Tensor, texts: Padded, batch_size: int = 256) -> Te
         u = [net.encode_image(images[piece]) for piece in _pieces(len(images), batch_size)]
         v = [net.encode_text(_rows(texts, piece)) for piece in _pieces(len(texts.length), batch_size)]
         return (torch.cat(u).float() @ torch.cat(v).float().T).cpu()
+    if callable(getattr(net, "compare", None)):
+        return net.compare(images, texts, batch_size).float().cpu()  # type: ignore[no-any-return]
     count, total = len(images), len(texts.length)
     found = []
     for piece in _pieces(count * total, batch_size):

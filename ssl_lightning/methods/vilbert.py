@@ -1,0 +1,260 @@
+"""ViLBERT: masked words and regions, each filled in from both streams, and pairs told from mismatches."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax
+from torchmetrics import MeanMetric
+
+from ssl_lightning.backbones import Backbone
+from ssl_lightning.backbones.two_streams import TwoStreams, holistic
+from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.ranges import between, whole
+from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.functional.kmeans import kmeans, nearest
+from ssl_lightning.functional.retrieval import content_ids, same
+from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.networks.modes import full_precision
+from ssl_lightning.transforms.padded import Padded
+from ssl_lightning.transforms.pairs import Pair, PairViews
+from ssl_lightning.transforms.pairs.masks import Masked, mask_each, mask_pairs, mismatch
+
+CODED = 20_000  # regions that the codebook is fitted to, at most
+JUDGED = (
+    "alignment_accuracy",
+    "masked_word_loss",
+    "masked_word_loss_other_image",
+    "masked_region_loss",
+    "masked_region_loss_other_text",
+)
+
+
+class Losses(NamedTuple):
+    """Sums of losses, and how many they are of.
+
+    Attributes:
+        word: Sum over masked words of their cross-entropy.
+        words: Masked words.
+        region: Sum over masked regions of the divergence.
+        regions: Masked regions.
+        match: Log of the odds that image and text belong together, `(N,)`.
+    """
+
+    word: Tensor
+    words: Tensor
+    region: Tensor
+    regions: Tensor
+    match: Tensor
+
+
+class ViLBERT(SSLMethod):
+    r"""Two streams, of image regions and of words, learn to fill in what is masked, and to tell pairs from mismatches.
+
+    15 % of the words are masked as in BERT (80 % by MASK, 10 % by another word, 10 % not), and 15 % of the regions
+    (90 % with features set to 0, 10 % not). Half of the pairs get another image or another text of the batch, never one
+    with the same content. With w the masked words, r the masked regions and m whether a pair is matched:
+
+    .. math:: L = -\log p(w) + KL(q_r \,\Vert\, p_r) - \log p(m)
+
+    each a mean, the first two over matched pairs alone. A detector's distribution over classes of objects is what
+    :math:`q_r` is in the paper. Here it is a soft assignment of the region's own pixels, as the view has them, to K
+    centres of k-means over training regions, found once when the fit begins, and kept in the checkpoint:
+
+    .. math:: q_r(k) = \mathrm{softmax}_k(-\lVert x_r - c_k \rVert^2 / \tau), \qquad
+        \tau = \text{mean squared distance to the nearest centre}
+
+    Logs every loss, and in validation, with masks that stay the same: `val/alignment_accuracy` on pairs and as many
+    mismatches, and `val/masked_word_loss` and `val/masked_region_loss`, each with the right partner and with another
+    pair's (`..._other_image`, `..._other_text`): the difference is what a stream takes from the other. `test` does
+    likewise.
+
+    Args:
+        backbone: Encoder of two streams, as `TwoStreams`.
+        views: One random view; null for mild crops and colours, the text as it is.
+        mask_ratio: Share of words, and of regions, that are masked.
+        mismatched: Share of a batch's pairs that get another image or text.
+        codes: Centres of the codebook, K.
+        kwargs: The other arguments, as for `SSLMethod`.
+
+    Raises:
+        ValueError: If the encoder has no two streams, a number is out of its range, or there are fewer training regions
+            than codes.
+
+    Reference:
+        J. Lu, D. Batra, D. Parikh, S. Lee, ViLBERT: Pretraining Task-Agnostic Visiolinguistic Representations for
+        Vision-and-Language Tasks, NeurIPS 2019, arXiv 1908.02265, section 2.2. Regions are cells of a grid, and their
+        targets a codebook: no detector is needed. The words' stream learns from scratch, and does not begin as BERT.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("images with text",)
+    view_count: ClassVar[int] = 1
+    codes: Tensor
+    softness: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        views: nn.Module | None = None,
+        mask_ratio: float = 0.15,
+        mismatched: float = 0.5,
+        codes: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        between(0, 1, "()", mask_ratio=mask_ratio)
+        between(0, 1, "[)", mismatched=mismatched)
+        whole(2, codes=codes)
+        super().__init__(backbone, views or PairViews(count=1, drop=0.0), **kwargs)
+        net = self.streams
+        self.mask_ratio, self.mismatched = mask_ratio, mismatched
+        dim, size = net.feature_dim, net.init_args["channels"] * net.cell**2
+        self.word_head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
+        self.word_bias = nn.Parameter(torch.zeros(net.word.num_embeddings))
+        self.region_head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim), nn.Linear(dim, codes))
+        self.register_buffer("codes", torch.zeros(codes, size))
+        self.register_buffer("softness", torch.tensor(0.0))  # tau; 0: not fitted yet
+        self.judged = nn.ModuleDict({name: MeanMetric() for name in JUDGED})
+
+    @property
+    def streams(self) -> TwoStreams:
+        """The encoder.
+
+        Raises:
+            ValueError: If it has no two streams.
+        """
+        if not isinstance(self.backbone, TwoStreams):
+            raise ValueError(
+                f"`ViLBERT` needs an encoder of two streams, and `{type(self.backbone).__name__}` has none; give "
+                "`--model.backbone TwoStreams`."
+            )
+        return self.backbone
+
+    def on_fit_start(self) -> None:
+        """Fit the codebook, or take the checkpoint's."""
+        if float(self.softness) > 0:
+            return
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if data is None:
+            raise ValueError(
+                "`ViLBERT` looks at training regions before the first step, and so needs a data module of "
+                "`ssl_lightning.data`: `trainer.fit(method, datamodule=Pairs(...))`."
+            )
+        found = None
+        if self.trainer.is_global_zero:
+            indices = data.train_indices
+            count = min(len(indices), max(1, CODED // self.streams.regions))
+            some = indices[torch.linspace(0, len(indices) - 1, count).long()]
+            batch = data.train_samples.__getitems__(some.tolist())
+            found = self._fitted(self.prepare(Batch(batch.input, batch.target, batch.index)).image)
+        found = self.trainer.strategy.broadcast(found)
+        if found is None:  # said in every process, so that none waits for another
+            raise ValueError(f"`codes={len(self.codes)}` exceeds the regions of the training images; lower it.")
+        self.codes.copy_(found[0])
+        self.softness.fill_(found[1])
+
+    def _fitted(self, images: Tensor) -> tuple[Tensor, float] | None:
+        """Return the centres of the regions, and their mean squared distance to the nearest."""
+        regions = self.streams.pixels(images).flatten(0, 1).flatten(1).float().cpu()
+        if len(self.codes) > len(regions):
+            return None
+        centres = kmeans(regions, len(self.codes), derive_generator(self._seed, "codes")).centroids
+        return centres, max(1e-6, float(nearest(regions, centres)[0].mean()))
+
+    def targets(self, images: Tensor) -> Tensor:
+        """Return the distribution over the codes of each region, `(N, R, K)`.
+
+        Raises:
+            ValueError: If the codebook is not fitted yet.
+        """
+        if float(self.softness) == 0:
+            raise ValueError("`ViLBERT` has no codebook of regions yet: it is made when a fit begins.")
+        regions = self.streams.pixels(images).flatten(2).float()
+        squares: Tensor = (
+            (regions**2).sum(dim=2, keepdim=True) - 2 * regions @ self.codes.T + (self.codes**2).sum(dim=1)
+        )
+        return (-squares / self.softness).softmax(dim=2)
+
+    def losses(self, pairs: Pair, masked: Masked, counted: Tensor, image: Tensor | None = None) -> Losses:
+        """Fill in what is masked, and tell whether the pairs are matched.
+
+        Args:
+            pairs: Clean, or a view.
+            masked: Of them.
+            counted: Pairs whose masked words and regions count, boolean, `(N,)`.
+            image: What the words are seen with, in place of the pairs' own; null for that.
+        """
+        net = self.streams
+        seen = net.see(pairs.image if image is None else image, masked.hidden)
+        regions, words = net.join(seen, net.read(masked.text), masked.text.length)
+        with full_precision(words):
+            regions, words = regions.float(), words.float()
+            match = net.alignment(holistic(regions, words))[:, 0]
+            chosen = masked.words & counted[:, None]
+            logits = self.word_head(words[chosen]) @ net.word.weight.T + self.word_bias
+            word = cross_entropy(logits, pairs.text.values[chosen].long(), reduction="sum")
+            places = masked.regions & counted[:, None]
+            wanted = self.targets(pairs.image)[places]
+            told = log_softmax(self.region_head(regions[:, 1:][places]), dim=1)
+            region = (torch.xlogy(wanted, wanted) - wanted * told).sum()
+        return Losses(word, chosen.sum(), region, places.sum(), match)
+
+    def compute_loss(self, views: Sequence[Pair], batch: Batch) -> Step:
+        """Mismatch some pairs, mask all, and learn from what is said of them."""
+        generator = self.local_generator("masks")
+        pairs, matched = mismatch(views[0], same(*(ids := content_ids(batch.input)), *ids), self.mismatched, generator)
+        masked = mask_pairs(pairs, self.mask_ratio, self.streams.regions, self.word_bias.numel(), generator)
+        found = self.losses(pairs, masked, matched)
+        parts = {
+            "word": found.word / found.words.clamp(min=1),
+            "region": found.region / found.regions.clamp(min=1),
+            "alignment": binary_cross_entropy_with_logits(found.match, matched.float()),
+        }
+        accuracy = ((found.match > 0) == matched).float().mean()
+        if self._trainer is not None:
+            logged = {f"train/{name}_loss": value.detach() for name, value in parts.items()}
+            self.log_dict(logged | {"train/alignment_accuracy": accuracy}, batch_size=len(matched))
+        return {"loss": torch.stack(list(parts.values())).sum()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Embed clean input, and judge the streams, with the right partner and with another's."""
+        found = super().validation_step(batch, batch_idx)
+        if float(self.softness) > 0 and len(batch.target) > 1:
+            self._judge(self.prepare(batch), batch)
+        return found
+
+    test_step = validation_step
+
+    def _judge(self, pairs: Pair, batch: Batch) -> None:
+        masked = mask_each(pairs, batch.index, self.mask_ratio, self.streams.regions, self.word_bias.numel())
+        ids = content_ids(batch.input)
+        other = Pair(pairs.image.roll(1, 0), pairs.text)
+        apart = ~same(*ids, *(rows.roll(1) for rows in ids)).diagonal()
+        for suffix, image in (("", None), ("_other_image", other.image)):
+            told = self.losses(pairs, masked, apart, image)
+            self._note(f"masked_word_loss{suffix}", told.word, told.words)
+        whole = masked._replace(text=pairs.text, words=torch.zeros_like(masked.words))
+        elsewhere = whole._replace(text=Padded(*(rows.roll(1, 0) for rows in pairs.text)))
+        for suffix, given in (("", whole), ("_other_text", elsewhere)):
+            told = self.losses(pairs, given, apart)
+            self._note(f"masked_region_loss{suffix}", told.region, told.regions)
+        for some, right in ((pairs, True), (other, False)):
+            answers = (self.streams.match(some) > 0) == right
+            self._note("alignment_accuracy", answers[apart].sum(), apart.sum())
+
+    def _note(self, name: str, total: Tensor, count: Tensor) -> None:
+        metric: Any = self.judged[name]
+        if count > 0:
+            metric.update(total / count, count)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log in every process, also in one that had no sample."""
+        self._tell("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log in every process."""
+        self._tell("test")
+
+    def _tell(self, part: str) -> None:
+        metrics: Any = self.judged
+        self.log_dict({f"{part}/{name}": metric for name, metric in metrics.items()})
