@@ -160,7 +160,9 @@ class Record:
         write_csv(self.folder / "queries.csv", ["round", "position", "key", "path", "class_name", "score"], lines)
 
     def show(self, number: int) -> None:
-        """Write what a person sees of a round's query, in the order of choice: a strip of pictures, or a list of texts.
+        """Write what a person sees of a round's query, in the order of choice: a strip of pictures, or of texts.
+
+        Pictures with captions make both.
 
         Args:
             number: Of the round; -1 for the initial labels.
@@ -174,7 +176,8 @@ class Record:
         shown = [self.pool.data.show(key) for key in keys]
         if all(item.kind == "image" for item in shown):
             _strip([item.content for item in shown if isinstance(item.content, bytes)]).save(path.with_suffix(".png"))
-            return
+            if not any(item.caption for item in shown):
+                return
         texts = [
             {
                 "key": key,

@@ -16,7 +16,7 @@ from ssl_lightning.data.decoding import decode, fingerprint, thumbnail
 from ssl_lightning.data.images import LazyImages
 from ssl_lightning.data.pair_table import PairRow, read_pairs, without_caption
 from ssl_lightning.data.ragged import RaggedSamples
-from ssl_lightning.data.samples import Batch, Samples, Shown, Split, content_of, number_copies
+from ssl_lightning.data.samples import Batch, Part, Samples, Shown, Split, content_of, number_copies
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
 from ssl_lightning.data.tokenizing import FILE, LEAST, Tokenizer, pretrained
 from ssl_lightning.engine.processes import first_process
@@ -306,3 +306,24 @@ class Pairs(DataModule):
 def _trained(texts: tuple[str, ...], size: int) -> Tokenizer:
     """Train a tokenizer, and keep the last one: a run builds its data each round."""
     return Tokenizer.train(texts, size)
+
+
+def pairs_to_predict(source: str, facts: dict[str, Any]) -> Part:
+    """Open a table of pictures with captions, as those that a checkpoint was trained on.
+
+    Args:
+        source: CSV file; its pictures lie in its folder, or in `images` beside it.
+        facts: Of the data that the checkpoint was trained on.
+
+    Raises:
+        ValueError: If it is none, or a line is no pair.
+    """
+    rows, _ = read_pairs("source", source, None, facts.get("caption", ["caption"]), skip=False)
+    if not rows:
+        raise ValueError(f"`source={source}` holds no pair; give a table with a line for each.")
+    tokens = Tokenizer.from_json(facts["tokenizer"]).encode([row.caption for row in rows], facts.get("max_length"))
+    paths, keys = [row.path for row in rows], [row.key for row in rows]
+    unknown = torch.full((len(rows),), -1)
+    images = LazyImages(paths, unknown, keys, facts["channels"], facts["image_size"])
+    pairs = PairSamples(images, torch.arange(len(rows)), tokens, unknown, keys)
+    return Part("", pairs, [str(path) for path in paths], [row.label for row in rows], CleanPair())

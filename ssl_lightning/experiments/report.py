@@ -235,7 +235,7 @@ def _natural(name: str) -> tuple[int, int, str]:
 
 def _round(run: Run, number: int, bars: tuple[Bar, ...]) -> RoundView:
     asked, path = run.asked_after(number), run.strip_of(number)
-    strip, texts = (_strip(path), {}) if path else (None, run.texts_of(number))
+    strip, texts = _strip(path) if path else None, run.texts_of(number)
     shown = asked[: min(strip.cells if strip else _SHOWN, _SHOWN)]
     drawn = strip.cells if strip else 1
     cells = tuple(_cell(sample, place, drawn, texts.get(sample.key, "")) for place, sample in enumerate(shown))

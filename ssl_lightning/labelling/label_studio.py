@@ -22,6 +22,7 @@ from ssl_lightning.labelling.records import Answer, Kind, Query, Reply
 TAGS = {"image": ("Image", "image/png"), "audio": ("Audio", "audio/wav")}  # of Label Studio, and of a data URI
 MORE = {"audio": ' player="html5" decoder="none"'}  # else it fetches the sound anew, which no data URI allows
 VERSION = "ssl-lightning"  # of predictions
+CAPTION = '  <Text name="caption" value="$caption"/>'
 CONTROL, UNSURE, OBJECT = "class", "unsure", "sample"  # names within the projects that are made here
 SIZE = 50  # tasks that are sent or read at a time
 AGAIN = 300  # seconds after which all tasks are read, not the new ones alone: somebody may have removed some
@@ -161,7 +162,7 @@ class LabelStudio(Oracle):
         if found is None:
             if shown is None:
                 return None
-            config = labelling_config(shown.kind, data.class_names)
+            config = labelling_config(shown.kind, data.class_names, shown.caption is not None)
             new = {"title": self.project, "label_config": config, "maximum_annotations": self.overlap}
             # else a task that is skipped waits for somebody else, who may not be there
             found = self.server.call("POST", "/api/projects", new | {"skip_queue": "IGNORE_SKIPPED"})
@@ -180,13 +181,14 @@ class LabelStudio(Oracle):
         if not missing:
             return project
         kind = next((kind for kind, (tag, _) in TAGS.items() if tag == project.tag), "text")
-        if project.config != labelling_config(kind, project.labels):
+        captioned = CAPTION in project.config
+        if project.config != labelling_config(kind, project.labels, captioned):
             self._tell(
                 f"project {project.id} at `{self.server.url}` has no choice for {', '.join(missing)}; add it to its "
                 "labelling interface."
             )
             return project
-        config = labelling_config(kind, [*project.labels, *missing])
+        config = labelling_config(kind, [*project.labels, *missing], captioned)
         return as_project(self.server.call("PATCH", f"/api/projects/{project.id}", {"label_config": config}))
 
     def _read(self, project: Project) -> None:
@@ -271,12 +273,13 @@ class LabelStudio(Oracle):
         return self._emails[number]
 
 
-def labelling_config(kind: str, names: Sequence[str]) -> str:
+def labelling_config(kind: str, names: Sequence[str], captioned: bool = False) -> str:
     """Return a labelling interface: the sample, a choice of classes, and that one is unsure.
 
     Args:
         kind: Of the samples: `image`, `audio`, anything else is shown as text.
         names: Of the classes.
+        captioned: Whether an image or sound has a text.
 
     Example:
         >>> print(labelling_config("image", ["cat", 'so "called"']))
@@ -296,6 +299,7 @@ def labelling_config(kind: str, names: Sequence[str]) -> str:
         [
             "<View>",
             f'  <{tag} name="{OBJECT}" value="${field}"{MORE.get(kind, "")}/>',
+            *([CAPTION] if captioned else []),
             f'  <Choices name="{CONTROL}" toName="{OBJECT}" choice="single" showInLine="true">',
             *(f"    <Choice value={quoteattr(name)}/>" for name in names),
             "  </Choices>",
@@ -334,6 +338,8 @@ def as_task(project: Project, query: Query, shown: Shown) -> dict[str, Any]:
     score = query.score if query.score is not None and math.isfinite(query.score) else None
     meta = {"key": query.key, "fingerprint": query.fingerprint, "round": query.round, "score": score}
     task: dict[str, Any] = {"data": {project.field: content, "key": query.key}, "meta": meta}
+    if shown.caption is not None:
+        task["data"]["caption"] = shown.caption
     if query.guess in project.labels:
         chosen = {
             "from_name": project.control, "to_name": project.object, "type": "choices",
