@@ -1,12 +1,15 @@
 """Encoders of sounds: log-mel frames of any number in, one embedding a sound out."""
 
 import math
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.vision_transformer import EncoderBlock
 
 from ssl_lightning.backbones.base import Backbone
-from ssl_lightning.engine.ranges import between, sizes
+from ssl_lightning.backbones.patches import Encoded, Patches, run_blocks, seen_first, sine_positions
+from ssl_lightning.engine.ranges import between, given, layers, sizes
 from ssl_lightning.transforms.padded import Padded, inside, masked_mean
 
 
@@ -59,6 +62,8 @@ class AudioNet(Backbone):
         The pooling: D. Niizumi et al., BYOL for Audio, 2021, arXiv 2103.06695, section IV-A.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("sound",)
+
     def __init__(self, mels: int = 64, width: int = 32, dim: int = 256, dropout: float = 0.0) -> None:
         sizes(1, mels=mels, width=width, dim=dim)
         between(0, 1, "[)", dropout=dropout)
@@ -107,6 +112,8 @@ class MeanFrames(Backbone):
         deviation: Give the standard deviation of each band, too.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("sound",)
+
     def __init__(self, mels: int = 64, deviation: bool = False) -> None:
         sizes(1, mels=mels)
         super().__init__(mels=mels, deviation=deviation)
@@ -140,3 +147,120 @@ def require_mels(inputs: Padded, mels: int, backbone: Backbone) -> None:
             f"`{type(backbone).__name__}` takes `Padded` frames of `mels={mels}` bands, (N, T, {mels}), and its input "
             f"is {shown}; give both `LogMel` and the backbone the same `mels`."
         )
+
+
+class SpectrogramTransformer(Backbone):
+    """Transformer on patches of log-mel frames; `MAE` and `SimMIM` take it.
+
+    A patch is some frames of some bands; the last ones of a sound are filled up with zeros. Attention and the mean
+    leave out what is behind a sound's end. Where a patch is in time and pitch is told by sines and cosines that stay
+    fixed, so that any length will do.
+
+    Args:
+        mels: Bands of a frame, as `LogMel` has them.
+        patch_frames: Frames of a patch.
+        patch_mels: Bands of a patch, which must divide `mels`.
+        dim: Size of a token and of the embedding, a multiple of 4 and of `heads`.
+        depth: Number of blocks.
+        heads: Number of heads of the attention.
+        mlp_dim: Size of a block's hidden layer; null for 4 `dim`.
+        dropout: Probability of dropping a number behind attention and in the hidden layer of each block.
+
+    Raises:
+        ValueError: If the numbers do not go together.
+
+    Reference:
+        Y. Gong, Y.-A. Chung, J. Glass, AST: Audio Spectrogram Transformer, Interspeech 2021, arXiv 2104.01778; patches
+        there overlap, and positions are learnt. The embedding is the mean, as for `ViT`.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("sound",)
+    prefix: int = 0
+    count: int | None = None
+
+    def __init__(
+        self,
+        mels: int = 64,
+        patch_frames: int = 4,
+        patch_mels: int = 16,
+        dim: int = 128,
+        depth: int = 4,
+        heads: int = 4,
+        mlp_dim: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        sizes(1, mels=mels, patch_frames=patch_frames, patch_mels=patch_mels, dim=dim, heads=heads)
+        sizes(1, **given(mlp_dim=mlp_dim))
+        layers(depth=depth)
+        between(0, 1, "[)", dropout=dropout)
+        if mels % patch_mels or dim % heads or dim % 4:
+            raise ValueError(
+                f"`patch_mels={patch_mels}` must divide `mels={mels}`, and `dim={dim}` be a multiple of 4 and of "
+                f"`heads={heads}`."
+            )
+        super().__init__(
+            mels=mels, patch_frames=patch_frames, patch_mels=patch_mels, dim=dim, depth=depth, heads=heads,
+            mlp_dim=mlp_dim, dropout=dropout,
+        )  # fmt: skip
+        self.mels, self.patch_frames, self.patch_mels, self.feature_dim = mels, patch_frames, patch_mels, dim
+        self.patch_dim = self.patch_area = patch_frames * patch_mels
+        self.project = nn.Linear(self.patch_dim, dim)
+        self.blocks = nn.ModuleList([EncoderBlock(heads, dim, mlp_dim or 4 * dim, dropout, 0.0) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, inputs: Padded) -> Tensor:
+        """Encode frames `(N, T, mels)` to embeddings `(N, dim)`."""
+        return self.rest(self.trunk(inputs))
+
+    def trunk(self, inputs: Padded) -> Padded:
+        """Make tokens of the patches, `(N, P, dim)`."""
+        self.require(inputs)
+        patches = self.cut(inputs)
+        assert patches.inside is not None
+        tokens = self.project(patches.values)
+        return Padded(tokens + self.positions(tokens.shape[1], tokens.shape[2]), patches.inside.sum(dim=1))
+
+    def rest(self, hidden: Padded) -> Tensor:
+        """Go on from `trunk` to embeddings `(N, dim)`."""
+        mask = inside(hidden.length, hidden.values.shape[1])
+        return masked_mean(self.norm(run_blocks(self.blocks, hidden.values, mask)), mask)
+
+    def require(self, inputs: Any) -> None:
+        """Check that inputs are frames of as many bands."""
+        require_mels(inputs, self.mels, self)
+
+    def cut(self, inputs: Padded) -> Patches:
+        """Cut frames into patches, all of the first frames first: `(N, P, patch_frames * patch_mels)`."""
+        frames, length = zeroed(inputs)
+        rows, bands = self.mels // self.patch_mels, self.patch_mels
+        frames = nn.functional.pad(frames, (0, 0, 0, -frames.shape[1] % self.patch_frames))
+        patches = frames.float().view(len(length), -1, self.patch_frames, rows, bands).transpose(2, 3)
+        columns = (length + self.patch_frames - 1) // self.patch_frames
+        return Patches(patches.flatten(3).flatten(1, 2), inside(columns * rows, patches.shape[1] * rows))
+
+    def positions(self, patches: int, dim: int) -> Tensor:
+        """Return fixed codes of the patches' places in time and pitch, `(patches, dim)`."""
+        rows = self.mels // self.patch_mels
+        place = torch.arange(patches, device=self.project.weight.device)
+        return sine_positions(torch.stack([place // rows, place % rows], dim=1), dim)
+
+    def encode_seen(self, inputs: Padded, seen: Tensor) -> Encoded:
+        """Encode the patches that are seen, and nothing of the others."""
+        places, within = seen_first(seen)
+        values = self.cut(inputs).values
+        chosen = places.clamp(max=values.shape[1] - 1)[..., None]
+        tokens = self.project(values.gather(1, chosen.expand(-1, -1, values.shape[2])))
+        tokens = tokens + self.positions(values.shape[1], self.feature_dim)[chosen[..., 0]]
+        return Encoded(self.norm(run_blocks(self.blocks, tokens, within)), places, within)
+
+    def encode_filled(self, inputs: Padded, hidden: Tensor, token: Tensor) -> Tensor:
+        """Encode all patches, with a token in the place of each hidden one."""
+        patches = self.cut(inputs)
+        tokens = torch.where(hidden[..., None], token, self.project(patches.values))
+        tokens = tokens + self.positions(tokens.shape[1], self.feature_dim)
+        encoded: Tensor = self.norm(run_blocks(self.blocks, tokens, patches.inside))
+        return encoded

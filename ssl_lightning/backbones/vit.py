@@ -1,13 +1,15 @@
 """A small vision transformer."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightly.models.modules import MaskedVisionTransformerTorchvision
+from lightly.models.utils import get_2d_sine_cosine_positional_embedding, patchify
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from ssl_lightning.backbones.base import Backbone, with_channels
+from ssl_lightning.backbones.patches import Encoded, PatchEncoder, Patches, seen_first
 from ssl_lightning.engine.ranges import given, layers, one_of, sizes
 
 
@@ -82,30 +84,83 @@ class ViT(Backbone):
         return tokens[:, 1:].mean(dim=1)  # type: ignore[no-any-return]
 
 
-def transformer_of(backbone: Backbone, method: str) -> VisionTransformer:
-    """Return the torchvision transformer within a backbone.
+class ImagePatches:
+    """The patches of images, as a transformer of torchvision's sees them: a `PatchEncoder` over its layers.
+
+    Args:
+        net: The transformer.
+    """
+
+    prefix: int = 1  # the class token
+
+    def __init__(self, net: VisionTransformer) -> None:
+        self.net = net
+        self.patch_area = net.patch_size**2
+        self.patch_dim = net.conv_proj.in_channels * self.patch_area
+        self.count: int | None = net.seq_length - 1
+
+    def require(self, inputs: Any) -> None:
+        """Check that images have the size that the transformer was built for."""
+        net = self.net
+        wanted = (net.conv_proj.in_channels, net.image_size, net.image_size)
+        if not isinstance(inputs, Tensor):
+            raise ValueError(f"the backbone takes images of {wanted}, but views are of type {type(inputs).__name__}.")
+        if tuple(inputs.shape[1:]) != wanted:
+            raise ValueError(
+                f"the backbone takes images of {wanted}, but views are {tuple(inputs.shape[1:])}; give it `channels` "
+                "and `image_size` of the data (the command line does)."
+            )
+
+    def cut(self, inputs: Tensor) -> Patches:
+        """Cut images `(N, C, H, W)` into patches, row by row."""
+        return Patches(patchify(inputs.float(), self.net.patch_size), None)
+
+    def positions(self, patches: int, dim: int) -> Tensor:
+        """Return fixed codes of the class token, 0, and of the places in the image."""
+        codes = get_2d_sine_cosine_positional_embedding(dim, round(patches**0.5), cls_token=True)
+        return torch.from_numpy(codes).float().to(self.net.class_token.device)
+
+    def encode_seen(self, inputs: Tensor, seen: Tensor) -> Encoded:
+        """Encode the class token and the patches that are seen, and nothing of the others."""
+        encoder = MaskedVisionTransformerTorchvision(
+            self.net, weight_initialization="skip", pos_embed_initialization="skip"
+        )
+        places, within = seen_first(nn.functional.pad(seen, (1, 0), value=True))
+        return Encoded(encoder.encode(inputs, idx_keep=places), places, within)
+
+    def encode_filled(self, inputs: Tensor, hidden: Tensor, token: Tensor) -> Tensor:
+        """Encode all patches, with a token in the place of each hidden one."""
+        encoder = MaskedVisionTransformerTorchvision(self.net, token, "skip", pos_embed_initialization="skip")
+        encoded: Tensor = encoder.encode(inputs, mask=nn.functional.pad(hidden, (1, 0)))
+        return encoded[:, 1:]
+
+
+def patch_encoder_of(backbone: Backbone, method: str) -> PatchEncoder:
+    """Return a backbone as what hides patches, or the torchvision transformer within it.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it is neither.
     """
+    if isinstance(backbone, PatchEncoder):
+        return backbone
     net = getattr(backbone, "net", None)
     if not isinstance(net, VisionTransformer):
         raise ValueError(
             f"`{method}` hides patches and needs a vision transformer, not `{type(backbone).__name__}`; give "
-            "`--model.backbone ViT`, or `Torchvision` with a name such as vit_b_16."
+            "`--model.backbone ViT`, or `Torchvision` with a name such as vit_b_16; for sound "
+            "`--model.backbone SpectrogramTransformer`."
         )
-    return net
+    return ImagePatches(net)
 
 
-def require_size(images: Tensor, net: VisionTransformer) -> None:
-    """Check that images have the size that a transformer was built for.
+def require_share(encoder: PatchEncoder, ratio: float) -> None:
+    """Check that a share of patches to hide hides some and leaves some, where each sample has as many.
 
     Raises:
-        ValueError: If they have not.
+        ValueError: If it does not.
     """
-    wanted = (net.conv_proj.in_channels, net.image_size, net.image_size)
-    if tuple(images.shape[1:]) != wanted:
+    hidden = round(ratio * encoder.count) if encoder.count is not None else 1
+    if encoder.count is not None and not 0 < hidden < encoder.count:
         raise ValueError(
-            f"the backbone takes images of {wanted}, but views are {tuple(images.shape[1:])}; give it `channels` and "
-            "`image_size` of the data (the command line does)."
+            f"`mask_ratio={ratio}` hides {hidden} of {encoder.count} patches; hide at least one and leave at least one."
         )

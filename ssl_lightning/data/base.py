@@ -398,16 +398,17 @@ def clean_for(trainer: Any) -> nn.Module:
     return found
 
 
-def views_for(trainer: Any, count: int, local_count: int = 0) -> nn.Module | None:
+def views_for(trainer: Any, count: int, local_count: int = 0, mild: bool = False) -> nn.Module | None:
     """Return the random views that suit the data a trainer works on; null where they suggest none.
 
     Args:
         trainer: With its data.
         count: Views of each sample.
         local_count: Further views that show a part.
+        mild: Near to the sample.
     """
     make = getattr(getattr(trainer, "datamodule", None), "views", None)
-    found: nn.Module | None = make(count, local_count=local_count) if callable(make) else None
+    found: nn.Module | None = make(count, mild=mild, local_count=local_count) if callable(make) else None
     return found
 
 

@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from lightly.models.modules import MAEDecoder, MaskedVisionTransformerTorchvision
-from lightly.models.utils import get_at_index, patchify, set_at_index, unpatchify
+from lightly.models.modules import MAEDecoder
+from lightly.models.utils import patchify, unpatchify
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.backbones.vit import require_size, transformer_of
+from ssl_lightning.backbones.patches import Patches, draw_hidden, run_blocks
+from ssl_lightning.backbones.vit import ImagePatches, patch_encoder_of, require_share
+from ssl_lightning.data.base import views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
-from ssl_lightning.transforms.image.masks import patch_masks
 
 
 class MAE(SSLMethod):
@@ -24,11 +24,12 @@ class MAE(SSLMethod):
     .. math:: L = \frac{1}{|M|} \sum_{i \in M} \frac1P \| \hat p_i - \tilde p_i \|^2
 
     over the hidden patches M of P values each. The encoder sees the other patches alone, a quarter of the work; a small
-    decoder gets them with a mask token for each hidden one. Every image has its own draw of patches.
+    decoder gets them with a mask token for each hidden one. Every sample has its own draw of patches, a share of those
+    that it has: images, or spectrograms of any length.
 
     Args:
-        backbone: A vision transformer: `ViT`, or `Torchvision` of a vit_ name.
-        views: One random view; null for crops and flips.
+        backbone: A vision transformer: `ViT`, or `Torchvision` of a vit_ name; for sound `SpectrogramTransformer`.
+        views: One random view; null for the mild ones of the data, as crops.
         mask_ratio: Share of the patches to hide.
         decoder_dim: Size of the decoder's tokens, a multiple of 4 and of `decoder_heads`.
         decoder_depth: Number of blocks of the decoder.
@@ -41,9 +42,10 @@ class MAE(SSLMethod):
 
     Reference:
         K. He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv 2111.06377, section 3. The
-        encoder with masks and the decoder are lightly's.
+        encoder with masks of images and the decoder's layers are lightly's.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images", "sound")
     view_count: ClassVar[int] = 1
     least_batch: int = 1
 
@@ -64,88 +66,102 @@ class MAE(SSLMethod):
             raise ValueError(
                 f"`decoder_dim={decoder_dim}` must be a multiple of 4 and of `decoder_heads={decoder_heads}`."
             )
-        views = views or SimCLRViews(count=1, crop_scale=(0.5, 1.0), strength=0.0, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        net = transformer_of(self.backbone, "MAE")
-        patch_masks(1, net.seq_length - 1, mask_ratio, torch.Generator())  # checks the share
-        if norm_pixels and net.patch_size == 1:
+        encoder = patch_encoder_of(self.backbone, "MAE")
+        require_share(encoder, mask_ratio)
+        if norm_pixels and encoder.patch_area == 1:
             raise ValueError(
                 "`norm_pixels=true` leaves nothing to predict of patches of one pixel; give "
                 "`--model.backbone.patch_size 2` or more, or `--model.norm_pixels false`."
             )
-        self.mask_ratio, self.norm_pixels = mask_ratio, norm_pixels
+        self.mask_ratio, self.norm_pixels, self.decoder_dim = mask_ratio, norm_pixels, decoder_dim
         self.mask_token = nn.Parameter(torch.randn(1, 1, decoder_dim) * 0.02)
         self.decoder = MAEDecoder(
-            seq_length=net.seq_length,
+            seq_length=1 + (encoder.count or 1),
             num_layers=decoder_depth,
             num_heads=decoder_heads,
             embed_input_dim=self.backbone.feature_dim,
             hidden_dim=decoder_dim,
             mlp_dim=4 * decoder_dim,
-            out_dim=net.conv_proj.in_channels * net.patch_size**2,
+            out_dim=encoder.patch_dim,
         )
+        del self.decoder.pos_embedding  # the encoder tells where patches are
 
-    def reconstruct(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def suggested_views(self) -> nn.Module | None:
+        """Return mild views that suit the data."""
+        return views_for(self.trainer, self.view_count, mild=True)
+
+    def reconstruct(self, inputs: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Predict all patches from those that are seen.
 
         Args:
-            images: `(N, C, H, W)`.
-            masks: True where hidden, equally many a row, `(N, patches)`.
+            inputs: Of N samples, as the encoder takes them.
+            hidden: Boolean, `(N, P)`.
 
         Returns:
-            Predictions `(N, patches, P)`, of which those of hidden patches count; class tokens `(N, dim)`.
+            Predictions `(N, P, D)`, of which those of hidden patches count; tokens of what is seen `(N, K, dim)`.
         """
-        net = transformer_of(self.backbone, "MAE")
-        encoder = MaskedVisionTransformerTorchvision(net, weight_initialization="skip", pos_embed_initialization="skip")
-        # places count the class token, which is always seen; the stable sort keeps the places in order
-        seen = nn.functional.pad((~masks).to(images.device), (1, 0), value=True)
-        keep = seen.byte().argsort(dim=1, descending=True, stable=True)[:, : int(seen[0].sum())]
-        encoded = encoder.encode(images, idx_keep=keep)
-        embedded = self.decoder.embed(encoded)
-        tokens = self.mask_token.to(embedded.dtype).expand(len(images), net.seq_length, -1)
-        decoded = self.decoder.decode(set_at_index(tokens, keep, embedded))
-        return self.decoder.predict(decoded[:, 1:]), encoded[:, 0]
+        encoder = patch_encoder_of(self.backbone, "MAE")
+        inside = encoder.cut(inputs).inside
+        hidden = hidden.to(self.mask_token.device)
+        encoded = encoder.encode_seen(inputs, ~hidden if inside is None else inside & ~hidden)
+        embedded = self.decoder.embed(encoded.tokens)
+        total = encoder.prefix + hidden.shape[1]
+        # one place more, for what is padding among the tokens
+        tokens = self.mask_token.to(embedded.dtype).expand(len(hidden), total + 1, -1)
+        tokens = tokens.scatter(1, encoded.places[..., None].expand_as(embedded), embedded)[:, :total]
+        tokens = tokens + encoder.positions(hidden.shape[1], self.decoder_dim)
+        within = None if inside is None else nn.functional.pad(inside, (encoder.prefix, 0), value=True)
+        decoded = self.decoder.ln(run_blocks(self.decoder.layers, tokens, within))
+        return self.decoder.predict(decoded[:, encoder.prefix :]), encoded.tokens
 
-    def targets(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut images into patches.
+    def targets(self, patches: Patches) -> tuple[Tensor, Tensor, Tensor]:
+        """Say what is to be predicted.
 
         Args:
-            images: `(N, C, H, W)`.
+            patches: `(N, P, D)`.
 
         Returns:
-            What to predict, `(N, patches, P)`; what was taken from each patch, and by what it was divided,
-            `(N, patches, 1)`.
+            That, `(N, P, D)`; what was taken from each patch, and by what it was divided, `(N, P, 1)`.
         """
-        patches = patchify(images.float(), transformer_of(self.backbone, "MAE").patch_size)
-        mean = patches.mean(dim=2, keepdim=True)
-        spread = (patches.var(dim=2, keepdim=True, unbiased=False) + 1e-6).sqrt()
+        values = patches.values
+        mean = values.mean(dim=2, keepdim=True)
+        spread = (values.var(dim=2, keepdim=True, unbiased=False) + 1e-6).sqrt()
         if not self.norm_pixels:
             mean, spread = torch.zeros_like(mean), torch.ones_like(spread)
-        return (patches - mean) / spread, mean, spread
+        return (values - mean) / spread, mean, spread
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Hide patches of the view, and predict them."""
-        view, net = views[0], transformer_of(self.backbone, "MAE")
-        require_size(view, net)
-        masks = patch_masks(len(view), net.seq_length - 1, self.mask_ratio, self.local_generator("masks"))
-        predicted, _ = self.reconstruct(view, masks)
-        hidden = masks.nonzero()[:, 1].view(len(view), -1).to(view.device)
+        view, encoder = views[0], patch_encoder_of(self.backbone, "MAE")
+        encoder.require(view)
+        patches = encoder.cut(view)
+        hidden = draw_hidden(patches, self.mask_ratio, self.local_generator("masks")).to(patches.values.device)
+        predicted, _ = self.reconstruct(view, hidden)
         with full_precision(predicted):
-            wanted, _, _ = self.targets(view)
-            loss = (get_at_index(predicted.float(), hidden) - get_at_index(wanted, hidden)).pow(2).mean()
+            wanted, _, _ = self.targets(patches)
+            errors = (predicted.float()[hidden] - wanted[hidden]).pow(2)
+            loss = errors.sum() / max(1, errors.numel())  # sounds of one patch hide none
         return {"loss": loss}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out the fixed places that earlier checkpoints kept."""
+        checkpoint["state_dict"].pop("decoder.pos_embedding", None)
+        super().on_load_checkpoint(checkpoint)
 
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images, what is seen of them, and the hidden patches built up, `(N, C, H, W)` each."""
-        net = transformer_of(self.backbone, "MAE")
-        masks = patch_masks(len(images), net.seq_length - 1, self.mask_ratio, generator)
-        predicted, _ = self.reconstruct(images, masks)
-        _, mean, spread = self.targets(images)
-        hidden, patches = masks[..., None].to(images.device), patchify(images, net.patch_size)
-        channels = images.shape[1]
-        rebuilt = torch.where(hidden, predicted.float() * spread + mean, patches)
+        encoder = patch_encoder_of(self.backbone, "MAE")
+        if not isinstance(encoder, ImagePatches):
+            raise ValueError(f"`{type(self.backbone).__name__}` makes no pictures; leave out the callback `Pictures`.")
+        patches, side = encoder.cut(images), encoder.net.patch_size
+        hidden = draw_hidden(patches, self.mask_ratio, generator).to(images.device)
+        predicted, _ = self.reconstruct(images, hidden)
+        _, mean, spread = self.targets(patches)
+        values, channels = patchify(images, side), images.shape[1]
+        rebuilt = torch.where(hidden[..., None], predicted.float() * spread + mean, values)
         return {
             "images": images,
-            "seen": unpatchify(patches.masked_fill(hidden, 0.0), net.patch_size, channels),
-            "rebuilt": unpatchify(rebuilt, net.patch_size, channels),
+            "seen": unpatchify(values.masked_fill(hidden[..., None], 0.0), side, channels),
+            "rebuilt": unpatchify(rebuilt, side, channels),
         }

@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from lightly.models.modules import MaskedVisionTransformerTorchvision
 from lightly.models.utils import patchify, unpatchify
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
-from ssl_lightning.backbones.vit import require_size, transformer_of
+from ssl_lightning.backbones.patches import draw_hidden
+from ssl_lightning.backbones.vit import ImagePatches, patch_encoder_of, require_share
+from ssl_lightning.data.base import views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import between
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.image import SimCLRViews
-from ssl_lightning.transforms.image.masks import patch_masks
 
 
 class SimMIM(SSLMethod):
@@ -23,11 +22,12 @@ class SimMIM(SSLMethod):
 
     .. math:: L = \frac{1}{|M|} \sum_{i \in M} \frac1P \| \hat p_i - p_i \|_1
 
-    over the hidden patches M of P values each. Every image has its own draw of patches.
+    over the hidden patches M of P values each. Every sample has its own draw of patches, a share of
+    those that it has: images, or spectrograms of any length.
 
     Args:
-        backbone: A vision transformer: `ViT`, or `Torchvision` of a vit_ name.
-        views: One random view; null for crops and flips.
+        backbone: A vision transformer: `ViT`, or `Torchvision` of a vit_ name; for sound `SpectrogramTransformer`.
+        views: One random view; null for the mild ones of the data, as crops.
         mask_ratio: Share of the patches to hide.
         kwargs: The other arguments, as for `SSLMethod`.
 
@@ -39,7 +39,7 @@ class SimMIM(SSLMethod):
         There patches of 32 px are hidden of 192 px images; here a patch is the transformer's.
     """
 
-    takes: ClassVar[tuple[str, ...]] = ("images",)
+    takes: ClassVar[tuple[str, ...]] = ("images", "sound")
     view_count: ClassVar[int] = 1
     least_batch: int = 1
 
@@ -47,49 +47,54 @@ class SimMIM(SSLMethod):
         self, backbone: Backbone, views: nn.Module | None = None, mask_ratio: float = 0.6, **kwargs: Any
     ) -> None:
         between(0, 1, "()", mask_ratio=mask_ratio)
-        views = views or SimCLRViews(count=1, crop_scale=(0.67, 1.0), strength=0.0, grayscale=0.0)
         super().__init__(backbone, views, **kwargs)
-        net = transformer_of(self.backbone, "SimMIM")
-        patch_masks(1, net.seq_length - 1, mask_ratio, torch.Generator())  # checks the share
+        encoder = patch_encoder_of(self.backbone, "SimMIM")
+        require_share(encoder, mask_ratio)
         self.mask_ratio = mask_ratio
         self.mask_token = nn.Parameter(torch.randn(1, 1, self.backbone.feature_dim) * 0.02)
-        self.head = nn.Linear(self.backbone.feature_dim, net.conv_proj.in_channels * net.patch_size**2)
+        self.head = nn.Linear(self.backbone.feature_dim, encoder.patch_dim)
 
-    def reconstruct(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def suggested_views(self) -> nn.Module | None:
+        """Return mild views that suit the data."""
+        return views_for(self.trainer, self.view_count, mild=True)
+
+    def reconstruct(self, inputs: Any, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Predict all patches.
 
         Args:
-            images: `(N, C, H, W)`.
-            masks: True where hidden, `(N, patches)`.
+            inputs: Of N samples, as the encoder takes them.
+            hidden: Boolean, `(N, P)`.
 
         Returns:
-            Predictions `(N, patches, P)`, of which those of hidden patches count; embeddings `(N, dim)`.
+            Predictions `(N, P, D)`, of which those of hidden patches count; tokens of all patches `(N, P, dim)`.
         """
-        encoder = MaskedVisionTransformerTorchvision(
-            transformer_of(self.backbone, "SimMIM"), self.mask_token, "skip", pos_embed_initialization="skip"
-        )
-        encoded = encoder.encode(images, mask=nn.functional.pad(masks, (1, 0)).to(images.device))[:, 1:]
-        return self.head(encoded), encoded.mean(dim=1)
+        encoder = patch_encoder_of(self.backbone, "SimMIM")
+        encoded = encoder.encode_filled(inputs, hidden.to(self.mask_token.device), self.mask_token)
+        return self.head(encoded), encoded
 
-    def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
+    def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Hide patches of the view, and predict them."""
-        view, net = views[0], transformer_of(self.backbone, "SimMIM")
-        require_size(view, net)
-        masks = patch_masks(len(view), net.seq_length - 1, self.mask_ratio, self.local_generator("masks"))
-        predicted, _ = self.reconstruct(view, masks)
-        hidden = masks.to(view.device)
+        view, encoder = views[0], patch_encoder_of(self.backbone, "SimMIM")
+        encoder.require(view)
+        patches = encoder.cut(view)
+        hidden = draw_hidden(patches, self.mask_ratio, self.local_generator("masks")).to(patches.values.device)
+        predicted, _ = self.reconstruct(view, hidden)
         with full_precision(predicted):
-            loss = (predicted.float() - patchify(view.float(), net.patch_size))[hidden].abs().mean()
+            errors = (predicted.float() - patches.values)[hidden].abs()
+            loss = errors.sum() / max(1, errors.numel())  # sounds of one patch hide none
         return {"loss": loss}
 
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images, what is seen of them, and the hidden patches built up, `(N, C, H, W)` each."""
-        net, channels = transformer_of(self.backbone, "SimMIM"), images.shape[1]
-        masks = patch_masks(len(images), net.seq_length - 1, self.mask_ratio, generator)
-        predicted, _ = self.reconstruct(images, masks)
-        hidden, patches = masks[..., None].to(images.device), patchify(images, net.patch_size)
+        encoder = patch_encoder_of(self.backbone, "SimMIM")
+        if not isinstance(encoder, ImagePatches):
+            raise ValueError(f"`{type(self.backbone).__name__}` makes no pictures; leave out the callback `Pictures`.")
+        patches, side, channels = encoder.cut(images), encoder.net.patch_size, images.shape[1]
+        hidden = draw_hidden(patches, self.mask_ratio, generator).to(images.device)
+        predicted, _ = self.reconstruct(images, hidden)
+        values = patchify(images, side)
         return {
             "images": images,
-            "seen": unpatchify(patches.masked_fill(hidden, 0.0), net.patch_size, channels),
-            "rebuilt": unpatchify(torch.where(hidden, predicted.float(), patches), net.patch_size, channels),
+            "seen": unpatchify(values.masked_fill(hidden[..., None], 0.0), side, channels),
+            "rebuilt": unpatchify(torch.where(hidden[..., None], predicted.float(), values), side, channels),
         }

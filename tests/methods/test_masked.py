@@ -1,14 +1,17 @@
-"""Masked images, holes and colours: formulas by hand, and that nothing else enters the loss."""
+"""Masked images and sounds, holes and colours: formulas by hand, and that nothing else enters the loss."""
 
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
+from lightly.models.modules import MAEDecoder, MaskedVisionTransformerTorchvision
+from lightly.models.utils import patchify, set_at_index
 from support import ColourDigits
 from torch import Tensor
 
-from ssl_lightning.backbones import ConvNet, ResNet, Timm, Torchvision, ViT
+from ssl_lightning.backbones import ConvNet, ResNet, SpectrogramTransformer, Timm, Torchvision, ViT
+from ssl_lightning.backbones.patches import Patches, draw_hidden
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import OnlineLinearProbe
@@ -16,6 +19,7 @@ from ssl_lightning.methods import MAE, Colorization, Inpainting, SimMIM
 from ssl_lightning.transforms.image import SimCLRViews
 from ssl_lightning.transforms.image.colour import colour_bins, lab_to_rgb, rgb_to_lab, soft_bins
 from ssl_lightning.transforms.image.masks import block_masks, centre_masks, patch_masks
+from ssl_lightning.transforms.padded import Padded
 
 BATCH = Batch(torch.zeros(0), torch.zeros(5), torch.zeros(5))
 
@@ -79,8 +83,98 @@ def test_mae_encoder_is_the_transformer_on_the_seen_patches() -> None:
     for row, mask in enumerate(masks):
         seen = torch.cat([(net.class_token + place[:, :1])[0], (tokens[row] + place[0, 1:])[~mask]])
         coded = net.encoder.ln(net.encoder.layers(seen[None]))
-        _, token = model.reconstruct(images, masks)
-        torch.testing.assert_close(token[row], coded[0, 0], rtol=1e-4, atol=1e-5)
+        _, encoded = model.reconstruct(images, masks)
+        torch.testing.assert_close(encoded[row], coded[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm_pixels", [True, False])
+def test_mae_of_images_is_lightlys_formula(norm_pixels: bool) -> None:
+    """Masks, loss and gradients as by lightly's own modules, which know of images alone."""
+    model = MAE(vit(), norm_pixels=norm_pixels, decoder_dim=8, decoder_heads=2)
+    images = torch.randn(5, 1, 8, 8)
+    masks = patch_masks(5, 16, 0.75, model.local_generator("masks"))
+    net = model.backbone.net
+    theirs = MAEDecoder(17, 2, 2, 16, 8, 32, 4)
+    theirs.load_state_dict(model.decoder.state_dict(), strict=False)
+    encoder = MaskedVisionTransformerTorchvision(net, None, "skip", pos_embed_initialization="skip")
+    seen = torch.nn.functional.pad(~masks, (1, 0), value=True)
+    keep = seen.nonzero()[:, 1].view(5, -1)
+    tokens = model.mask_token.expand(5, 17, -1)
+    tokens = set_at_index(tokens, keep, theirs.embed(encoder.encode(images, idx_keep=keep)))
+    predicted = theirs.predict(theirs.decode(tokens))[:, 1:]
+    wanted = patchify(images, 2)
+    if norm_pixels:
+        wanted = (wanted - wanted.mean(-1, keepdim=True)) / (wanted.var(-1, keepdim=True, unbiased=False) + 1e-6).sqrt()
+    expected = (predicted - wanted)[masks].pow(2).mean()
+    loss = model.compute_loss([images], BATCH)["loss"]
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    pairs = zip(torch.autograd.grad(loss, weights), torch.autograd.grad(expected, weights), strict=True)
+    for mine, other in pairs:
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+
+
+def spectrogram(**options: Any) -> SpectrogramTransformer:
+    return SpectrogramTransformer(mels=8, patch_frames=4, patch_mels=4, dim=16, depth=2, heads=2, **options)
+
+
+def sounds(filled: int = 0) -> Padded:
+    """Of 40, 5, 1 and 21 frames: 20, 4, 2 and 12 patches."""
+    values = torch.randn(4, 40, 8, generator=torch.Generator().manual_seed(0))
+    return Padded(torch.cat([values, torch.full((4, filled, 8), 7.0)], dim=1), torch.tensor([40, 5, 1, 21]))
+
+
+@pytest.mark.parametrize("norm_pixels", [True, False])
+def test_mae_of_spectrograms_patch_by_patch(norm_pixels: bool) -> None:
+    """Each sound by itself, of what is seen alone, by plain loops; a share of its own patches is hidden."""
+    model = MAE(spectrogram(), norm_pixels=norm_pixels, decoder_dim=8, decoder_heads=2).eval()
+    net, view = model.backbone, sounds()
+    hidden = draw_hidden(net.cut(view), 0.75, model.local_generator("masks"))
+    assert hidden.sum(dim=1).tolist() == [15, 3, 1, 9]
+    errors = []
+    for frames, length, mask in zip(*view, hidden, strict=True):
+        columns = -(-int(length) // 4)
+        whole = torch.zeros(4 * columns, 8)
+        whole[:length] = frames[:length]
+        patches = torch.stack(
+            [whole[4 * c : 4 * c + 4, 4 * r : 4 * r + 4].flatten() for c in range(columns) for r in range(2)]
+        )
+        mask = mask[: len(patches)]
+        tokens = (net.project(patches) + net.positions(len(patches), 16))[~mask][None]
+        for block in net.blocks:
+            tokens = block(tokens)
+        decoded = model.mask_token[0].repeat(len(patches), 1)
+        decoded[~mask] = model.decoder.embed(net.norm(tokens)[0])
+        decoded = (decoded + net.positions(len(patches), 8))[None]
+        predicted = model.decoder.predict(model.decoder.ln(model.decoder.layers(decoded)))[0]
+        if norm_pixels:
+            patches = (patches - patches.mean(1, keepdim=True)) / (
+                patches.var(1, keepdim=True, correction=0) + 1e-6
+            ).sqrt()
+        errors.append((predicted - patches)[mask].pow(2))
+    loss = model.compute_loss([view], BATCH)["loss"]
+    torch.testing.assert_close(loss, torch.cat(errors).mean(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [MAE, SimMIM])
+def test_padding_of_spectrograms_reaches_neither_loss_nor_gradients(kind: Any) -> None:
+    model = kind(spectrogram())
+    found = []
+    for filled in (0, 50):
+        model.zero_grad()
+        loss = model.compute_loss([sounds(filled)], BATCH)["loss"]
+        loss.backward()
+        found.append((loss.detach(), [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)
+    one_patch = MAE(SpectrogramTransformer(mels=4, patch_mels=4, dim=16, depth=1, heads=2))
+    short = Padded(torch.randn(2, 3, 4), torch.tensor([3, 1]))
+    assert float(one_patch.compute_loss([short], BATCH)["loss"]) == 0  # nothing can be hidden
+
+
+def test_masks_of_images_are_those_of_before() -> None:
+    for patches, ratio in ((16, 0.75), (64, 0.6), (49, 0.5)):
+        mine = draw_hidden(Patches(torch.zeros(9, patches, 1), None), ratio, torch.Generator().manual_seed(3))
+        assert torch.equal(mine, patch_masks(9, patches, ratio, torch.Generator().manual_seed(3)))
 
 
 @pytest.mark.parametrize("kind", [MAE, SimMIM])
@@ -95,7 +189,7 @@ def test_hidden_pixels_do_not_reach_the_encoder_and_seen_ones_not_the_loss(kind:
             torch.testing.assert_close(one, other)
     # with what is predicted held fixed, the loss moves with hidden pixels and not with seen ones
     fixed = torch.randn(4, 16, 4)
-    model.reconstruct = lambda *_: (fixed, torch.zeros(4, 16))
+    model.reconstruct = lambda *_: (fixed, torch.zeros(4, 16, 16))
     pixel = images.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model.compute_loss([pixel], BATCH)["loss"], pixel)
     assert (gradient[~pixels] == 0).all()
