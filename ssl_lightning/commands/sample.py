@@ -1,4 +1,4 @@
-"""The command `sample`: new images from a generative method's checkpoint."""
+"""The command `sample`: new images, or texts, from a generative method's checkpoint."""
 
 import argparse
 import inspect
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssl_lightning.checkpoint import Checkpoint, checkpoint_of, run_folder
 from ssl_lightning.commands.start import add_trust
+from ssl_lightning.data.tokenizing import Tokenizer
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_generator
@@ -51,6 +52,7 @@ def load_method(path: str, trust: bool = False) -> SSLMethod:
             f"`checkpoint={path}` cannot be built again as a {opened.method} ({type(error).__name__}: "
             f"{str(error)[:300]}); give one of a method that can be imported, as `ssl-lightning fit` saves it."
         ) from error
+    method.facts = dict(opened.facts)
     return method.eval()  # type: ignore[no-any-return]
 
 
@@ -71,6 +73,46 @@ def draw(method: Any, count: int, seed: int) -> Tensor:
     return to_pixels(torch.cat(parts), method)
 
 
+def write_on(method: Any, options: argparse.Namespace) -> list[str]:
+    """Write texts on from a beginning.
+
+    Args:
+        method: With `generate`, as `CausalText` has it.
+        options: Of the command.
+
+    Raises:
+        ValueError: If the checkpoint does not tell its tokenizer.
+    """
+    text = method.facts.get("tokenizer")
+    if not isinstance(text, str):
+        raise ValueError(f"`checkpoint={options.checkpoint}` does not tell its tokenizer; call `generate` in Python.")
+    tokenizer = Tokenizer.from_json(text)
+    prompt = tokenizer.encode([options.prompt])[0][1:-1] if options.prompt.strip() else []
+    generator = derive_generator(options.seed, "sample")
+    found = method.generate(prompt, options.count, generator, options.length, options.temperature, options.top_k)
+    return [tokenizer.decode(row) for row in found]
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "ssl-lightning sample",
+        allow_abbrev=False,
+        description="Write new images or texts, drawn from a generative method.",
+    )
+    parser.add_argument("checkpoint", help="file of a GAN, SSGAN, VAE or CausalText that `fit` saved, or its folder")
+    parser.add_argument("--count", type=int, default=None, help="how many; default: 64 images, or 5 texts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
+    parser.add_argument("--folder", default=None, help="folder for what is written; default: `samples` in the run's")
+    parser.add_argument("--prompt", default=None, help="of texts: their beginning; default: none")
+    parser.add_argument("--length", type=int, default=None, help="of texts: tokens at most; default: 64")
+    parser.add_argument(
+        "--temperature", type=float, default=None, help="of texts: below 1 for the more probable, 0 for the most"
+    )
+    parser.add_argument("--top_k", type=int, default=None, help="of texts: draw from the k most probable tokens alone")
+    add_trust(parser)
+    return parser.parse_args(arguments)
+
+
 def main(arguments: list[str]) -> int:
     """Draw, and write.
 
@@ -81,35 +123,52 @@ def main(arguments: list[str]) -> int:
         Exit status.
 
     Raises:
-        ValueError: For a mistake in the options, or a checkpoint that makes no images.
+        ValueError: For a mistake in the options, or a checkpoint that makes nothing new.
     """
-    parser = argparse.ArgumentParser(
-        "ssl-lightning sample", allow_abbrev=False, description="Write new images, drawn from a generative method."
-    )
-    parser.add_argument("checkpoint", help="file of a GAN, SSGAN or VAE that `fit` saved, or its run's folder")
-    parser.add_argument("--count", type=int, default=64, help="how many images")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise that images are made of")
-    parser.add_argument("--folder", default=None, help="folder for the images; default: `samples` in the run's")
-    add_trust(parser)
-    options = parser.parse_args(arguments)
-    whole(1, count=options.count)
+    options = _options(arguments)
+    if options.count is not None:
+        whole(1, count=options.count)
     options.checkpoint = checkpoint_of(options.checkpoint)
     method: Any = load_method(options.checkpoint, options.trust)
+    folder = Path(options.folder) if options.folder else run_folder(options.checkpoint) / "samples"
+    if hasattr(method, "generate"):
+        return _texts(method, options, folder)
+    given = [name for name in ("prompt", "length", "temperature", "top_k") if getattr(options, name) is not None]
+    if given:
+        raise ValueError(
+            f"`{given[0]}={getattr(options, given[0])}` is about texts, and `{type(method).__name__}` makes none; "
+            "leave it out, or give a checkpoint of `CausalText`."
+        )
     if not hasattr(method, "sample"):
         raise ValueError(
             f"`checkpoint={options.checkpoint}`: `{type(method).__name__}` makes no new images; give one "
             "of a GAN, SSGAN or VAE, or of a method of your own with `sample(count, generator)`."
         )
-    folder = Path(options.folder) if options.folder else run_folder(options.checkpoint) / "samples"
+    return _images(method, options, folder)
+
+
+def _texts(method: Any, options: argparse.Namespace, folder: Path) -> int:
+    options.count = 5 if options.count is None else options.count
+    options.length = 64 if options.length is None else options.length
+    options.temperature = 1.0 if options.temperature is None else options.temperature
+    options.prompt = options.prompt or ""
+    texts = write_on(method, options)
     folder.mkdir(parents=True, exist_ok=True)
-    pixels = draw(method, options.count, options.seed)
+    (folder / "texts.txt").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    print("\n\n".join(texts))
+    print(f"\nwrote {len(texts)} texts to {folder}/texts.txt, one a line")
+    return 0
+
+
+def _images(method: Any, options: argparse.Namespace, folder: Path) -> int:
+    count = 64 if options.count is None else options.count
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = draw(method, count, options.seed)
     for number, image in enumerate(pixels):
         Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()).save(folder / f"{number:05d}.png")
-    side = min(16, max(1, round(options.count**0.5)))
+    side = min(16, max(1, round(count**0.5)))
     rows = [part for part in torch.split(pixels[: side * side], side) if len(part) == side]
     grid = sheet_of({str(number): row for number, row in enumerate(rows)})
     Image.fromarray(grid.permute(1, 2, 0).squeeze(2).numpy()).save(folder / "grid.png")
-    print(
-        f"wrote {options.count} images to {folder}, and the first {len(rows) * side} side by side to {folder}/grid.png"
-    )
+    print(f"wrote {count} images to {folder}, and the first {len(rows) * side} side by side to {folder}/grid.png")
     return 0

@@ -13,8 +13,10 @@ from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
 from ssl_lightning.data.new_rows import rows_to_predict
+from ssl_lightning.data.pairs import pairs_to_predict
 from ssl_lightning.data.samples import Batch, Part
 from ssl_lightning.data.schema import schema_of
+from ssl_lightning.data.text import texts_to_predict
 from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.transforms.image import CleanView
 
@@ -124,5 +126,7 @@ def batches(part: Part, size: int) -> Iterator[tuple[list[int], Batch]]:
 
 READERS: dict[str, Callable[[str, dict[str, Any]], Part]] = {  # by `MODALITIES`
     "images": _images,
+    "images with text": pairs_to_predict,
     "rows": rows_to_predict,
+    "text": texts_to_predict,
 }

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.ragged import RaggedSamples
-from ssl_lightning.data.samples import Samples, Shown, Split, number_copies
+from ssl_lightning.data.samples import Part, Samples, Shown, Split, number_copies
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
 from ssl_lightning.data.text_files import Columns, Row, names_of, number_labels, read_texts
 from ssl_lightning.data.tokenizing import FILE, LEAST, Tokenizer, pretrained
 from ssl_lightning.engine.ranges import between, whole
+from ssl_lightning.transforms.base import Unchanged
 from ssl_lightning.transforms.text import text_views
 
 SHOWN = 2000  # characters that a person sees of a text
@@ -202,6 +204,40 @@ def tokenized(
     ids = tokenizer.encode(texts, max_length)
     values = torch.tensor([number for row in ids for number in row], dtype=torch.int32)
     return RaggedSamples(values, torch.tensor([len(row) for row in ids], dtype=torch.int64), targets, keys)
+
+
+def texts_to_predict(source: str, facts: dict[str, Any]) -> Part:
+    """Read texts that a checkpoint is to predict, with its own tokenizer, in the order of the file.
+
+    Args:
+        source: As `path` of `Texts`. What its columns hold is what they held at training; where it lacks these, `text`.
+        facts: Of the data that the checkpoint was trained on.
+
+    Raises:
+        ValueError: If there is no text, or the checkpoint brings no tokenizer.
+    """
+    if not isinstance(facts.get("tokenizer"), str):
+        raise ValueError("the checkpoint does not tell its tokenizer; name the data by `--data CLASS` and its options.")
+    told = facts.get("text_columns")
+    known = Columns(**told) if isinstance(told, dict) else Columns()
+    tries = [known, replace(known, label=None, key=None), replace(known, label=None, key=None, names=None), Columns()]
+    reasons = []
+    for columns in tries:
+        try:
+            rows = read_texts("source", source, columns, skip_corrupt=True)
+            break
+        except ValueError as error:
+            reasons.append(error)
+    else:
+        raise reasons[0]
+    names = tuple(facts.get("class_names") or ())
+    labels = [row.label for row in rows]
+    with suppress(ValueError):  # classes of another set stay as they are written
+        labels = [names[number] if number >= 0 else "" for number in number_labels(rows, names)[1]]
+    targets = torch.full((len(rows),), -1)
+    tokenizer, longest = Tokenizer.from_json(facts["tokenizer"]), int(facts.get("max_length") or 128)
+    samples = tokenized(tokenizer, [row.text for row in rows], longest, targets, _keys(rows, ""))
+    return Part("", samples, [row.path or "" for row in rows], labels, Unchanged())
 
 
 def content_of(text: str) -> str:

@@ -29,7 +29,7 @@ class Columns:
         text: Column of the texts; of several, they are joined by a space.
         label: Column of the classes; null for one that is called class, label, category, target or class_name, if any.
         key: Column of the samples' names; null for one that is called key, else a text is named by its content.
-        names: Of all columns in order, of a CSV file whose first line is a row as any other.
+        names: Of all columns in order, of a CSV file whose first line is no header.
     """
 
     text: str | list[str] = "text"
@@ -182,7 +182,7 @@ def _table(text: str, shown: str, columns: Columns) -> Iterator[Row | str]:
     needed = len(header)
     for number, cells in _cells(text, separator, shown):
         where = f"{shown}, line {number},"
-        if number < first or not any(cell.strip() for cell in cells):
+        if number < first or cells == columns.names or not any(cell.strip() for cell in cells):
             continue
         if len(cells) < needed or any(cell.strip() for cell in cells[needed:]):
             yield (

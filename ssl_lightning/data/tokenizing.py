@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from ssl_lightning.transforms.text.tokens import (
 from ssl_lightning.transforms.text.tokens import FILE as FILE
 
 LEAST = SPECIAL + 256  # special tokens, and a token for each byte
+WORD = 100  # characters of a word, at most, that is learnt from
 CHUNK = 4096  # texts at a time
 
 
@@ -104,7 +106,7 @@ class Tokenizer:
             max_token_length=64,  # of a file of copies, whole texts would be tokens
             show_progress=False,
         )
-        engine.train_from_iterator(texts, trainer)
+        engine.train_from_iterator(map(_in_pieces, texts), trainer)
         first, last = names[CLS], names[SEP]
         engine.post_processor = processors.TemplateProcessing(
             single=f"{first} $A {last}", special_tokens=[(first, CLS), (last, SEP)]
@@ -200,6 +202,11 @@ class Tokenizer:
             return token.startswith(mark) or (token[:1].isascii() and not token[:1].isalnum())
 
         return torch.tensor([place < SPECIAL or begins(token) for place, token in enumerate(tokens)])
+
+
+def _in_pieces(text: str) -> str:
+    """Part what has no space for a hundred characters, as encoded data: to learn from such takes minutes."""
+    return re.sub(rf"(\S{{{WORD}}})(?=\S)", r"\1 ", text) if any(len(word) > WORD for word in text.split()) else text
 
 
 def _quiet_forks() -> None:
