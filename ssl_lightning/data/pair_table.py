@@ -1,5 +1,6 @@
 """Tables of pictures with captions: reading them, and saying what is wrong in which line."""
 
+import csv
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from ssl_lightning.engine.csv_files import read_table
 IMAGE = ("image", "image_path", "path", "file", "filename", "file_name", "filepath", "file_path")
 LABEL = ("class", "class_name", "label", "category", "group", "target")
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+LONGEST = 2**27  # characters of a cell
 BETWEEN = "; "  # columns that make a caption together
 
 
@@ -40,9 +42,7 @@ class PairRow(NamedTuple):
     label: str
 
 
-def read_pairs(
-    argument: str, path: str, root: Path | None, captions: Sequence[str], skip: bool
-) -> tuple[list[PairRow], Path]:
+def read_pairs(argument: str, path: str, root: Path | None, captions: Sequence[str], skip: bool) -> list[PairRow]:
     """Read a table of pictures with captions.
 
     Args:
@@ -53,7 +53,7 @@ def read_pairs(
         skip: Leave lines out that are no pair, and count them in a warning.
 
     Returns:
-        The pairs in the order of the table, and the folder of the pictures.
+        The pairs in the order of the table.
 
     Raises:
         ValueError: If the table cannot be read, or a line is no pair; names file and line.
@@ -63,15 +63,21 @@ def read_pairs(
         raise ValueError(f"{shown} is no file ({file.resolve()}); give a CSV table of images and captions.")
     _require_utf8(file, shown)
     columns = {"image": IMAGE, "class": LABEL, "key": ("key",)}
-    columns |= {f"caption {place}": (name.strip().casefold(),) for place, name in enumerate(captions)}
-    lines = read_table(file, shown, columns, [name for name in columns if name not in ("class", "key")])
+    names = [name.strip().casefold() for name in captions]
+    texts = [name if name not in columns else f"column {name}" for name in names]
+    columns |= {text: (name,) for text, name in zip(texts, names, strict=True)}
+    before = csv.field_size_limit(LONGEST)  # of the whole process
+    try:
+        lines = read_table(file, shown, columns, ["image", *texts])
+    finally:
+        csv.field_size_limit(before)
     if root is None:
         root = _root_of(file.parent, [cells["image"] for _, cells in lines])
     rows, bad, problems = [], [], Counter[str]()
     for number, cells in lines:
         where = f"{shown}, line {number}"
-        texts = [cells[f"caption {place}"].strip() for place in range(len(captions))]
-        caption = unicodedata.normalize("NFC", BETWEEN.join(text for text in texts if text))
+        said = [cells[text].strip() for text in texts]
+        caption = unicodedata.normalize("NFC", BETWEEN.join(text for text in said if text))
         image = normpath(cells["image"].strip().replace("\\", "/")) if cells["image"].strip() else ""
         problem = _problem(image, root / image, caption)
         if problem and not skip:
@@ -87,7 +93,7 @@ def read_pairs(
     if bad:
         told = ", ".join(f"{count} {what}" for what, count in sorted(problems.items()))
         rank_zero_warn(f"skipped {len(bad)} of {len(lines)} lines of {shown} ({told}), the first is line {bad[0]}.")
-    return _named(rows, "key" in (lines[0][1] if lines else {}), shown), root
+    return _named(rows, "key" in (lines[0][1] if lines else {}))
 
 
 def _problem(image: str, path: Path, caption: str) -> tuple[str, str] | None:
@@ -101,7 +107,7 @@ def _problem(image: str, path: Path, caption: str) -> tuple[str, str] | None:
     return None
 
 
-def _named(rows: list[PairRow], given: bool, shown: str) -> list[PairRow]:
+def _named(rows: list[PairRow], given: bool) -> list[PairRow]:
     """Give each pair a key: that of the table, else the picture, with a hash of the caption where it has several."""
     if given:
         times = Counter(row.key.strip() for row in rows)
@@ -139,17 +145,19 @@ def _require_utf8(file: Path, shown: str) -> None:
         ) from error
 
 
-def without_caption(root: Path, named: Sequence[Path]) -> list[str]:
-    """Return the pictures below a folder that no line names, sorted; hidden ones are passed over.
+def without_caption(named: Sequence[Path]) -> list[Path]:
+    """Return the pictures beside those that lines name, in the same folders, that no line names; hidden ones apart.
 
     Args:
-        root: The folder.
         named: Files that lines name.
+
+    Returns:
+        In alphabetical order.
     """
     known = {path.resolve() for path in named}
-    found = []
-    for path in sorted(root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in PICTURES and not hidden and path.is_file() and path.resolve() not in known:
-            found.append(path.relative_to(root).as_posix())
-    return found
+    beside = (path for folder in sorted({path.parent for path in named}) for path in sorted(folder.iterdir()))
+    return [
+        path
+        for path in beside
+        if path.suffix.lower() in PICTURES and path.name[0] != "." and path.is_file() and path.resolve() not in known
+    ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.decoding import decode, fingerprint, thumbnail
 from ssl_lightning.data.images import LazyImages
+from ssl_lightning.data.listing import printable
 from ssl_lightning.data.pair_table import PairRow, read_pairs, without_caption
 from ssl_lightning.data.ragged import RaggedSamples
 from ssl_lightning.data.samples import Batch, Part, Samples, Shown, Split, content_of, number_copies
@@ -131,10 +132,10 @@ class Pairs(DataModule):
         folder = None if root is None else Path(root)
         if folder is not None and not folder.is_dir():
             raise ValueError(f"`root={root}` is no folder ({folder.resolve()}); give that of the images.")
-        rows, self.root = read_pairs("path", path, folder, self.caption, skip_corrupt)
+        rows = read_pairs("path", path, folder, self.caption, skip_corrupt)
         tests: list[PairRow] = []
         if test_path is not None:
-            tests, _ = read_pairs("test_path", test_path, folder, self.caption, skip_corrupt)
+            tests = read_pairs("test_path", test_path, folder, self.caption, skip_corrupt)
         elif test_size > 0:
             chosen = chosen_by_share([row.image for row in rows], test_size, self.split_seed, "test").tolist()
             tests = [row for row, test in zip(rows, chosen, strict=True) if test]
@@ -191,16 +192,16 @@ class Pairs(DataModule):
 
     def _require_captions(self) -> None:
         """Refuse pictures in the folder that no line names, or count them."""
-        loose = without_caption(self.root, [row.path for part in self.rows.values() for row in part])
+        loose = without_caption([row.path for part in self.rows.values() for row in part])
         if not loose:
             return
         if not self.skip_corrupt:
             more = f", as have {len(loose) - 1} more" if len(loose) > 1 else ""
             raise ValueError(
-                f"`path={self.path}`: the picture `{loose[0]}` in `{self.root}` has no caption in any line{more}; add "
-                "a line for each, remove them, or skip such ones by `skip_corrupt=true`."
+                f"`path={self.path}`: the picture `{printable(str(loose[0]))}` has no caption in any line{more}; "
+                "add a line for each, remove them, or skip such ones by `skip_corrupt=true`."
             )
-        rank_zero_warn(f"passed over {len(loose)} pictures in `{self.root}` without a caption, such as `{loose[0]}`.")
+        rank_zero_warn(f"passed over {len(loose)} pictures without a caption, such as `{printable(str(loose[0]))}`.")
 
     def load(self, split: Split) -> Samples:
         """Decode the pictures of one part, and cut its captions into tokens."""
@@ -318,7 +319,7 @@ def pairs_to_predict(source: str, facts: dict[str, Any]) -> Part:
     Raises:
         ValueError: If it is none, or a line is no pair.
     """
-    rows, _ = read_pairs("source", source, None, facts.get("caption", ["caption"]), skip=False)
+    rows = read_pairs("source", source, None, facts.get("caption", ["caption"]), skip=False)
     if not rows:
         raise ValueError(f"`source={source}` holds no pair; give a table with a line for each.")
     tokens = Tokenizer.from_json(facts["tokenizer"]).encode([row.caption for row in rows], facts.get("max_length"))

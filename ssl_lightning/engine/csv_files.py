@@ -121,7 +121,9 @@ def _header(
             break
     else:
         others = {name: [other for other in columns[name] if other != name] for name in required}
-        wanted = " and ".join(f"`{name}` (or {', '.join(others[name])})" for name in required)
+        wanted = " and ".join(
+            f"`{name}`" + f" (or {', '.join(others[name])})" * bool(others[name]) for name in required
+        )
         raise ValueError(
             f"{shown} has the columns {', '.join(f'`{name}`' for name in headers[0][:8]) or 'none'}; required are "
             f"{wanted}, named so in the first line."
