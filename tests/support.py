@@ -2,6 +2,7 @@
 
 import os
 import socket
+from multiprocessing import set_forkserver_preload
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,5 +57,7 @@ def spawn(job: Any, world: int, path: Path) -> list[Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(work, (world, port, str(path), job), nprocs=world)  # type: ignore[no-untyped-call]
+    # from a process that has imported everything once: seconds less for each than beginning from nothing
+    set_forkserver_preload(["lightning", "ssl_lightning.active", "ssl_lightning.evaluation", "ssl_lightning.methods"])
+    mp.start_processes(work, (world, port, str(path), job), nprocs=world, start_method="forkserver")  # type: ignore[no-untyped-call]
     return [torch.load(path / f"{rank}.pt", weights_only=False) for rank in range(world)]

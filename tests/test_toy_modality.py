@@ -119,44 +119,64 @@ def test_raw_inputs_without_a_distance_say_so(trainer: Any) -> None:
         )
 
 
-def run(*arguments: str, cwd: Path) -> str:
+def run(*arguments: str, cwd: Path) -> None:
     """Give a command as a stranger does whose module lies in the folder."""
     done = subprocess.run(
         [sys.executable, "-m", "ssl_lightning", *arguments], cwd=cwd, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return done.stdout + done.stderr
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_every_command(processes: str, tmp_path: Path) -> None:
-    """The backbone is `AnyModule`, to which the fact `wave_length` is linked by name; report and predict show keys."""
-    (tmp_path / "waves.py").write_text(_toy())
+def options(processes: str) -> tuple[list[str], list[str]]:
+    """Return the trainer's and the backbone's: `AnyModule`, to which the fact `wave_length` is linked by name."""
     trainer = ["--trainer.accelerator", "cpu", "--trainer.devices", processes, "--data.batch_size", "16"]
     trainer += ["--trainer.strategy", "ddp"] if processes == "2" else []
-    backbone = ["--model.backbone", "AnyModule", "--model.backbone.module", "waves.WaveNet"]
-    run(
-        "fit", "--data", "waves.Waves", "--model", "SimCLR", "--model.views", "waves.WaveViews", *backbone, *trainer,
-        "--trainer.max_epochs", "1", "--folder", "ssl", cwd=tmp_path,
-    )  # fmt: skip
-    run(
+    return trainer, ["--model.backbone", "AnyModule", "--model.backbone.module", "waves.WaveNet"]
+
+
+def rounds(processes: str) -> list[str]:
+    """Return the command of an active run."""
+    trainer, backbone = options(processes)
+    return [
         "active", "--data", "waves.Waves", "--model", "Classifier", *backbone, "--model.dropout", "0.3", *trainer,
         "--trainer.max_epochs", "1", "--steps_per_epoch", "60", "--strategy", "Entropy", "--strategy.query_size", "5",
-        "--initial", "6", "--rounds", "1", "--folder", "active", cwd=tmp_path,
-    )  # fmt: skip
-    with (tmp_path / "active" / "queries.csv").open() as file:
+        "--initial", "6", "--rounds", "1", "--folder", "active",
+    ]  # fmt: skip
+
+
+def asked(folder: Path) -> list[str]:
+    """Return the keys that a run asked for."""
+    with (folder / "active" / "queries.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 11
     assert {row["class_name"] for row in rows} <= {"slow", "middle", "fast"}
-    run("report", "active", cwd=tmp_path)
-    page = (tmp_path / "active" / "report.html").read_text()
-    assert rows[0]["key"] in page
-    if processes == "2":
-        return
-    run("evaluate", "ssl/checkpoints/last.ckpt", "--trust", "--data", "waves.Waves", "--protocols", "knn,linear,rank",
-        "--fractions", "1.0", cwd=tmp_path)  # fmt: skip
-    run("predict", "active/checkpoints/round_001.ckpt", "--trust", "--data", "waves.Waves", cwd=tmp_path)
+    return [row["key"] for row in rows]
+
+
+@pytest.mark.timeout(600)
+def test_a_run_of_two_processes_from_a_strangers_folder(tmp_path: Path) -> None:
+    (tmp_path / "waves.py").write_text(_toy())
+    run(*rounds("2"), cwd=tmp_path)
+    assert asked(tmp_path)
+
+
+def test_every_command(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report and predict show keys."""
+    (tmp_path / "waves.py").write_text(_toy())
+    monkeypatch.syspath_prepend(tmp_path)
+    trainer, backbone = options("1")
+    for arguments in (
+        ["fit", "--data", "waves.Waves", "--model", "SimCLR", "--model.views", "waves.WaveViews", *backbone, *trainer,
+         "--trainer.max_epochs", "1", "--folder", "ssl"],
+        rounds("1"),
+        ["report", "active"],
+        ["evaluate", "ssl/checkpoints/last.ckpt", "--trust", "--data", "waves.Waves", "--protocols", "knn,linear,rank",
+         "--fractions", "1.0"],
+        ["predict", "active/checkpoints/round_001.ckpt", "--trust", "--data", "waves.Waves"],
+    ):  # fmt: skip
+        status, said = command(*arguments)
+        assert status == 0, said
+    assert asked(tmp_path)[0] in (tmp_path / "active" / "report.html").read_text()
     with (tmp_path / "active" / "predictions.csv").open() as file:
         found = list(csv.DictReader(file))
     assert len(found) == 360

@@ -54,7 +54,9 @@ def fitted(trainer: Any) -> Any:
 
     def fit(strategy: AcquisitionStrategy, seed: int = 0, batch_size: int = 64, **options: Any) -> Any:
         L.seed_everything(seed, verbose=False)
-        pool = PoolDataModule(Digits(batch_size=batch_size), **{"initial": 30, "steps_per_epoch": 10, **options})
+        pool = PoolDataModule(
+            Digits(batch_size=batch_size, limit=400), **{"initial": 30, "steps_per_epoch": 10, **options}
+        )
         model = Classifier(10, ConvNet(width=8), dropout=0.5)
         fit = trainer(max_epochs=1, callbacks=[strategy])
         fit.fit(model, datamodule=pool)
