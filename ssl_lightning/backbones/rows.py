@@ -20,7 +20,7 @@ class RowNet(Backbone):
 
     Args:
         feature_dim: Numbers of a row; linked from the data on the command line. May be 0 where there are categories.
-        cardinalities: Codes of each category, the unknown one, 0, among them; linked likewise. Empty for vectors.
+        cardinalities: Codes of each category, the unknown one, 0, among them; linked likewise. Null for vectors.
         width: Numbers of a layer, and of the embedding.
         depth: Layers that add.
         dropout: Probability of dropping a number within each of them.
@@ -40,7 +40,7 @@ class RowNet(Backbone):
     def __init__(
         self,
         feature_dim: int,
-        cardinalities: Sequence[int] = (),
+        cardinalities: Sequence[int] | None = None,
         width: int = 128,
         depth: int = 2,
         dropout: float = 0.1,
@@ -50,7 +50,7 @@ class RowNet(Backbone):
         sizes(1, width=width, category_dim=category_dim)
         layers(depth=depth)
         between(0, 1, "[)", dropout=dropout)
-        codes = [int(count) for count in cardinalities]
+        codes = [int(count) for count in cardinalities or ()]
         for count in codes:
             whole(1, cardinalities=count)
         if not feature_dim and not codes:

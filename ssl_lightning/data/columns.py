@@ -174,7 +174,7 @@ def _read_csv(path: Path, shown: str, wanted: Wanted, faults: Faults) -> Columns
             header, separator, skipped = _header(file, shown, wanted)
             file.seek(0)
             lines = _lines(csv.reader(file, delimiter=separator, strict=True), shown, skipped)
-            next(lines)
+            next(lines, None)
             return _by_blocks(lines, header, separator, shown, wanted, faults)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(

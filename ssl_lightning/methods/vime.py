@@ -33,7 +33,7 @@ class VIME(SSLMethod):
         mask: Probability of replacing a cell; the authors' code has 0.3.
         reconstruction: :math:`\alpha`, the weight of the row that is estimated; the authors' code has 2.
         feature_dim: Numbers of a row; linked from the data on the command line.
-        cardinalities: Codes of each category, linked likewise; empty for vectors.
+        cardinalities: Codes of each category, linked likewise; null for vectors.
         kwargs: The other arguments, as for `SSLMethod`.
 
     Reference:
@@ -53,17 +53,18 @@ class VIME(SSLMethod):
         mask: float = 0.3,
         reconstruction: float = 2.0,
         feature_dim: int = 0,
-        cardinalities: Sequence[int] = (),
+        cardinalities: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         between(0, 1, "()", mask=mask)
         at_least(0, reconstruction=reconstruction)
         sizes(0, feature_dim=feature_dim)
-        for count in cardinalities:
+        codes = [int(count) for count in cardinalities or ()]
+        for count in codes:
             whole(1, cardinalities=count)
         super().__init__(backbone, views or VIMEViews(mask=mask), **kwargs)
-        self.reconstruction, self.cardinalities = reconstruction, [int(count) for count in cardinalities]
-        width, cells = self.backbone.feature_dim, feature_dim + len(self.cardinalities)
+        self.reconstruction = reconstruction
+        width, cells = self.backbone.feature_dim, feature_dim + len(codes)
         if not cells:
             raise ValueError(
                 "`feature_dim=0` without `cardinalities` leaves nothing to estimate; pass those of the data, "
@@ -71,7 +72,7 @@ class VIME(SSLMethod):
             )
         self.mask_head = nn.Linear(width, cells)
         self.number_head = nn.Linear(width, feature_dim)
-        self.category_heads = nn.ModuleList(nn.Linear(width, count) for count in self.cardinalities)
+        self.category_heads = nn.ModuleList(nn.Linear(width, count) for count in codes)
 
     def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Encode the row with replaced cells; estimate which they are, and the row."""
