@@ -81,6 +81,10 @@ def test_config_runs(
         assert main(["fit", *given, *SHORT["fit"], "--trainer.max_epochs", "1", "--data.batch_size", "8"]) == 0
         command[command.index("--model.checkpoint") + 1] = str(tmp_path / "ssl" / "checkpoints" / "last.ckpt")
         command += ["--wait", "false", "--oracle.page", "false", "--initial", "4"]
+    if "data/tables" in text or "data/table" in text:
+        lines = [f"k{number},{number},{number % 7},{'ab'[number % 2]}" for number in range(40)]
+        (tmp_path / "t.csv").write_text("\n".join(["key,width,height,class", *lines]))
+        command += ["--data.path", str(tmp_path / "t.csv"), "--data.batch_size", "8"]
     if "FOLDER" in command:
         command[command.index("FOLDER")] = str(folder)
     command += [*SHORT[command[0]], "--folder", str(tmp_path / "run")]

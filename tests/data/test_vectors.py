@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from ssl_lightning.backbones import MLP
 from ssl_lightning.data import Vectors
+from ssl_lightning.methods import SimCLR
 
 ROWS = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
 
@@ -116,3 +118,107 @@ def test_a_content_may_be_in_both_files(tmp_path: Path) -> None:
     assert data.train_samples is not None
     assert data.test_samples is not None
     assert not set(data.train_samples.keys) & set(data.test_samples.keys)
+
+
+def columns(folder: Path, text: str, **options: Any) -> Vectors:
+    (folder / "c.csv").write_text(text, encoding="utf-8")
+    return Vectors(str(folder / "c.csv"), **{"val_size": 0, "test_size": 0, **options})
+
+
+def test_columns_of_one_file_are_as_two_files(tmp_path: Path) -> None:
+    lines = [",".join(map(str, row)) for row in ROWS.tolist()]
+    text = "a,key,b,c,class\n"
+    for place, line in enumerate(lines):
+        a, b, c = line.split(",")
+        text += f"{a},k{place},{b},{c},{'xy '[place % 3].strip()}\n"
+    one = columns(tmp_path, text)
+    two = vectors(tmp_path, "key,class\n" + "".join(f"k{place},{'xy '[place % 3].strip()}\n" for place in range(6)))
+    assert classes_in(one) == classes_in(two)
+    for data in (one, two):
+        assert torch.equal(data.train_samples.__getitems__(list(range(6))).input, torch.from_numpy(ROWS))  # type: ignore
+    assert one.fingerprint("k1") == two.fingerprint("k1")
+    assert one.facts["columns"]["numbers"] == ["a", "b", "c"]
+    assert two.facts["columns"] == {}
+    unnamed = columns(tmp_path, "a,b,c\n" + "\n".join(lines) + "\n")
+    unnamed.setup("fit")
+    np.save(tmp_path / "v.npy", ROWS)
+    alone = Vectors(str(tmp_path / "v.npy"), val_size=0, test_size=0)
+    alone.setup("fit")
+    assert unnamed.train_samples.keys == alone.train_samples.keys  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("a,b\n1,2\n3,\n", {}, r"line 3, column `b`: nothing is there .*leave such rows out by `skip_corrupt=true`"),
+        ("a,b\n1,nan\n", {}, r"line 2, column `b`: nothing is there"),
+        ("a,b\n1,x\n", {}, r"line 2, column `b`: `x` is no number; leave the column out by `--data.leave_out`, read it"),
+        ("a,label\n1,0\n", {}, r"has the column `label` and none `class`; if it is the class, call it so"),
+        ("key,class\nk,x\n", {}, r"has no column of numbers but `key` and `class`"),
+        ("a\n1\n", {"table": "t.csv"}, r"`table=t.csv` belongs to a .npy file; .* is a table itself"),
+        ("key,a\nk,1\nk,2\n", {}, r"the key `k` is empty or there twice"),
+    ],
+)
+def test_columns_that_are_no_vectors_are_told(text: str, options: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        columns(tmp_path, text, **options)
+
+
+def test_rows_are_skipped_when_asked_and_counted(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"left out 1 of 3 rows .*`x` is no number"):
+        data = columns(tmp_path, "key,a\nk1,1\nk2,x\nk3,2\n", skip_corrupt=True)
+    assert list(classes_in(data)) == ["k1", "k3"]
+    with pytest.warns(UserWarning, match=r"left out 1 of 3 rows .*with empty cells: first line 3, column `a`"):
+        data = columns(tmp_path, "key,a\nk1,1\nk2,\nk3,2\n", skip_corrupt=True)
+    assert list(classes_in(data)) == ["k1", "k3"]
+    broken = ROWS.copy()
+    broken[2, 1] = np.nan
+    table = "key,class\n" + "".join(f"k{place},{'xy'[place % 2]}\n" for place in range(6))
+    with pytest.raises(ValueError, match=r"NaN or infinity in row 2, column 1 .*`skip_corrupt=true`"):
+        vectors(tmp_path, table, broken)
+    for memory_gib in (2.0, 0.0):
+        with pytest.warns(UserWarning, match=r"left out 1 of 6 rows .*first row 2"):
+            data = vectors(tmp_path, table, broken, skip_corrupt=True, memory_gib=memory_gib)
+        assert list(classes_in(data)) == ["k0", "k1", "k3", "k4", "k5"]
+        expected = torch.from_numpy(np.delete(ROWS, 2, axis=0))
+        assert torch.equal(data.train_samples.__getitems__(list(range(5))).input, expected)  # type: ignore[union-attr]
+        assert data.train_samples.targets.tolist() == [0, 1, 1, 0, 1]  # type: ignore[union-attr]
+
+
+def test_a_column_of_lists_is_a_vector(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    kinds = [arrow.list_(arrow.float32()), arrow.list_(arrow.float64(), 3), arrow.large_list(arrow.float32())]
+    for kind in kinds:
+        column = arrow.array(ROWS.tolist(), type=kind)
+        keys = [f"k{place}" for place in range(6)]
+        parquet.write_table(arrow.table({"embedding": column, "key": keys}), tmp_path / "e.parquet")
+        data = Vectors(str(tmp_path / "e.parquet"), val_size=0, test_size=0)
+        data.setup("fit")
+        assert data.feature_dim == 3
+        assert torch.equal(data.train_samples.__getitems__(list(range(6))).input, torch.from_numpy(ROWS))  # type: ignore
+
+
+def test_predict_finds_columns_by_their_names(trainer: Any, command: Any, tmp_path: Path) -> None:
+    lines = [f"k{place},{a},{b},{c}" for place, (a, b, c) in enumerate(ROWS.tolist())]
+    data = columns(tmp_path, "key,a,b,c\n" + "\n".join(lines) + "\n")
+    model = SimCLR(MLP(3, width=4))
+    model.facts = data.facts
+    fit = trainer()
+    fit.strategy.connect(model)
+    fit.save_checkpoint(tmp_path / "m.ckpt")
+    np.save(tmp_path / "v.npy", ROWS)
+    turned = [f"{c},9,{a},{b}" for a, b, c in ROWS.tolist()]
+    (tmp_path / "turned.csv").write_text("c,more,a,b\n" + "\n".join(turned) + "\n")
+    found = []
+    for source in ("c.csv", "v.npy", "turned.csv"):
+        status, out = command("predict", "m.ckpt", source, "--output", f"{source}.out.npy")
+        assert status == 0, out
+        found.append(np.load(tmp_path / f"{source}.out.npy"))
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    status, out = command("predict", "m.ckpt", "bad.csv", "--output", "bad.npy")
+    assert status == 2
+    assert "has no column `c`" in " ".join(out.split())
