@@ -38,7 +38,8 @@ class CausalText(SSLMethod):
 
     Reference:
         A. Radford, K. Narasimhan, T. Salimans, I. Sutskever, Improving Language Understanding by Generative
-        Pre-Training, 2018, Eq. 1 and 2. Norms come first, as in GPT-2.
+        Pre-Training, 2018, Eq. 1 and 2. Norms come first, as in GPT-2 (R. Xiong et al. 2020, arXiv
+        2002.04745).
     """
 
     takes: ClassVar[tuple[str, ...]] = ("text",)
