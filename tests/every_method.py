@@ -17,7 +17,7 @@ def concrete(base: type[SSLMethod]) -> list[type[SSLMethod]]:
     return [kind for child in below for kind in concrete(child)] or [base]
 
 
-METHODS = concrete(SSLMethod)
+METHODS = [kind for kind in concrete(SSLMethod) if not kind.takes or "images" in kind.takes]
 DIGITS = {RelativePosition: LargeDigits, Colorization: ColourDigits}  # 8 px are too small, or too gray
 PATCHES = {MAE, SimMIM}
 

@@ -76,10 +76,12 @@ class TwoStreams(Backbone):
         self.feature_dim, self.side, self.cell, self.regions = dim, regions, image_size // regions, regions**2
         rest = math.ceil(self.cell / 2)
         self.region = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.GELU(),
-            nn.Flatten(), nn.Linear(64 * rest * rest, dim),
+            nn.Conv2d(channels, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.GELU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.GELU(),
+            nn.Flatten(), nn.Linear(64 * rest * rest, dim, bias=False), nn.BatchNorm1d(dim),
         )  # fmt: skip
         self.box = nn.Linear(5, dim)
+        nn.init.normal_(self.box.weight, std=0.1)  # at first what is there counts for more than where
         self.register_buffer("boxes", boxes(regions), persistent=False)
         self.word = nn.Embedding(vocab_size, dim)
         nn.init.normal_(self.word.weight, std=dim**-0.5)  # which also makes words again (see `ViLBERT`)

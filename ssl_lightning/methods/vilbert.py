@@ -1,5 +1,6 @@
 """ViLBERT: masked words and regions, each filled in from both streams, and pairs told from mismatches."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,7 +12,7 @@ from torchmetrics import MeanMetric
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.backbones.two_streams import TwoStreams, holistic
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.ranges import between, whole
+from ssl_lightning.engine.ranges import between, several, whole
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.functional.kmeans import kmeans, nearest
 from ssl_lightning.functional.retrieval import content_ids, same
@@ -76,6 +77,7 @@ class ViLBERT(SSLMethod):
         mask_ratio: Share of words, and of regions, that are masked.
         mismatched: Share of a batch's pairs that get another image or text.
         codes: Centres of the codebook, K.
+        weights: Weights of the losses of words, of regions and of the alignment; in the paper all are 1.
         kwargs: The other arguments, as for `SSLMethod`.
 
     Raises:
@@ -100,14 +102,16 @@ class ViLBERT(SSLMethod):
         mask_ratio: float = 0.15,
         mismatched: float = 0.5,
         codes: int = 64,
+        weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
         **kwargs: Any,
     ) -> None:
         between(0, 1, "()", mask_ratio=mask_ratio)
         between(0, 1, "[)", mismatched=mismatched)
         whole(2, codes=codes)
+        several(3, 0, math.inf, "[]", "of words, regions and the alignment", weights=weights)
         super().__init__(backbone, views or PairViews(count=1, drop=0.0), **kwargs)
         net = self.streams
-        self.mask_ratio, self.mismatched = mask_ratio, mismatched
+        self.mask_ratio, self.mismatched, self.weights = mask_ratio, mismatched, tuple(weights)
         dim, size = net.feature_dim, net.init_args["channels"] * net.cell**2
         self.word_head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         self.word_bias = nn.Parameter(torch.zeros(net.word.num_embeddings))
@@ -169,7 +173,7 @@ class ViLBERT(SSLMethod):
         """
         if float(self.softness) == 0:
             raise ValueError("`ViLBERT` has no codebook of regions yet: it is made when a fit begins.")
-        regions = self.streams.pixels(images).flatten(2).float()
+        regions = self.streams.pixels(images).flatten(2).to(self.codes.dtype)
         squares: Tensor = (
             (regions**2).sum(dim=2, keepdim=True) - 2 * regions @ self.codes.T + (self.codes**2).sum(dim=1)
         )
@@ -188,7 +192,8 @@ class ViLBERT(SSLMethod):
         seen = net.see(pairs.image if image is None else image, masked.hidden)
         regions, words = net.join(seen, net.read(masked.text), masked.text.length)
         with full_precision(words):
-            regions, words = regions.float(), words.float()
+            kind = self.word_bias.dtype
+            regions, words = regions.to(kind), words.to(kind)
             match = net.alignment(holistic(regions, words))[:, 0]
             chosen = masked.words & counted[:, None]
             logits = self.word_head(words[chosen]) @ net.word.weight.T + self.word_bias
@@ -214,7 +219,8 @@ class ViLBERT(SSLMethod):
         if self._trainer is not None:
             logged = {f"train/{name}_loss": value.detach() for name, value in parts.items()}
             self.log_dict(logged | {"train/alignment_accuracy": accuracy}, batch_size=len(matched))
-        return {"loss": torch.stack(list(parts.values())).sum()}
+        weighed = [weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]
+        return {"loss": torch.stack(weighed).sum()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Embed clean input, and judge the streams, with the right partner and with another's."""
