@@ -85,6 +85,17 @@ def test_config_runs(
         lines = [f"k{number},{number},{number % 7},{'ab'[number % 2]}" for number in range(40)]
         (tmp_path / "t.csv").write_text("\n".join(["key,width,height,class", *lines]))
         command += ["--data.path", str(tmp_path / "t.csv"), "--data.batch_size", "8"]
+    if "ag_news" in text or "data/texts" in text:
+        news = [f'{number % 4 + 1},"Title {number}","the words, number {number}"' for number in range(60)]
+        (tmp_path / "news.csv").write_text("\n".join(["topic,title,text", *news]))
+        command += ["--data.path", str(tmp_path / "news.csv"), "--data.batch_size", "8", "--data.vocab_size", "270"]
+        if "ag_news" in text:
+            command += [
+                "--data.columns",
+                '{"names": ["topic", "title", "text"], "text": ["title", "text"], "label": "topic"}',
+            ]
+            (tmp_path / "names.txt").write_text("World\nSports\nBusiness\nSci/Tech\n")
+            command += ["--data.class_names", str(tmp_path / "names.txt")]
     if "FOLDER" in command:
         command[command.index("FOLDER")] = str(folder)
     command += [*SHORT[command[0]], "--folder", str(tmp_path / "run")]
