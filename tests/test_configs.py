@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from every_modality import write
 from PIL import Image
 from support import DATA, ROOT
 
@@ -96,6 +97,18 @@ def test_config_runs(
             ]
             (tmp_path / "names.txt").write_text("World\nSports\nBusiness\nSci/Tech\n")
             command += ["--data.class_names", str(tmp_path / "names.txt")]
+        if "ag_news_active" in text:  # from an encoder that was pretrained on the same news
+            given = ["-c", "experiment/ag_news_pretrain", *command[command.index("--data.path") :]]
+            assert main(["fit", *given, *SHORT["fit"], "--folder", str(tmp_path / "ssl")]) == 0
+            command += ["--model.checkpoint", str(tmp_path / "ssl" / "checkpoints" / "last.ckpt")]
+    if "emoji" in text:
+        given = ["--data.path", str(write("images with text", tmp_path / "pairs", 30) / "pairs.csv")]
+        given += ["--data.caption", "caption", "--data.batch_size", "8"]
+        command += given
+        if "emoji_active" in text:  # from an encoder that was pretrained on the same pairs
+            first = ["-c", "experiment/emoji_pretrain", *given, "--folder", str(tmp_path / "ssl")]
+            assert main(["fit", *first, *SHORT["fit"]]) == 0
+            command += ["--model.checkpoint", str(tmp_path / "ssl" / "checkpoints" / "last.ckpt")]
     if "FOLDER" in command:
         command[command.index("FOLDER")] = str(folder)
     command += [*SHORT[command[0]], "--folder", str(tmp_path / "run")]

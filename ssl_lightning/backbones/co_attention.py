@@ -53,6 +53,10 @@ class Sublayer(nn.Module):
         self.norm, self.attention = nn.LayerNorm(dim), Attention(dim, heads)
         self.feed = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
         self.drop, self.drop_feed = nn.Dropout(dropout), nn.Dropout(dropout)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):  # else a first vector, as CLS, would hardly differ from sample to sample
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, hidden: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Return the stream after the layer.
