@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ BLOCK = 65_536  # lines that are read at once
 LARGEST = float(np.finfo(np.float32).max)
 SUFFIXES = (".csv", ".parquet")
 
-Line = tuple[int, list[str]]  # its number in the file, the first being 1, and its cells
+Block = tuple[list[int], list[list[str]]]  # numbers of lines in the file, the first being 1, and their cells
 
 
 class Columns(NamedTuple):
@@ -173,9 +174,8 @@ def _read_csv(path: Path, shown: str, wanted: Wanted, faults: Faults) -> Columns
         with path.open(newline="", encoding="utf-8-sig") as file:
             header, separator, skipped = _header(file, shown, wanted)
             file.seek(0)
-            lines = _lines(csv.reader(file, delimiter=separator, strict=True), shown, skipped)
-            next(lines, None)
-            return _by_blocks(lines, header, separator, shown, wanted, faults)
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            return _by_blocks(_blocks(reader, shown, skipped), header, separator, shown, wanted, faults)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{shown} cannot be read as a table ({error}); give a CSV file in UTF-8, or a .parquet file."
@@ -183,42 +183,49 @@ def _read_csv(path: Path, shown: str, wanted: Wanted, faults: Faults) -> Columns
 
 
 def _by_blocks(
-    lines: Iterator[Line],
-    header: list[str],
-    separator: str,
-    shown: str,
-    wanted: Wanted,
-    faults: Faults,
+    blocks: Iterator[Block], header: list[str], separator: str, shown: str, wanted: Wanted, faults: Faults
 ) -> Columns:
     columns, others = wanted.choose(shown, header)
-    blocks: list[np.ndarray] = []
+    numbers: list[np.ndarray] = [np.empty((0, len(columns)))]
     words: dict[str, list[str]] = {header[column]: [] for column in others}
-    places: list[int] = []
-    for rows in _blocks(lines):
-        good = []
-        for place, cells in rows:
-            if len(cells) < len(header) or any(map(str.strip, cells[len(header) :])):
-                faults.add(
-                    "line", place, f": {len(cells)} cells under {len(header)} columns; put what holds `{separator}` "
-                    "into quotes, leave no cell out",
-                )  # fmt: skip
-            else:
-                good.append((place, cells))
-        mine = [place for place, _ in good]
-        block = np.empty((len(good), len(columns)))
+    clean = {header[column]: _Unescaped() for column in others}
+    places: list[np.ndarray] = [np.empty(0, dtype=np.int64)]
+    for lines, rows in blocks:
+        good = [_fits(cells, len(header)) for cells in rows]
+        for place, cells, fits in zip(lines, rows, good, strict=True):
+            if not fits:
+                text = f": {len(cells)} cells under {len(header)} columns; put what holds `{separator}` into quotes, "
+                faults.add("line", place, f"{text}leave no cell out")
+        mine = np.array(lines, dtype=np.int64)[good]
+        cells_of = list(
+            zip(*(cells[: len(header)] for cells, fits in zip(rows, good, strict=True) if fits), strict=True)
+        )
+        if not cells_of:
+            continue
         odd: list[tuple[int, int, str]] = []
-        for number, column in enumerate(columns):
-            block[:, number] = _as_numbers([cells[column] for _, cells in good], number, odd)
+        block = [_as_numbers(cells_of[column], number, odd) for number, column in enumerate(columns)]
         for row, number, cell in sorted(odd):
-            faults.add("line", mine[row], f", column `{header[columns[number]]}`: {_reason(cell)}; {wanted.remedy}")
+            faults.add(
+                "line", int(mine[row]), f", column `{header[columns[number]]}`: {_reason(cell)}; {wanted.remedy}"
+            )
         for column in others:
-            words[header[column]] += [unescaped(cells[column].strip()) for _, cells in good]
-        blocks.append(block)
-        places += mine
-    numbers = np.concatenate(blocks) if blocks else np.empty((0, len(columns)))
-    return Columns(
-        numbers, tuple(header[column] for column in columns), words, np.array(places, dtype=np.int64), "line"
-    )
+            words[header[column]] += map(clean[header[column]].__getitem__, cells_of[column])
+        numbers.append(np.column_stack(block) if block else np.empty((len(mine), 0)))
+        places.append(mine)
+    names = tuple(header[column] for column in columns)
+    return Columns(np.concatenate(numbers), names, words, np.concatenate(places), "line")
+
+
+def _fits(cells: list[str], columns: int) -> bool:
+    return len(cells) == columns or (len(cells) > columns and not any(map(str.strip, cells[columns:])))
+
+
+class _Unescaped(dict[str, str]):
+    """Cells as they were meant, each thought of once, and kept once."""
+
+    def __missing__(self, cell: str) -> str:
+        self[cell] = found = unescaped(cell.strip())
+        return found
 
 
 def _header(file: Any, shown: str, wanted: Wanted) -> tuple[list[str], str, int]:
@@ -248,32 +255,35 @@ def _header(file: Any, shown: str, wanted: Wanted) -> tuple[list[str], str, int]
     return header, separator, int(told is not None)
 
 
-def _lines(reader: Any, shown: str, skipped: int) -> Iterator[Line]:
-    """Yield the lines with something in them, the header first, each with the number of its first line in the file."""
+def _blocks(reader: Any, shown: str, skipped: int) -> Iterator[Block]:
+    """Yield lines with something in them, but for the header, with the number of the first line of each in the file."""
+    header = skipped + 1  # non-empty lines to pass over
     while True:
-        number = reader.line_num + 1
+        before, rows = reader.line_num, list[list[str]]()
+        error = ""
         try:
-            cells = next(reader)
-        except StopIteration:
+            rows.extend(islice(reader, BLOCK))  # those before a faulty one are kept
+        except csv.Error as reason:
+            error = str(reason)
+        lines = range(before + 1, before + 1 + len(rows))
+        if error or reader.line_num != before + len(rows):  # some have line ends in quotes
+            ends = before + np.cumsum([0, *(1 + sum(map(_line_ends, cells)) for cells in rows)])
+            if error:
+                raise ValueError(f"{shown}, line {ends[-1] + 1}: no CSV ({error}); mend the quotes of that line.")
+            lines = (ends[:-1] + 1).tolist()
+        if not rows:
             return
-        except csv.Error as error:
-            raise ValueError(f"{shown}, line {number}: no CSV ({error}); mend the quotes of that line.") from error
-        if number > skipped and any(cells):
-            yield number, cells
+        some = [(line, cells) for line, cells in zip(lines, rows, strict=True) if cells and (cells[0] or any(cells))]
+        passed = min(header, len(some))
+        header -= passed
+        yield [line for line, _ in some[passed:]], [cells for _, cells in some[passed:]]
 
 
-def _blocks(lines: Iterator[Line]) -> Iterator[list[Line]]:
-    block: list[Line] = []
-    for line in lines:
-        block.append(line)
-        if len(block) == BLOCK:
-            yield block
-            block = []
-    if block:
-        yield block
+def _line_ends(cell: str) -> int:
+    return cell.count("\n") + cell.count("\r") - cell.count("\r\n") if "\n" in cell or "\r" in cell else 0
 
 
-def _as_numbers(cells: list[str], column: int, odd: list[tuple[int, int, str]]) -> np.ndarray:
+def _as_numbers(cells: Sequence[str], column: int, odd: list[tuple[int, int, str]]) -> np.ndarray:
     """Turn cells into numbers; note those that are none: row, column and text."""
     try:
         found = np.array(list(map(float, cells)))  # all are, as a rule
