@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind, require_same_columns
 from ssl_lightning.commands.start import say
+from ssl_lightning.data.audio import sounds_to_predict
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images
 from ssl_lightning.data.images import LazyImages
@@ -128,5 +129,6 @@ READERS: dict[str, Callable[[str, dict[str, Any]], Part]] = {  # by `MODALITIES`
     "images": _images,
     "images with text": pairs_to_predict,
     "rows": rows_to_predict,
+    "sound": sounds_to_predict,
     "text": texts_to_predict,
 }

@@ -19,10 +19,11 @@ from torch.utils.data import Dataset
 
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.decoding import fingerprint
+from ssl_lightning.data.files import find_files
 from ssl_lightning.data.folders import FolderData
 from ssl_lightning.data.listing import Kind, printable
 from ssl_lightning.data.ragged import RaggedSamples
-from ssl_lightning.data.samples import Batch, Samples, Shown
+from ssl_lightning.data.samples import Batch, Part, Samples, Shown
 from ssl_lightning.engine.ranges import above, given, whole
 from ssl_lightning.transforms.audio import LogMel, audio_views
 from ssl_lightning.transforms.padded import fill_up
@@ -219,6 +220,7 @@ class AudioFolder(FolderData, AudioData):
     """  # noqa: E501
 
     kind: ClassVar[Kind] = SOUNDS
+    fact_names: ClassVar[tuple[str, ...]] = (*AudioData.fact_names, "max_seconds")  # `predict` takes as much
 
     def __init__(
         self,
@@ -288,3 +290,18 @@ class AudioFolder(FolderData, AudioData):
     def fingerprint(self, key: str) -> str | None:
         """Return size and hash of a sample's file."""
         return fingerprint(self._file(key), unreadable)
+
+
+def sounds_to_predict(source: str, facts: dict[str, Any]) -> Part:
+    """Find sounds to be predicted, as a reader of `predict` does.
+
+    Args:
+        source: A folder of sounds, with or without sub-folders, or one sound.
+        facts: Of the data that the checkpoint was trained on.
+    """
+    path = Path(source)
+    files = [(str(path), path)] if path.is_file() else [(f.key, f.path) for f in find_files(path, None, SOUNDS).files]
+    keys, paths = [key for key, _ in files], [found for _, found in files]
+    rate = int(facts["sample_rate"])
+    sounds = LazySounds(paths, torch.full((len(files),), -1), keys, rate, facts.get("max_seconds"))
+    return Part("", sounds, [str(path) for path in paths], [""] * len(files), LogMel(rate))

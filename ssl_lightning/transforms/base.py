@@ -31,6 +31,10 @@ class Clean(nn.Module):
         super().__init__()
         self.init_args = init_args
 
+    def by_default(self) -> "Clean":
+        """Return the transform of the class that nobody chose, for the same data."""
+        return type(self)()
+
 
 class Unchanged(Clean):
     """The clean input of data that an encoder takes as they are."""
@@ -246,7 +250,7 @@ def end_alike(views: nn.Module | None, clean: nn.Module | None) -> None:
     own = clean_of(views)
     if views is None or own is None or own is clean or not isinstance(clean, Clean):
         return
-    if describe_clean(own) not in (describe_clean(clean), describe_clean(type(own)())):
+    if describe_clean(own) not in (describe_clean(clean), describe_clean(own.by_default())):
         rank_zero_warn(
             f"`views` normalise by {own.init_args}, and clean input by {clean.init_args}: that is taken for both."
         )

@@ -83,6 +83,10 @@ class LogMel(Clean):
         self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("hann", torch.hann_window(self.window), persistent=False)
 
+    def by_default(self) -> Clean:
+        """Return the transform that nobody chose, for sounds of the same rate."""
+        return LogMel(self.sample_rate)
+
     def frames(self, length: Tensor) -> Tensor:
         """Return how many frames sounds of some lengths have."""
         return 1 + (length - self.window).clamp(min=0) // self.hop
@@ -112,12 +116,13 @@ class LogMel(Clean):
         # torch puts a window that is shorter than the transform into its middle
         before = (self.points - self.window) // 2
         samples = torch.nn.functional.pad(samples, (before, missing + self.points - self.window - before))
-        hann = self.hann.to(samples)
         spectrum = torch.stft(
-            samples, self.points, self.hop, self.window, hann, center=False, onesided=True, return_complex=True
+            samples, self.points, self.hop, self.window, self.hann, center=False, onesided=True, return_complex=True
         )
-        power = torch.view_as_real(spectrum).square().sum(dim=-1) / hann.square().sum()  # (N, points / 2 + 1, frames)
-        return Padded(power.transpose(1, 2) @ self.filters.to(power), self.frames(length))
+        parts = torch.view_as_real(spectrum.transpose(1, 2)).flatten(2).square()  # (N, frames, points + 2)
+        return Padded(
+            parts @ (self.filters / self.hann.square().sum()).repeat_interleave(2, dim=0), self.frames(length)
+        )
 
     def normalise(self, power: Padded) -> Padded:
         """Return the logarithm of power `(N, frames, mels)`, normalised over what is within each sound."""
@@ -151,17 +156,15 @@ def _filters(rate: int, mels: int, low: float, high: float, window: int) -> tupl
     """Return triangles `(points / 2 + 1, mels)`, and the points of a Fourier transform that none falls between."""
     corners = torch.linspace(mel(low), mel(high), mels + 2, dtype=torch.float64)
     corners = 700 * (10 ** (corners / 2595) - 1)
+    left, middle, right = corners[:-2], corners[1:-1], corners[2:]
     points = 1 << (window - 1).bit_length()
-    while True:
-        hertz = torch.arange(points // 2 + 1, dtype=torch.float64)[:, None] * rate / points
-        left, middle, right = corners[:-2], corners[1:-1], corners[2:]
-        rising, falling = (hertz - left) / (middle - left), (right - hertz) / (right - middle)
-        filters = rising.minimum(falling).clamp(min=0)
-        if (filters.amax(dim=0) > 0).all():
-            return filters.float(), points
+    while ((right * points / rate).ceil() - (left * points / rate).floor() < 2).any():  # one has no point within
         points *= 2
         if points > WIDEST:
             raise ValueError(f"`mels={mels}` bands from {low:g} to {high:g} Hz are too narrow; take fewer.")
+    hertz = torch.arange(points // 2 + 1, dtype=torch.float64)[:, None] * rate / points
+    rising, falling = (hertz - left) / (middle - left), (right - hertz) / (right - middle)
+    return rising.minimum(falling).clamp(min=0).float(), points
 
 
 def to_float(sounds: Padded) -> Padded:

@@ -1,5 +1,6 @@
 """Random views of sounds: part, speed, company, noise, loudness, voice and masks, each by a draw of its own."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,7 @@ from ssl_lightning.engine.ranges import at_least, between, ordered, several, who
 from ssl_lightning.transforms.audio.log_mel import LogMel, check_sounds
 from ssl_lightning.transforms.padded import Padded, inside
 
-DRAWS = 12  # numbers from 0 to 1 that a view of a sample takes
+DRAWS = 13  # numbers from 0 to 1 that a view of a sample takes
 
 
 class _Draw(NamedTuple):
@@ -22,6 +23,7 @@ class _Draw(NamedTuple):
     snr: Tensor
     mix: Tensor
     partner: Tensor
+    tilt: Tensor
     pitch: Tensor
     time_width: Tensor
     time_place: Tensor
@@ -32,22 +34,24 @@ class _Draw(NamedTuple):
 class AudioViews(nn.Module):
     r"""Some random views of each sound, as the log-mel frames that an encoder takes.
 
-    In this order: a part of the sound at a random place, silence before or behind it where the part reaches beyond the
-    ends; played at another speed (time and pitch together, by interpolation); another sound of the batch mixed in at
-    random power, :math:`\sqrt{1 - \lambda}\, x + \sqrt{\lambda}\, x'` with both equally loud; white noise at a random
-    signal-to-noise ratio; gain, cut at full scale; the spectrogram; its mel axis stretched, as a larger or smaller
-    voice does; a span of frames and one of bands hidden (0, the mean). Every view of every sample has its own draw of
+    In this order: a part of the sound at a random place, or all of it, shifted within silence; played at another speed
+    (time and pitch together, by interpolation); another sound of the batch mixed in at random power,
+    :math:`\sqrt{1 - \lambda}\, x + \sqrt{\lambda}\, x'` with both equally loud; high or low tones raised, as by another
+    microphone, :math:`x_t + a\, x_{t-1}`; white noise at a random signal-to-noise ratio; gain, cut at full scale; the
+    spectrogram; its mel axis stretched, as a larger or smaller voice does; a span of frames and one of bands hidden (0,
+    the mean). Every view of every sample has its own draw of
     everything, from the CPU, and none depends on how far a batch is filled up.
 
     Args:
         count: Views of each sample.
         sample_rate: Samples a second; filled in from the data on the command line.
-        crop: Smallest and largest part, as a fraction of the sound's length.
-        shift: How far a part may reach beyond the sound's ends, as a fraction of its length.
+        crop: Smallest and largest part, as a fraction of the sound's length; above 1 it is the whole sound with silence
+            before and behind.
         speed: Greatest change of the speed: factors are from 1 / (1 + speed) to 1 + speed.
         gain: Greatest change of the loudness in decibels, up or down.
         snr: Least and greatest signal-to-noise ratio in decibels.
         mix: Greatest share of the power that another sound of the batch gets; 0 mixes none in.
+        tilt: Greatest a, below 1, towards low or high tones; 0.5 are 9.5 decibels between the lowest and the highest.
         pitch: Greatest stretch of the mel axis, likewise as for `speed`.
         masks: Greatest share of the frames, and of the bands, that is hidden.
 
@@ -71,24 +75,24 @@ class AudioViews(nn.Module):
         self,
         count: int = 2,
         sample_rate: int = 16000,
-        crop: tuple[float, float] = (0.6, 1.0),
-        shift: float = 0.1,
+        crop: tuple[float, float] = (0.6, 1.1),
         speed: float = 0.15,
         gain: float = 6.0,
         snr: tuple[float, float] = (5.0, 40.0),
         mix: float = 0.2,
+        tilt: float = 0.5,
         pitch: float = 0.1,
         masks: tuple[float, float] = (0.2, 0.2),
     ) -> None:
         whole(1, count=count)
-        ordered(0, 1, "(]", "give fractions of the sound's length", crop=crop)
+        ordered(0, 10, "(]", "give fractions of the sound's length", crop=crop)
         at_least(0, speed=speed, gain=gain, pitch=pitch)
         ordered(-100, 200, "[]", "in decibels", snr=snr)
-        between(0, 1, "[)", shift=shift, mix=mix)
+        between(0, 1, "[)", mix=mix, tilt=tilt)
         several(2, 0, 1, "[)", "one for frames, one for bands", masks=masks)
         super().__init__()
-        self.count, self.crop, self.shift, self.speed, self.gain = count, crop, shift, speed, gain
-        self.snr, self.mix, self.pitch, self.masks = snr, mix, pitch, masks
+        self.count, self.crop, self.speed, self.gain, self.snr = count, crop, speed, gain, snr
+        self.mix, self.tilt, self.pitch, self.masks = mix, tilt, pitch, masks
         self.clean: nn.Module = LogMel(sample_rate)
 
     @torch.no_grad()
@@ -112,6 +116,7 @@ class AudioViews(nn.Module):
         with torch.autocast(device.type, enabled=False):
             sounds = self._part(inputs, draw)
             sounds = self._company(sounds, draw)
+            sounds = self._colour(sounds, draw)
             sounds = self._noise(sounds, draw, generator)
             louder = 10 ** (self.gain * (2 * draw.gain - 1) / 20)
             frames: Padded = self.clean(sounds._replace(values=(sounds.values * louder[:, None]).clamp_(-1, 1)))
@@ -122,34 +127,27 @@ class AudioViews(nn.Module):
     def _part(self, inputs: Padded, draw: _Draw) -> Padded:
         """Take parts of the sounds, `count` of each, at other speeds, by linear interpolation."""
         samples, length = inputs
-        views, total = len(draw.share), samples.shape[1]
-        row = torch.arange(views, device=length.device) % len(length)
-        own = length[row].double() if length.device.type == "cpu" else length[row].float()
+        row = torch.arange(len(draw.share), device=length.device) % len(length)
+        own = length[row].to(torch.float64 if length.device.type == "cpu" else torch.float32)
         part = own * (self.crop[0] + (self.crop[1] - self.crop[0]) * draw.share)
-        start = draw.place * (own - part + 2 * self.shift * own) - self.shift * own
+        start = draw.place * (own - part)
         rate = (1 + self.speed) ** (2 * draw.speed - 1)
         out = (part / rate).round().long().clamp(min=1)
+        # silence before and behind each sound, as far as a part may reach
+        margin = math.ceil(max(0.0, self.crop[1] - 1) * samples.shape[1]) + 2
+        silent = samples.masked_fill(~inside(length, samples.shape[1]), 0)
+        flat = torch.nn.functional.pad(silent, (margin, margin)).flatten()
         begin = start.floor()
+        base = row * (samples.shape[1] + 2 * margin) + margin + begin.long()
+        steps = torch.arange(int(out.max()), device=length.device)
         if self.speed:
-            steps = torch.arange(int(out.max()), device=length.device, dtype=rate.dtype)
-            offset = torch.addcmul((start - begin).to(rate.dtype)[:, None], steps, rate[:, None])
+            offset = torch.addcmul((start - begin).float()[:, None], steps.float(), rate.float()[:, None])
+            at = offset.long().add_(base[:, None]).clamp_(max=len(flat) - 2)
+            values = torch.lerp(flat.take(at).float(), flat[1:].take(at).float(), offset.frac_())
         else:
-            offset = torch.arange(int(out.max()), device=length.device).expand(views, -1)
-        place = offset.long()
-        at = place + begin.long()[:, None]
-        fraction = (offset - place) if self.speed else None
-        ends = length[row][:, None]
-        flat, base = samples.reshape(-1), (row * total)[:, None]
+            values = flat.take((base[:, None] + steps).clamp_(max=len(flat) - 1)).float()
         scale = 1.0 if samples.is_floating_point() else 1 / 32768
-
-        def sample(at: Tensor) -> Tensor:
-            found = flat.take(base + at.clamp(0, total - 1)).float()
-            return found.masked_fill_((at < 0) | (at >= ends), 0)
-
-        values = sample(at)
-        if fraction is not None:
-            values.lerp_(sample(at + 1), fraction)
-        return Padded(values.mul_(scale).masked_fill_(~inside(out, values.shape[1]), 0), out)
+        return Padded(values.mul_(scale).masked_fill_(~inside(out, len(steps)), 0), out)
 
     def _company(self, sounds: Padded, draw: _Draw) -> Padded:
         """Mix another sound of the same view into each."""
@@ -164,6 +162,13 @@ class AudioViews(nn.Module):
         louder = (share * power / power[partner].clamp(min=1e-10)).sqrt().clamp(max=1e3)
         mixed = sounds.values * (1 - share).sqrt()[:, None] + sounds.values[partner] * louder[:, None]
         return sounds._replace(values=mixed.masked_fill_(~inside(sounds.length, mixed.shape[1]), 0))
+
+    def _colour(self, sounds: Padded, draw: _Draw) -> Padded:
+        """Raise low or high tones by one sample's delay."""
+        values = sounds.values
+        before = torch.nn.functional.pad(values[:, :-1], (1, 0))
+        coloured = torch.addcmul(values, before, (self.tilt * (2 * draw.tilt - 1))[:, None])
+        return sounds._replace(values=coloured.masked_fill_(~inside(sounds.length, values.shape[1]), 0))
 
     def _noise(self, sounds: Padded, draw: _Draw, generator: torch.Generator | None) -> Padded:
         """Add white noise."""
@@ -219,6 +224,6 @@ def audio_views(sample_rate: int, count: int = 2, mild: bool = False) -> AudioVi
     if not mild:
         return AudioViews(count, sample_rate)
     return AudioViews(
-        count, sample_rate, crop=(0.85, 1.0), shift=0.05, speed=0.1, snr=(15.0, 50.0), mix=0.0, pitch=0.05,
+        count, sample_rate, crop=(0.9, 1.1), speed=0.1, snr=(15.0, 50.0), mix=0.0, tilt=0.3, pitch=0.05,
         masks=(0.1, 0.1),
     )  # fmt: skip
