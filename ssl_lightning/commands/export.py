@@ -172,7 +172,7 @@ def example(backbone: Backbone, facts: dict[str, Any], count: int) -> Tensor:
     if "channels" in known:
         size = known.get("image_size") or (224 if isinstance(backbone, Timm) else 32)
         return torch.randn(count, int(known["channels"]), int(size), int(size), generator=generator)
-    if "feature_dim" in known:
+    if "feature_dim" in known and not known.get("cardinalities"):
         return torch.randn(count, int(known["feature_dim"]), generator=generator)
     sample = getattr(backbone, "example", None)
     if isinstance(sample, Tensor) and sample.is_floating_point():
