@@ -155,6 +155,8 @@ def read(path: str | Path, argument: str = "checkpoint") -> dict[str, Any]:
             f"`{argument}={path}` {what}; give a checkpoint that `ssl-lightning fit` or `active` saved, such as "
             "runs/NAME/checkpoints/last.ckpt."
         )
+    import ssl_lightning.engine.optim  # noqa: F401  # hyper-parameters hold its `OptimizerSpec`, which it lets in
+
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's, on files that are refused below
             saved = torch.load(path, map_location="cpu", weights_only=True)
