@@ -151,6 +151,19 @@ class Texts(DataModule):
             )
         self.tokens.save(folder)
 
+    def setup(self, stage: str | None = None) -> None:
+        """Load what a stage needs, and see that all processes have one tokenizer.
+
+        Raises:
+            ValueError: If they have not, as where a file has changed while they began.
+        """
+        super().setup(stage)
+        trainer = self.trainer
+        if trainer is None or trainer.world_size == 1:
+            return
+        if trainer.strategy.broadcast(self.vocabulary) != self.vocabulary:
+            raise ValueError(f"`path={self.path}` was another file for the first process; begin again.")
+
     def load(self, split: Split) -> Samples:
         """Return the tokens of one part, in the order of its keys."""
         keys = self._parts[split]
@@ -201,9 +214,7 @@ def tokenized(
         targets: Classes `(N,)`; -1 where unknown.
         keys: Of the samples.
     """
-    ids = tokenizer.encode(texts, max_length)
-    values = torch.tensor([number for row in ids for number in row], dtype=torch.int32)
-    return RaggedSamples(values, torch.tensor([len(row) for row in ids], dtype=torch.int64), targets, keys)
+    return RaggedSamples(*tokenizer.encode_end_to_end(texts, max_length), targets, keys)
 
 
 def texts_to_predict(source: str, facts: dict[str, Any]) -> Part:

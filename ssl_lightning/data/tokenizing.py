@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -71,6 +71,7 @@ class Tokenizer:
         self.vocab_size = 1 + max(numbers.values())
         self._theirs = order_of(special, self.vocab_size).tolist()
         self._ours = torch.tensor(self._theirs).argsort().tolist()
+        self._alike = self._ours == list(range(self.vocab_size))
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 8000) -> "Tokenizer":
@@ -163,22 +164,39 @@ class Tokenizer:
         Returns:
             Of each text its tokens, between `CLS` and `SEP`.
         """
+        return [row for chunk in self._chunks(texts, max_length) for row in chunk]
+
+    def encode_end_to_end(self, texts: Sequence[str], max_length: int | None = None) -> tuple[Tensor, Tensor]:
+        """Turn texts into numbers of tokens, as `encode`, one text behind the other.
+
+        Returns:
+            The tokens, int32; the length of each text, int64.
+        """
+        values, lengths = [torch.empty(0, dtype=torch.int32)], [torch.empty(0, dtype=torch.int64)]
+        for chunk in self._chunks(texts, max_length):
+            values.append(torch.tensor([number for row in chunk for number in row], dtype=torch.int32))
+            lengths.append(torch.tensor([len(row) for row in chunk]))
+        return torch.cat(values), torch.cat(lengths)
+
+    def _chunks(self, texts: Sequence[str], max_length: int | None) -> Iterator[list[list[int]]]:
         if max_length is not None:
             whole(3, max_length=max_length)
         _quiet_forks()
-        found: list[list[int]] = []
+        cut = longest = 0
         for start in range(0, len(texts), CHUNK):
-            chunk = list(texts[start : start + CHUNK])
-            for encoding in self._engine.encode_batch_fast(chunk, add_special_tokens=False):
-                found.append([CLS, *(self._ours[number] for number in encoding.ids), SEP])
-        longest = max(map(len, found), default=0)
-        if max_length is None or longest <= max_length:
-            return found
-        count = sum(len(ids) > max_length for ids in found)
-        rank_zero_warn(
-            f"cut {count} of {len(found)} texts to `max_length={max_length}` tokens; the longest has {longest}."
-        )
-        return [ids if len(ids) <= max_length else [*ids[: max_length - 1], SEP] for ids in found]
+            found = self._engine.encode_batch_fast(list(texts[start : start + CHUNK]), add_special_tokens=False)
+            rows = [
+                encoding.ids if self._alike else [self._ours[number] for number in encoding.ids] for encoding in found
+            ]
+            if max_length is not None:
+                longest = max(longest, *map(len, rows))
+                cut += sum(len(row) > max_length - 2 for row in rows)
+                rows = [row[: max_length - 2] for row in rows]
+            yield [[CLS, *row, SEP] for row in rows]
+        if cut:
+            rank_zero_warn(
+                f"cut {cut} of {len(texts)} texts to `max_length={max_length}` tokens; the longest has {longest + 2}."
+            )
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """Return the text of numbers of tokens, without special ones."""

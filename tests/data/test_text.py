@@ -212,6 +212,9 @@ def test_tokens_there_and_back() -> None:
     assert tokenizer.decode(ids[0]) == "the red fish"
     assert tokenizer.decode(ids[1]) == odd.lower()
     assert ids[2] == ids[3]  # one normal form, one case
+    values, lengths = tokenizer.encode_end_to_end([odd, "The fish"], 5)
+    assert values.tolist() == [number for row in tokenizer.encode([odd, "The fish"], 5) for number in row]
+    assert lengths.tolist() == [5, 4]
     starts = tokenizer.word_starts[torch.tensor(tokenizer.encode(["blueish, dog's fish"])[0])].tolist()
     words = tokenizer.tokens(tokenizer.encode(["blueish, dog's fish"])[0])
     assert [word for word, start in zip(words, starts, strict=True) if start] == [
