@@ -242,7 +242,7 @@ def _header(file: Any, shown: str, wanted: Wanted) -> tuple[list[str], str, int]
             header = next(rows, []) if told else header
         except csv.Error as error:
             raise ValueError(f"{shown}, line 1: no CSV ({error}); mend the quotes of that line.") from error
-        found.append([cell.strip() for cell in header])
+        found.append([" ".join(cell.split()) for cell in header])  # on one line, too
     best = max(range(len(found)), key=lambda place: (len(set(wanted.words) & set(found[place])), len(found[place])))
     header, separator = found[best], told[1] if told else SEPARATORS[best]
     if header and all(NUMBER.fullmatch(cell) for cell in header):
@@ -305,6 +305,7 @@ def _as_numbers(cells: Sequence[str], column: int, odd: list[tuple[int, int, str
 
 def _reason(cell: str) -> str:
     """Say why a cell is no number."""
+    cell = " ".join(cell.split())
     if NUMBER.fullmatch(cell):
         return f"`{cell:.40}` is more than a float32 holds"
     if re.fullmatch(r"[+-]?[0-9.]*,[0-9]+", cell):

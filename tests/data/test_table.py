@@ -110,6 +110,8 @@ def test_tables_of_many_hands_are_read_alike(text: str, tmp_path: Path) -> None:
         ("a,c\n1,x\n4,\n", {"categories": ["c"]}, r"line 3, column `c`: nothing is there"),
         ("a,b\n1,inf\n", {}, r"line 2, column `b`: `inf` is more than a float32 holds"),
         ("a,b\n1,1e39\n", {}, r"line 2, column `b`: `1e39` is more than a float32 holds"),
+        ('"a\n b",b\n1,"x\ny"\n', {}, r"line 3, column `b`: `x y` is no number"),
+        ('"a\n b",b\nz,2\n', {}, r"line 3, column `a b`: `z` is no number"),
         ("a,b\n1,1_000\n", {}, r"line 2, column `b`: `1_000` is no number"),
         ('a;b\n1;"2,5"\n', {}, r"line 2, column `b`: `2,5` is no number: decimals have a point"),
         ("a,b\n1\n", {}, r"line 2: 1 cells under 2 columns; put what holds `,` into quotes"),
