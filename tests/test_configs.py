@@ -5,7 +5,9 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import yaml
 from every_modality import write
 from PIL import Image
@@ -72,7 +74,7 @@ def test_config_runs(
         if not (DATA / "MNIST" / "raw").is_dir():
             pytest.skip(f"no MNIST in {DATA}")
         command += ["--data.root", str(DATA), "--data.limit", "1200", "--data.val_size", "100"]
-    if "cifar10" in text or "folder" in path.name:  # the layout is what matters
+    if "cifar10" in text or path.name in ("folder.yaml", "cifar10_folder.yaml"):  # the layout is what matters
         command += ["--data.root", str(folder), "--data.val_size", "4", "--data.batch_size", "8"]
         command += ["--data.limit", "null"]
     if "people_active" in text:  # asks, and does not wait for anybody
@@ -101,6 +103,14 @@ def test_config_runs(
             given = ["-c", "experiment/ag_news_pretrain", *command[command.index("--data.path") :]]
             assert main(["fit", *given, *SHORT["fit"], "--folder", str(tmp_path / "ssl")]) == 0
             command += ["--model.checkpoint", str(tmp_path / "ssl" / "checkpoints" / "last.ckpt")]
+    if "spoken_digits" in text:
+        for number in range(120):
+            path = tmp_path / "digits" / f"{number % 10}_{'ab'[number // 10 % 2]}_{number // 20}.wav"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, 0.1 * np.sin(np.arange(600 + 9 * number) * (number % 10 + 1) / 20), 8000)
+        command += ["--data.root", str(path.parent), "--data.batch_size", "8"]
+    if "audio_folder" in text:
+        command += ["--data.root", str(write("sound", tmp_path / "sounds", 20))]
     if "emoji" in text:
         given = ["--data.path", str(write("images with text", tmp_path / "pairs", 30) / "pairs.csv")]
         given += ["--data.caption", "caption", "--data.batch_size", "8"]

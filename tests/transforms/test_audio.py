@@ -164,17 +164,24 @@ def ramp() -> Padded:
 
 def drawn(views: AudioViews, step: str, batch: Padded, seed: int = 0) -> tuple[Any, Padded]:
     """Apply one step alone."""
-    from ssl_lightning.transforms.audio.random_view import DRAWS, _Draw
+    from ssl_lightning.transforms.audio.random_view import DRAWS, _cut, _Draw
 
     generator = torch.Generator().manual_seed(seed)
     draw = _Draw(*torch.rand(views.count * len(batch.length), DRAWS, generator=generator).unbind(1))
-    return draw, getattr(views, step)(batch, draw, *([generator] if step == "_noise" else []))
+    rows = torch.arange(len(draw.mix))
+    if step == "_noise":
+        return draw, views._noise(batch, draw, torch.randn(batch.values.shape, generator=generator))
+    if step in ("_cut", "_company"):
+        parts = views._draw_parts(batch, draw)
+        cut = _cut(parts, rows)
+        return draw, cut if step == "_cut" else views._company(parts, draw, rows, cut)
+    return draw, getattr(views, step)(batch, draw)
 
 
 def test_parts_are_at_random_places_at_random_speeds_and_silence_is_beyond() -> None:
     options = {**PLAIN, "crop": (0.5, 1.5), "speed": 0.25}
     batch = ramp()
-    draw, parts = drawn(AudioViews(1, **options), "_part", batch)
+    draw, parts = drawn(AudioViews(1, **options), "_cut", batch)
     for row in range(60):
         own, count = int(batch.length[row]), int(parts.length[row])
         size = own * (0.5 + float(draw.share[row]))
@@ -185,7 +192,7 @@ def test_parts_are_at_random_places_at_random_speeds_and_silence_is_beyond() -> 
         expected = np.interp(places, np.arange(-3, own + 3), np.pad(batch.values[row, :own].numpy(), 3), 0, 0)
         np.testing.assert_allclose(parts.values[row, :count].numpy(), expected, atol=2e-3)
     integers = Padded((batch.values * 32768).clamp(max=32767).to(torch.int16), batch.length)
-    _, same = drawn(AudioViews(1, **options), "_part", integers)
+    _, same = drawn(AudioViews(1, **options), "_cut", integers)
     torch.testing.assert_close(same, parts, atol=1e-4, rtol=0)
 
 

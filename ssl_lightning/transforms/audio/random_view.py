@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning.engine.ranges import at_least, between, ordered, several, whole
-from ssl_lightning.transforms.audio.log_mel import LogMel, check_sounds
+from ssl_lightning.transforms.audio.log_mel import LogMel, by_length, check_sounds
 from ssl_lightning.transforms.padded import Padded, inside
 
 DRAWS = 13  # numbers from 0 to 1 that a view of a sample takes
@@ -29,6 +29,24 @@ class _Draw(NamedTuple):
     time_place: Tensor
     band_width: Tensor
     band_place: Tensor
+
+
+class _Parts(NamedTuple):
+    """Parts of sounds at some speeds.
+
+    Attributes:
+        flat: All sounds, samples from -1 to 1, silence before and behind each.
+        base: Where each part begins in it, `(views,)`.
+        after: How far behind that, in samples, below 1.
+        rate: Samples from one to the next; null where all are 1.
+        out: Samples of each part.
+    """
+
+    flat: Tensor
+    base: Tensor
+    after: Tensor
+    rate: Tensor | None
+    out: Tensor
 
 
 class AudioViews(nn.Module):
@@ -110,86 +128,93 @@ class AudioViews(nn.Module):
             ValueError: If the inputs are no sounds.
         """
         check_sounds(inputs)
-        device = inputs.values.device
-        numbers = torch.rand(self.count * len(inputs.length), DRAWS, generator=generator)
-        draw = _Draw(*numbers.to(device).unbind(1))
+        device = inputs.length.device
+        numbers = torch.rand(self.count * len(inputs.length), DRAWS, generator=generator).to(device)
+        draw = _Draw(*numbers.unbind(1))
         with torch.autocast(device.type, enabled=False):
-            sounds = self._part(inputs, draw)
-            sounds = self._company(sounds, draw)
-            sounds = self._colour(sounds, draw)
-            sounds = self._noise(sounds, draw, generator)
-            louder = 10 ** (self.gain * (2 * draw.gain - 1) / 20)
-            frames: Padded = self.clean(sounds._replace(values=(sounds.values * louder[:, None]).clamp_(-1, 1)))
-            frames = self._hide(self._stretch(frames, draw), draw)
-        values, lengths = frames.values.chunk(self.count), frames.length.chunk(self.count)
-        return [Padded(*view) for view in zip(values, lengths, strict=True)]
+            parts = self._draw_parts(inputs, draw)
+            groups = by_length(parts.out)
+            made = [self._view(parts, draw, rows, generator) for rows in groups]
+        total = max(frames.values.shape[1] for frames in made)
+        values = torch.zeros(len(numbers), total, made[0].values.shape[2], device=device)
+        length = torch.empty_like(parts.out)
+        for rows, frames in zip(groups, made, strict=True):
+            values[rows, : frames.values.shape[1]] = frames.values
+            length[rows] = frames.length
+        views = zip(values.chunk(self.count), length.chunk(self.count), strict=True)
+        return [Padded(*view) for view in views]
 
-    def _part(self, inputs: Padded, draw: _Draw) -> Padded:
-        """Take parts of the sounds, `count` of each, at other speeds, by linear interpolation."""
+    def _view(self, parts: "_Parts", draw: _Draw, rows: Tensor, generator: torch.Generator | None) -> Padded:
+        """Make some of the views."""
+        own = _Draw(*(values[rows] for values in draw))
+        sounds = self._company(parts, draw, rows, _cut(parts, rows))
+        # of groups by length, which tells their shape: no number depends on how far the batch was filled up
+        noise = torch.randn(sounds.values.shape, generator=generator).to(sounds.values)
+        sounds = self._noise(self._colour(sounds, own), own, noise)
+        louder = 10 ** (self.gain * (2 * own.gain - 1) / 20)
+        frames: Padded = self.clean(sounds._replace(values=sounds.values.mul_(louder[:, None]).clamp_(-1, 1)))
+        return self._hide(self._stretch(frames, own), own)
+
+    def _draw_parts(self, inputs: Padded, draw: _Draw) -> "_Parts":
+        """Say which parts of the sounds the views have."""
         samples, length = inputs
         row = torch.arange(len(draw.share), device=length.device) % len(length)
         own = length[row].to(torch.float64 if length.device.type == "cpu" else torch.float32)
         part = own * (self.crop[0] + (self.crop[1] - self.crop[0]) * draw.share)
         start = draw.place * (own - part)
         rate = (1 + self.speed) ** (2 * draw.speed - 1)
-        out = (part / rate).round().long().clamp(min=1)
         # silence before and behind each sound, as far as a part may reach
         margin = math.ceil(max(0.0, self.crop[1] - 1) * samples.shape[1]) + 2
         silent = samples.masked_fill(~inside(length, samples.shape[1]), 0)
-        flat = torch.nn.functional.pad(silent, (margin, margin)).flatten()
-        begin = start.floor()
-        base = row * (samples.shape[1] + 2 * margin) + margin + begin.long()
-        steps = torch.arange(int(out.max()), device=length.device)
-        if self.speed:
-            offset = torch.addcmul((start - begin).float()[:, None], steps.float(), rate.float()[:, None])
-            at = offset.long().add_(base[:, None]).clamp_(max=len(flat) - 2)
-            values = torch.lerp(flat.take(at).float(), flat[1:].take(at).float(), offset.frac_())
-        else:
-            values = flat.take((base[:, None] + steps).clamp_(max=len(flat) - 1)).float()
-        scale = 1.0 if samples.is_floating_point() else 1 / 32768
-        return Padded(values.mul_(scale).masked_fill_(~inside(out, len(steps)), 0), out)
+        begin, scale = start.floor(), 1.0 if samples.is_floating_point() else 1 / 32768
+        return _Parts(
+            flat=torch.nn.functional.pad(silent.float() * scale, (margin, margin)).flatten(),
+            base=row * (samples.shape[1] + 2 * margin) + margin + begin.long(),
+            after=(start - begin).float(),
+            rate=rate.float() if self.speed else None,
+            out=(part / rate).round().long().clamp(min=1),
+        )
 
-    def _company(self, sounds: Padded, draw: _Draw) -> Padded:
-        """Mix another sound of the same view into each."""
-        views = len(draw.mix)
-        others = views // self.count - 1
+    def _company(self, parts: "_Parts", draw: _Draw, rows: Tensor, sounds: Padded) -> Padded:
+        """Mix another sound of the same view into each, as far as they last."""
+        others = len(draw.mix) // self.count - 1
         if self.mix == 0 or others == 0:
             return sounds
-        row = torch.arange(views, device=draw.mix.device)
-        away = 1 + (draw.partner * others).long().clamp(max=others - 1)
-        partner = row - row % (others + 1) + (row + away) % (others + 1)
-        power, share = _power(sounds), self.mix * draw.mix
-        louder = (share * power / power[partner].clamp(min=1e-10)).sqrt().clamp(max=1e3)
-        mixed = sounds.values * (1 - share).sqrt()[:, None] + sounds.values[partner] * louder[:, None]
-        return sounds._replace(values=mixed.masked_fill_(~inside(sounds.length, mixed.shape[1]), 0))
+        away = 1 + (draw.partner[rows] * others).long().clamp(max=others - 1)
+        partner = rows - rows % (others + 1) + (rows + away) % (others + 1)
+        other = _cut(parts, partner, sounds.length)
+        share = self.mix * draw.mix[rows]
+        louder = (share * _power(sounds) / _power(other).clamp(min=1e-10)).sqrt().clamp(max=1e3)
+        mixed = sounds.values * (1 - share).sqrt()[:, None]
+        mixed[:, : other.values.shape[1]].addcmul_(other.values, louder[:, None])
+        return sounds._replace(values=mixed)
 
     def _colour(self, sounds: Padded, draw: _Draw) -> Padded:
         """Raise low or high tones by one sample's delay."""
         values = sounds.values
-        before = torch.nn.functional.pad(values[:, :-1], (1, 0))
-        coloured = torch.addcmul(values, before, (self.tilt * (2 * draw.tilt - 1))[:, None])
-        return sounds._replace(values=coloured.masked_fill_(~inside(sounds.length, values.shape[1]), 0))
+        coloured = values.clone()
+        coloured[:, 1:].addcmul_(values[:, :-1], (self.tilt * (2 * draw.tilt - 1))[:, None])
+        return sounds._replace(values=coloured.masked_fill_(_behind(sounds.length, values.shape[1]), 0))
 
-    def _noise(self, sounds: Padded, draw: _Draw, generator: torch.Generator | None) -> Padded:
-        """Add white noise."""
-        values, length = sounds
-        within = inside(length, values.shape[1])
-        noise = torch.randn(int(length.sum()), generator=generator).to(values)  # as many as there are samples, no more
+    def _noise(self, sounds: Padded, draw: _Draw, noise: Tensor) -> Padded:
+        """Add white noise, also behind the end, where it will not count."""
         ratio = self.snr[0] + (self.snr[1] - self.snr[0]) * draw.snr
         scale = _power(sounds).sqrt() * 10 ** (-ratio / 20)
-        loud = torch.zeros_like(values).masked_scatter_(within, noise)
-        return sounds._replace(values=torch.addcmul(values, loud, scale[:, None]))
+        return sounds._replace(values=torch.addcmul(sounds.values, noise, scale[:, None]))
 
     def _stretch(self, frames: Padded, draw: _Draw) -> Padded:
         """Stretch or squeeze the mel axis, by linear interpolation; the highest band goes on where it ends."""
         if not self.pitch:
             return frames
         bands = frames.values.shape[2]
-        band = torch.arange(bands, device=frames.values.device, dtype=torch.float32)
+        band = torch.arange(bands, device=frames.values.device)
         factor = (1 + self.pitch) ** (2 * draw.pitch - 1)
         wanted = (band * factor[:, None]).clamp(max=bands - 1)  # (views, bands)
-        weights = (1 - (wanted[:, None, :] - band[:, None]).abs()).clamp(min=0)  # (views, from, to)
-        return frames._replace(values=frames.values @ weights.to(frames.values))
+        low = wanted.long()[:, None]
+        share = (wanted - low[:, 0]).to(frames.values)[:, None]
+        weights = frames.values.new_zeros(len(factor), bands + 1, bands)  # (views, from, to)
+        weights.scatter_(1, low, 1 - share).scatter_(1, low + 1, share)
+        return frames._replace(values=frames.values @ weights[:, :bands])
 
     def _hide(self, frames: Padded, draw: _Draw) -> Padded:
         """Hide a span of frames, and one of bands."""
@@ -197,7 +222,33 @@ class AudioViews(nn.Module):
         bands = torch.full_like(length, values.shape[2])
         time = _span(length, self.masks[0], draw.time_width, draw.time_place, values.shape[1])
         band = _span(bands, self.masks[1], draw.band_width, draw.band_place, values.shape[2])
-        return frames._replace(values=values.masked_fill(time[:, :, None] | band[:, None, :], 0))
+        return frames._replace(values=values * (~time)[:, :, None] * (~band)[:, None, :])
+
+
+def _cut(parts: _Parts, rows: Tensor, longest: Tensor | None = None) -> Padded:
+    """Return some parts, by linear interpolation, samples from -1 to 1.
+
+    Args:
+        parts: Of all views.
+        rows: Which.
+        longest: Samples that each may have at most; null for all.
+    """
+    out = parts.out[rows] if longest is None else parts.out[rows].minimum(longest)
+    steps, last = torch.arange(int(out.max()), device=out.device), len(parts.flat) - 2
+    base = parts.base[rows][:, None]
+    if parts.rate is None:
+        values = parts.flat.take((base + steps).clamp_(max=last))
+    else:
+        offset = torch.addcmul(parts.after[rows][:, None], steps.float(), parts.rate[rows][:, None])
+        at = offset.long().add_(base).clamp_(max=last)
+        values = parts.flat.take(at)
+        values.lerp_(parts.flat[1:].take(at), offset.frac_())
+    return Padded(values.masked_fill_(_behind(out, len(steps)), 0), out)
+
+
+def _behind(length: Tensor, total: int) -> Tensor:
+    """Return the opposite of `inside`, by 32 bits, which take half the time."""
+    return torch.arange(total, device=length.device, dtype=torch.int32) >= length.int()[:, None]
 
 
 def _span(size: Tensor, share: float, width: Tensor, place: Tensor, total: int) -> Tensor:
