@@ -35,7 +35,7 @@ from ssl_lightning.methods import VIME, SimCLR
 from ssl_lightning.supervised import Classifier
 
 FOLDER = Path("data/tables")
-SPLITS, DRAWS, LABELS, EPOCHS = 3, 20, {"breast_cancer": 20, "wine": 20, "digits": 50}, 200
+SPLITS, DRAWS, LABELS, EPOCHS = 3, 20, {"breast_cancer": 20, "wine": 20, "digits": 50}, 100
 SEEDS, ROUNDS, QUERY = 5, 5, 6
 
 
