@@ -231,7 +231,7 @@ def make_views(views: Callable[..., Any] | None, inputs: Any, generator: torch.G
     return made
 
 
-def clean_of(views: nn.Module | None) -> nn.Module | None:
+def clean_of(views: nn.Module | None) -> Clean | None:
     """Return the clean transform that random views carry, which normalises as they do; none where they carry none."""
     found = (module for module in (views.modules() if views is not None else ()) if isinstance(module, Clean))
     return next(found, None)
