@@ -197,7 +197,7 @@ def parser() -> Parser:
         description="Write a class and its probability for every file, or an embedding, from a checkpoint alone.",
     )
     options.add_argument("checkpoint", type=str, help="checkpoint, or folder of a run of `fit` or `active`")
-    options.add_argument("source", type=str, nargs="?", help="folder of images, an image, or a .npy file of vectors")
+    options.add_argument("source", type=str, nargs="?", help="folder or file of what the checkpoint was trained on")
     options.add_subclass_arguments(DataModule, "data", required=False, help="data to predict, instead of `source`")
     output = "file for classes (.csv) or embeddings (.npy, and a .csv beside it); null: in the run's folder"
     options.add_argument("--output", type=str | None, default=None, help=output)

@@ -152,7 +152,7 @@ def test_columns_of_one_file_are_as_two_files(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n3,\n", {}, r"line 3, column `b`: nothing is there .*leave such rows out by `skip_corrupt=true`"),
         ("a,b\n1,nan\n", {}, r"line 2, column `b`: nothing is there"),
-        ("a,b\n1,x\n", {}, r"line 2, column `b`: `x` is no number; leave the column out by `--data.leave_out`, read it"),
+        ("a,b\n1,x\n", {}, r"line 2, column `b`: `x` is no number; leave the column out by `--data.leave_out`, "),
         ("a,label\n1,0\n", {}, r"has the column `label` and none `class`; if it is the class, call it so"),
         ("key,class\nk,x\n", {}, r"has no column of numbers but `key` and `class`"),
         ("a\n1\n", {"table": "t.csv"}, r"`table=t.csv` belongs to a .npy file; .* is a table itself"),
