@@ -54,6 +54,8 @@ class AudioNet(Backbone):
         width: Channels of the first block; the others have 2, 4 and 4 times as many.
         dim: Size of the embedding.
         dropout: Probability of dropping a channel behind each of the last two blocks, of all frames alike.
+        sample_rate: Samples a second of the sounds, filled in from the data on the command line: a checkpoint then
+            takes sounds of no other rate. Null takes any.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -64,10 +66,12 @@ class AudioNet(Backbone):
 
     takes: ClassVar[tuple[str, ...]] = ("sound",)
 
-    def __init__(self, mels: int = 64, width: int = 32, dim: int = 256, dropout: float = 0.0) -> None:
+    def __init__(
+        self, mels: int = 64, width: int = 32, dim: int = 256, dropout: float = 0.0, sample_rate: int | None = None
+    ) -> None:
         sizes(1, mels=mels, width=width, dim=dim)
         between(0, 1, "[)", dropout=dropout)
-        super().__init__(mels=mels, width=width, dim=dim, dropout=dropout)
+        super().__init__(mels=mels, width=width, dim=dim, dropout=dropout, sample_rate=sample_rate)
         self.blocks = nn.ModuleList(
             [
                 AudioBlock(1, width),
@@ -110,13 +114,14 @@ class MeanFrames(Backbone):
     Args:
         mels: Bands of a frame, as `LogMel` has them.
         deviation: Give the standard deviation of each band, too.
+        sample_rate: As for `AudioNet`.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("sound",)
 
-    def __init__(self, mels: int = 64, deviation: bool = False) -> None:
+    def __init__(self, mels: int = 64, deviation: bool = False, sample_rate: int | None = None) -> None:
         sizes(1, mels=mels)
-        super().__init__(mels=mels, deviation=deviation)
+        super().__init__(mels=mels, deviation=deviation, sample_rate=sample_rate)
         self.mels, self.deviation, self.feature_dim = mels, deviation, mels * (1 + deviation)
 
     def forward(self, inputs: Padded) -> Tensor:
@@ -165,6 +170,7 @@ class SpectrogramTransformer(Backbone):
         heads: Number of heads of the attention.
         mlp_dim: Size of a block's hidden layer; null for 4 `dim`.
         dropout: Probability of dropping a number behind attention and in the hidden layer of each block.
+        sample_rate: As for `AudioNet`.
 
     Raises:
         ValueError: If the numbers do not go together.
@@ -188,6 +194,7 @@ class SpectrogramTransformer(Backbone):
         heads: int = 4,
         mlp_dim: int | None = None,
         dropout: float = 0.0,
+        sample_rate: int | None = None,
     ) -> None:
         sizes(1, mels=mels, patch_frames=patch_frames, patch_mels=patch_mels, dim=dim, heads=heads)
         sizes(1, **given(mlp_dim=mlp_dim))
@@ -200,7 +207,7 @@ class SpectrogramTransformer(Backbone):
             )
         super().__init__(
             mels=mels, patch_frames=patch_frames, patch_mels=patch_mels, dim=dim, depth=depth, heads=heads,
-            mlp_dim=mlp_dim, dropout=dropout,
+            mlp_dim=mlp_dim, dropout=dropout, sample_rate=sample_rate,
         )  # fmt: skip
         self.mels, self.patch_frames, self.patch_mels, self.feature_dim = mels, patch_frames, patch_mels, dim
         self.patch_dim = self.patch_area = patch_frames * patch_mels

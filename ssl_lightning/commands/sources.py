@@ -54,14 +54,14 @@ def _images(source: str, facts: dict[str, Any]) -> Part:
 
 
 def take_size(options: Any, given: Any, facts: dict[str, Any]) -> None:
-    """Give images the checkpoint's size and channels, and tables its categories, where the data have such options.
+    """Give data the checkpoint's size, channels, rate and categories, where they have such options.
 
     Args:
         options: Of the data, defaults among them; changed in place.
         given: Those that the user gave, which stay.
         facts: Of the data that the checkpoint was trained on.
     """
-    for name in ("image_size", "channels"):
+    for name in ("image_size", "channels", "sample_rate"):
         if name in options and name in facts and name not in given and options[name] != facts[name]:
             options[name] = facts[name]
             say(f"--data.{name} {facts[name]}: as the checkpoint was trained")

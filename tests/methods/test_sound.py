@@ -152,6 +152,14 @@ def test_from_pretraining_to_labels_and_predictions(digits: Path, tmp_path: Path
         rows = list(csv.DictReader(file))
     assert [row["key"] for row in rows] == ["one.wav", "two.flac"]
     assert all(row["class"] in set("0123456789") and 0 < float(row["probability"]) <= 1 for row in rows)
+    (new / "bad.wav").unlink()
+    status, told = command("predict", "active", "--data", "AudioFolder", "--data.root", new, "--output", "p.csv")
+    assert status == 0, told
+    assert "--data.sample_rate 8000: as the checkpoint was trained" in told
+    given = ["--data", "AudioFolder", "--data.root", new, "--data.sample_rate", "16000", "--protocols", "knn"]
+    status, told = command("evaluate", "ssl", *given)
+    assert status == 2
+    assert "was built for `sample_rate=8000`, and the data have `sample_rate=16000`" in told
     status, told = command(
         "evaluate", "untrained", "--backbone", "MeanFrames", *data, "--protocols", "knn,linear", "--fractions", "1.0"
     )
