@@ -214,11 +214,8 @@ def _load(backbone: Backbone, weights: dict[str, Tensor], where: str, descriptio
 
 def describe_briefly(description: dict[str, Any]) -> str:
     """Write an architecture's description as a constructor call."""
-    shown = [
-        f"{key}={describe_briefly(value) if isinstance(value, dict) and 'class_path' in value else repr(value)[:60]}"
-        for key, value in (description.get("init_args") or {}).items()
-    ]
-    return f"{str(description.get('class_path')).rpartition('.')[2]}({', '.join(shown)})"
+    arguments = ", ".join(f"{key}={value!r:.60}" for key, value in (description.get("init_args") or {}).items())
+    return f"{str(description.get('class_path')).rpartition('.')[2]}({arguments})"
 
 
 def run_folder(path: str | Path) -> Path:

@@ -76,9 +76,9 @@ class TwoStreams(Backbone):
         self.feature_dim, self.side, self.cell, self.regions = dim, regions, image_size // regions, regions**2
         rest = math.ceil(self.cell / 2)
         self.region = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.GELU(),
-            nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.GELU(),
-            nn.Flatten(), nn.Linear(64 * rest * rest, dim, bias=False), nn.BatchNorm1d(dim),
+            nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.GELU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.GELU(),
+            nn.Flatten(), nn.Linear(32 * rest * rest, dim, bias=False), nn.BatchNorm1d(dim),
         )  # fmt: skip
         self.box = nn.Linear(5, dim)
         nn.init.normal_(self.box.weight, std=0.1)  # at first what is there counts for more than where

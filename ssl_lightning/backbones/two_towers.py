@@ -13,7 +13,7 @@ from ssl_lightning.engine.ranges import sizes
 from ssl_lightning.transforms.padded import Padded
 from ssl_lightning.transforms.pairs import Pair
 
-TEXT = {"class_path": "TextTransformer", "init_args": {"depth": 2, "dropout": 0.0}}
+TEXT = {"depth": 2, "dropout": 0.0}  # arguments of a small encoder of texts
 OURS = "ssl_lightning.backbones"  # where a name without a module is looked for
 
 
@@ -29,10 +29,10 @@ class TwoTowers(Backbone):
         image_size: Side of the image in pixels; linked from the data.
         max_length: Tokens at most of a text; linked from the data.
         vocabulary: Short hash of the tokenizer; linked from the data, so that others are refused.
-        image: Encoder of images: its class's name (`ResNet`), `class_path` and `init_args`, or one that is built; null
-            for `ConvNet`. Facts of the data are filled in by name.
-        text: Encoder of texts, likewise; null for a `TextTransformer` of two layers
-            without dropout.
+        image: Encoder of images: the name of its class, such as `ResNet`, or one that is built.
+        image_args: Its constructor's arguments, beside facts of the data, which are filled in.
+        text: Encoder of texts, likewise.
+        text_args: Its constructor's arguments, likewise; null for a `TextTransformer` of two layers without dropout.
         dim: Size d of the joint space.
 
     Raises:
@@ -48,8 +48,10 @@ class TwoTowers(Backbone):
         image_size: int = 32,
         max_length: int = 128,
         vocabulary: str | None = None,
-        image: str | dict[str, Any] | Backbone | None = None,
-        text: str | dict[str, Any] | Backbone | None = None,
+        image: str | Backbone = "ConvNet",
+        image_args: dict[str, Any] | None = None,
+        text: str | Backbone = "TextTransformer",
+        text_args: dict[str, Any] | None = None,
         dim: int = 128,
     ) -> None:
         sizes(2, dim=dim)
@@ -58,8 +60,14 @@ class TwoTowers(Backbone):
             "vocab_size": vocab_size, "channels": channels, "image_size": image_size, "max_length": max_length,
             "vocabulary": vocabulary,
         }  # fmt: skip
-        towers = [_tower("image", image or "ConvNet", facts), _tower("text", text or TEXT, facts)]
-        super().__init__(**facts, image=describe(towers[0]), text=describe(towers[1]), dim=dim)
+        if text_args is None and text == "TextTransformer":
+            text_args = TEXT
+        towers = [_tower("image", image, image_args or {}, facts), _tower("text", text, text_args or {}, facts)]
+        told = [describe(tower) for tower in towers]
+        super().__init__(
+            **facts, image=told[0]["class_path"], image_args=told[0]["init_args"], text=told[1]["class_path"],
+            text_args=told[1]["init_args"], dim=dim,
+        )  # fmt: skip
         self.image, self.text = towers
         self.image_projection = nn.Linear(self.image.feature_dim, dim, bias=False)
         self.text_projection = nn.Linear(self.text.feature_dim, dim, bias=False)
@@ -79,19 +87,18 @@ class TwoTowers(Backbone):
         return both * math.sqrt(self.dim)
 
 
-def _tower(name: str, given: Any, facts: dict[str, Any]) -> Backbone:
-    """Build an encoder of a name or a description, with the facts that it has arguments for; or take one as it is."""
+def _tower(name: str, given: Any, own: dict[str, Any], facts: dict[str, Any]) -> Backbone:
+    """Build an encoder of its class's name, with the facts that it has arguments for; or take one as it is."""
     if isinstance(given, nn.Module):
+        if own:
+            raise ValueError(
+                f"`{name}_args={own!s:.60}` are for an encoder that is built here; `{name}` is built already."
+            )
         return as_backbone(given)
-    description: dict[str, Any] = {"class_path": given} if isinstance(given, str) else dict(given)
-    path = str(description.get("class_path", ""))
-    path = path if "." in path else f"{OURS}.{path}"
+    path = given if "." in str(given) else f"{OURS}.{given}"
     try:
-        kind = known_class(path, Backbone)
-        mine = set(arguments(kind))
-        init_args = {key: value for key, value in facts.items() if key in mine} | dict(
-            description.get("init_args") or {}
-        )
+        mine = set(arguments(known_class(path, Backbone)))
+        init_args = {key: value for key, value in facts.items() if key in mine} | own
         return build({"class_path": path, "init_args": init_args})
     except ValueError as error:
         raise ValueError(f"`{name}={given!s:.100}`: {error}") from error

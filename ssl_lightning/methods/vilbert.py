@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy, log_softmax, softplus
 from torchmetrics import MeanMetric
 
 from ssl_lightning.backbones import Backbone
@@ -20,7 +20,7 @@ from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.padded import Padded
 from ssl_lightning.transforms.pairs import Pair, PairViews
-from ssl_lightning.transforms.pairs.masks import Masked, mask_each, mask_pairs, mismatch
+from ssl_lightning.transforms.pairs.masks import Masked, mask_each, mask_pairs, partners
 
 CODED = 20_000  # regions that the codebook is fitted to, at most
 JUDGED = (
@@ -54,14 +54,16 @@ class ViLBERT(SSLMethod):
     r"""Two streams, of image regions and of words, learn to fill in what is masked, and to tell pairs from mismatches.
 
     15 % of the words are masked as in BERT (80 % by MASK, 10 % by another word, 10 % not), and 15 % of the regions
-    (90 % with features set to 0, 10 % not). Half of the pairs get another image or another text of the batch, never one
-    with the same content. With w the masked words, r the masked regions and m whether a pair is matched:
+    (90 % with features set to 0, 10 % not). Every text is also seen with the image of another pair of the batch, never
+    one with the same image or text. With w the masked words, r the masked regions and m whether text and image are
+    matched:
 
     .. math:: L = -\log p(w) + KL(q_r \,\Vert\, p_r) - \log p(m)
 
-    each a mean, the first two over matched pairs alone. A detector's distribution over classes of objects is what
-    :math:`q_r` is in the paper. Here it is a soft assignment of the region's own pixels, as the view has them, to K
-    centres of k-means over training regions, found once when the fit begins, and kept in the checkpoint:
+    each a mean, the first two over matched pairs alone, the last over matched and mismatched ones, half by half. A
+    detector's distribution over classes of objects is what :math:`q_r` is in the paper. Here it is a soft assignment of
+    the region's own pixels, as the view has them, to K centres of k-means over training regions, found once when the
+    fit begins, and kept in the checkpoint:
 
     .. math:: q_r(k) = \mathrm{softmax}_k(-\lVert x_r - c_k \rVert^2 / \tau), \qquad
         \tau = \text{mean squared distance to the nearest centre}
@@ -75,7 +77,8 @@ class ViLBERT(SSLMethod):
         backbone: Encoder of two streams, as `TwoStreams`.
         views: One random view; null for mild crops and colours, the text as it is.
         mask_ratio: Share of words, and of regions, that are masked.
-        mismatched: Share of a batch's pairs that get another image or text.
+        mismatches: Images of other pairs that each text is seen with in a step; more of them generalise better from few
+            pairs, and cost a pass through the joint layers each.
         codes: Centres of the codebook, K.
         weights: Weights of the losses of words, of regions and of the alignment; in the paper all are 1.
         kwargs: The other arguments, as for `SSLMethod`.
@@ -87,7 +90,8 @@ class ViLBERT(SSLMethod):
     Reference:
         J. Lu, D. Batra, D. Parikh, S. Lee, ViLBERT: Pretraining Task-Agnostic Visiolinguistic Representations for
         Vision-and-Language Tasks, NeurIPS 2019, arXiv 1908.02265, section 2.2. Regions are cells of a grid, and their
-        targets a codebook: no detector is needed. The words' stream learns from scratch, and does not begin as BERT.
+        targets a codebook: no detector is needed. There a pair is either matched or mismatched, in turn, and here it is
+        both in each step. The words' stream learns from scratch, and does not begin as BERT.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("images with text",)
@@ -100,18 +104,18 @@ class ViLBERT(SSLMethod):
         backbone: Backbone,
         views: nn.Module | None = None,
         mask_ratio: float = 0.15,
-        mismatched: float = 0.5,
+        mismatches: int = 1,
         codes: int = 64,
         weights: tuple[float, float, float] = (1.0, 1.0, 1.0),
         **kwargs: Any,
     ) -> None:
         between(0, 1, "()", mask_ratio=mask_ratio)
-        between(0, 1, "[)", mismatched=mismatched)
+        whole(1, mismatches=mismatches)
         whole(2, codes=codes)
         several(3, 0, math.inf, "[]", "of words, regions and the alignment", weights=weights)
         super().__init__(backbone, views or PairViews(count=1, drop=0.0), **kwargs)
         net = self.streams
-        self.mask_ratio, self.mismatched, self.weights = mask_ratio, mismatched, tuple(weights)
+        self.mask_ratio, self.mismatches, self.weights = mask_ratio, mismatches, tuple(weights)
         dim, size = net.feature_dim, net.init_args["channels"] * net.cell**2
         self.word_head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         self.word_bias = nn.Parameter(torch.zeros(net.word.num_embeddings))
@@ -179,46 +183,51 @@ class ViLBERT(SSLMethod):
         )
         return (-squares / self.softness).softmax(dim=2)
 
-    def losses(self, pairs: Pair, masked: Masked, counted: Tensor, image: Tensor | None = None) -> Losses:
-        """Fill in what is masked, and tell whether the pairs are matched.
+    def losses(self, pairs: Pair, masked: Masked, seen: Tensor, read: Tensor, counted: Tensor | None = None) -> Losses:
+        """Fill in what is masked, and tell whether image and text are matched.
 
         Args:
-            pairs: Clean, or a view.
+            pairs: Clean, or a view: what must be told.
             masked: Of them.
-            counted: Pairs whose masked words and regions count, boolean, `(N,)`.
-            image: What the words are seen with, in place of the pairs' own; null for that.
+            seen: The images as the visual stream begins, `(N, 1 + R, d)`; perhaps of other pairs.
+            read: The texts by themselves, `(N, T, d)`; perhaps of other pairs.
+            counted: Pairs whose words and regions count, boolean, `(N,)`; null for all.
         """
         net = self.streams
-        seen = net.see(pairs.image if image is None else image, masked.hidden)
-        regions, words = net.join(seen, net.read(masked.text), masked.text.length)
+        regions, words = net.join(seen, read, masked.text.length)
         with full_precision(words):
             kind = self.word_bias.dtype
             regions, words = regions.to(kind), words.to(kind)
             match = net.alignment(holistic(regions, words))[:, 0]
-            chosen = masked.words & counted[:, None]
+            chosen = masked.words if counted is None else masked.words & counted[:, None]
             logits = self.word_head(words[chosen]) @ net.word.weight.T + self.word_bias
             word = cross_entropy(logits, pairs.text.values[chosen].long(), reduction="sum")
-            places = masked.regions & counted[:, None]
+            places = masked.regions if counted is None else masked.regions & counted[:, None]
             wanted = self.targets(pairs.image)[places]
             told = log_softmax(self.region_head(regions[:, 1:][places]), dim=1)
             region = (torch.xlogy(wanted, wanted) - wanted * told).sum()
         return Losses(word, chosen.sum(), region, places.sum(), match)
 
     def compute_loss(self, views: Sequence[Pair], batch: Batch) -> Step:
-        """Mismatch some pairs, mask all, and learn from what is said of them."""
-        generator = self.local_generator("masks")
-        pairs, matched = mismatch(views[0], same(*(ids := content_ids(batch.input)), *ids), self.mismatched, generator)
-        masked = mask_pairs(pairs, self.mask_ratio, self.streams.regions, self.word_bias.numel(), generator)
-        found = self.losses(pairs, masked, matched)
-        parts = {
-            "word": found.word / found.words.clamp(min=1),
-            "region": found.region / found.regions.clamp(min=1),
-            "alignment": binary_cross_entropy_with_logits(found.match, matched.float()),
-        }
-        accuracy = ((found.match > 0) == matched).float().mean()
+        """Mask a view, fill it in, and tell its images from those of others."""
+        generator, net, pairs = self.local_generator("masks"), self.streams, views[0]
+        masked = mask_pairs(pairs, self.mask_ratio, net.regions, self.word_bias.numel(), generator)
+        seen, read = net.see(pairs.image, masked.hidden), net.read(masked.text)
+        found = self.losses(pairs, masked, seen, read)
+        others, there = partners(same(*(ids := content_ids(batch.input)), *ids), self.mismatches, generator)
+        apart = [net.alignment(holistic(*net.join(seen[one], read, masked.text.length)))[:, 0] for one in others]
+        with full_precision(read):
+            wrong = torch.stack(apart).to(found.match.dtype)
+            count = there.sum().clamp(min=1)
+            parts = {
+                "word": found.word / found.words.clamp(min=1),
+                "region": found.region / found.regions.clamp(min=1),
+                "alignment": (softplus(-found.match).mean() + (softplus(wrong) * there).sum() / count) / 2,
+            }
+            right = ((found.match > 0).float().mean() + ((wrong < 0) & there).sum() / count) / 2
         if self._trainer is not None:
             logged = {f"train/{name}_loss": value.detach() for name, value in parts.items()}
-            self.log_dict(logged | {"train/alignment_accuracy": accuracy}, batch_size=len(matched))
+            self.log_dict(logged | {"train/alignment_accuracy": right}, batch_size=len(batch.target))
         weighed = [weight * part for weight, part in zip(self.weights, parts.values(), strict=True)]
         return {"loss": torch.stack(weighed).sum()}
 
@@ -232,21 +241,23 @@ class ViLBERT(SSLMethod):
     test_step = validation_step
 
     def _judge(self, pairs: Pair, batch: Batch) -> None:
-        masked = mask_each(pairs, batch.index, self.mask_ratio, self.streams.regions, self.word_bias.numel())
+        net, length = self.streams, pairs.text.length
+        masked = mask_each(pairs, batch.index, self.mask_ratio, net.regions, self.word_bias.numel())
         ids = content_ids(batch.input)
-        other = Pair(pairs.image.roll(1, 0), pairs.text)
         apart = ~same(*ids, *(rows.roll(1) for rows in ids)).diagonal()
-        for suffix, image in (("", None), ("_other_image", other.image)):
-            told = self.losses(pairs, masked, apart, image)
+        seen, read = net.see(pairs.image, masked.hidden), net.read(masked.text)
+        for suffix, shift in (("", 0), ("_other_image", 1)):
+            told = self.losses(pairs, masked, seen.roll(shift, 0), read, apart)
             self._note(f"masked_word_loss{suffix}", told.word, told.words)
-        whole = masked._replace(text=pairs.text, words=torch.zeros_like(masked.words))
-        elsewhere = whole._replace(text=Padded(*(rows.roll(1, 0) for rows in pairs.text)))
-        for suffix, given in (("", whole), ("_other_text", elsewhere)):
-            told = self.losses(pairs, given, apart)
+        whole, nothing = net.read(pairs.text), torch.zeros_like(masked.words)
+        for suffix, shift in (("", 0), ("_other_text", 1)):
+            text = Padded(masked.text.values, length.roll(shift))
+            told = self.losses(pairs, masked._replace(text=text, words=nothing), seen, whole.roll(shift, 0), apart)
             self._note(f"masked_region_loss{suffix}", told.region, told.regions)
-        for some, right in ((pairs, True), (other, False)):
-            answers = (self.streams.match(some) > 0) == right
-            self._note("alignment_accuracy", answers[apart].sum(), apart.sum())
+        seen = net.see(pairs.image)
+        for shift in (0, 1):
+            match = net.alignment(holistic(*net.join(seen.roll(shift, 0), whole, length)))[:, 0]
+            self._note("alignment_accuracy", ((match > 0) == (shift == 0))[apart].sum(), apart.sum())
 
     def _note(self, name: str, total: Tensor, count: Tensor) -> None:
         metric: Any = self.judged[name]

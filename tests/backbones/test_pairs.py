@@ -21,8 +21,7 @@ SMALL: dict[str, Any] = {"vocab_size": 40, "image_size": 8}
 def two_towers(**options: Any) -> TwoTowers:
     text = {"dim": 8, "depth": 1, "heads": 2, "dropout": 0.0, **options}
     return TwoTowers(
-        **SMALL, dim=8, image={"class_path": "ConvNet", "init_args": {"width": 4}},
-        text={"class_path": "TextTransformer", "init_args": text},
+        **SMALL, dim=8, image="ConvNet", image_args={"width": 4}, text_args=text,
     )  # fmt: skip
 
 
@@ -154,8 +153,8 @@ def test_all_pairs_at_once_are_matched_as_each_alone() -> None:
 def test_towers_are_built_by_names_descriptions_and_objects() -> None:
     torch.manual_seed(0)
     named = TwoTowers(40, image_size=8, channels=1, image="ConvNet")
-    assert named.init_args["image"]["init_args"] == {"channels": 1}
-    assert named.init_args["text"]["init_args"]["vocab_size"] == 40
+    assert named.init_args["image_args"] == {"channels": 1}
+    assert named.init_args["text_args"]["vocab_size"] == 40
     built = TwoTowers(40, image=ConvNet(3, width=4), text=named.text)
     assert built.text is named.text
     assert built.feature_dim == 256
@@ -169,6 +168,8 @@ def test_towers_are_built_by_names_descriptions_and_objects() -> None:
         TwoTowers(40, image="ConvNets")
     with pytest.raises(ValueError, match=r"^`image=os.system`: the file names the class `os.system`"):
         TwoTowers(40, image="os.system")
+    with pytest.raises(ValueError, match=r"^`image_args={'width': 8}` are for an encoder that is built here"):
+        TwoTowers(40, image=ConvNet(3), image_args={"width": 8})
     stranger: Backbone = AnyModule(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)))
     assert TwoTowers(40, image=stranger).eval()(some).shape == (5, 256)
 

@@ -115,7 +115,7 @@ def test_evaluate_searches_and_classifies_by_text(folder: Path, trainer: Any, co
     small: dict[str, Any] = {"image_size": 8, "vocab_size": 300}
     data = Pairs(str(folder / "pairs.csv"), batch_size=8, test_size=0.4, **small)
     facts = {"vocab_size": data.vocab_size, "vocabulary": data.vocabulary, "image_size": 8}
-    two = TwoTowers(**facts, dim=8, text={"class_path": "TextTransformer", "init_args": {"dim": 8, "depth": 1}})
+    two = TwoTowers(**facts, dim=8, text_args={"dim": 8, "depth": 1})
     paths = [
         saved(CLIP(two), data, trainer, tmp_path / "clip.ckpt"),
         saved(ViLBERT(TwoStreams(**facts, dim=8, regions=2, heads=2), codes=4), data, trainer, tmp_path / "v.ckpt"),

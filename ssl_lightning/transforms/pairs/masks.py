@@ -1,4 +1,4 @@
-"""What ViLBERT does to pairs: another image or text for some, and masks over words and regions."""
+"""What ViLBERT does to pairs: partners from elsewhere, and masks over words and regions."""
 
 from typing import NamedTuple
 
@@ -30,29 +30,20 @@ class Masked(NamedTuple):
     regions: Tensor
 
 
-def mismatch(pairs: Pair, alike: Tensor, share: float, generator: torch.Generator) -> tuple[Pair, Tensor]:
-    """Give some pairs the image or the text of another pair of the batch.
+def partners(alike: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw for each pair of a batch others, none of which has the same image or the same text.
 
     Args:
-        pairs: N of them.
-        alike: Which have the same image or the same text, boolean, `(N, N)`: these are never exchanged.
-        share: Of the pairs that get a partner from elsewhere.
+        alike: Which have either in common, boolean, `(N, N)`.
+        count: Others of each pair, drawn one by one: one may come twice.
         generator: Of the CPU.
 
     Returns:
-        The pairs, and which of them are matched, boolean, `(N,)`: also those for which no other was there.
+        Their places, `(count, N)`, and where there is one at all, boolean, `(count, N)`.
     """
-    count, device = len(alike), alike.device
-    chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[torch.randperm(count, generator=generator)[: round(share * count)]] = True
-    by_image = torch.rand(count, generator=generator) < 0.5
-    draws = torch.rand(count, count, generator=generator).to(device).masked_fill(alike, -1)
-    best, partner = draws.max(dim=1)
-    changed = chosen.to(device) & (best >= 0)
-    own = torch.arange(count, device=device)
-    image = torch.where(changed & by_image.to(device), partner, own)
-    text = torch.where(changed & ~by_image.to(device), partner, own)
-    return Pair(pairs.image[image], Padded(*(rows[text] for rows in pairs.text))), ~changed
+    draws = torch.rand(count, *alike.shape, generator=generator).to(alike.device)
+    best, places = draws.masked_fill(alike, -1.0).max(dim=2)
+    return places, best >= 0
 
 
 def mask_pairs(pairs: Pair, share: float, regions: int, vocab_size: int, generator: torch.Generator) -> Masked:
