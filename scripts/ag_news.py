@@ -10,6 +10,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -18,13 +19,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
+from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import BagOfTokens, TextTransformer
 from ssl_lightning.data import Texts
 from ssl_lightning.data.text_files import Columns
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import MaskedText, SimCLR, SSLMethod
-from ssl_lightning.transforms.text import DropoutViews, TokenViews
+from ssl_lightning.transforms.text import SPECIAL, DropoutViews, TokenViews
+from ssl_lightning.transforms.text.masks import fixed_draws
 
 LABELS, DRAWS = 25, 10  # a topic, and how often they are drawn
 
@@ -108,6 +111,18 @@ def tell(name: str, rows: tuple[np.ndarray, np.ndarray], data: Texts, seconds: f
     print(f"| {name} | {mean:.1f} ± {deviation:.1f} | {seconds:.0f} s |", flush=True)
 
 
+@torch.inference_mode()
+def tell_masked(method: MaskedText, data: Texts) -> None:
+    """Print how well hidden tokens of validation texts are guessed, beside guessing by their frequency alone."""
+    samples: Any = data.train_samples
+    inputs = samples.__getitems__(data.val_indices[:256].tolist()).input
+    logits, wanted, _ = method.eval().predict_tokens(inputs, fixed_draws(inputs))
+    counts = torch.bincount(samples.values.long(), minlength=data.vocab_size).float() + 0.1
+    counts[:SPECIAL] = 0
+    known = cross_entropy(logits, wanted)
+    print(f"hidden tokens: {known:.2f} nats, {cross_entropy(counts.log().expand_as(logits), wanted):.2f} by frequency")
+
+
 def main() -> None:
     """Run the arms, and print the table."""
     parser = argparse.ArgumentParser()
@@ -137,6 +152,8 @@ def main() -> None:
         options.folder.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(options.folder / f"{name}.ckpt")
         tell(name, standard(embed(method.backbone, data)), data, seconds)
+        if isinstance(method, MaskedText):
+            tell_masked(method, data)
 
 
 if __name__ == "__main__":
