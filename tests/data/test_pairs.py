@@ -1,5 +1,6 @@
 """Images with captions: tables as people write them, what is wrong with them, splits, views, what a person sees."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,27 @@ def test_views_are_of_each_pair_and_never_of_what_fills_up() -> None:
     whole = PairViews(count=1, crop_scale=(1, 1), strength=0, grayscale=0, drop=0)(short)[0]
     torch.testing.assert_close(whole.image, CleanPair()(short).image)
     assert torch.equal(whole.text.values, ids)
+
+
+def test_from_a_table_to_classes_of_another(command: Any, tmp_path: Path) -> None:
+    """Labels are asked for, the report shows pictures with captions, and a checkpoint alone predicts another table."""
+    pairs(tmp_path, [f"{place}.png,{'one' if place % 2 else 'two'} of {place},{place % 2}" for place in range(30)], 30)
+    data = ["--data", "Pairs", "--data.path", "pairs.csv", "--data.image_size", "8", "--data.val_size", "0"]
+    model = ["--model", "Classifier", "--model.backbone", "TwoTowers", "--model.backbone.dim", "8"]
+    model += ["--model.backbone.image_args.width", "4", "--model.backbone.text_args.depth", "1"]
+    length = ["--rounds", "1", "--steps_per_epoch", "2", "--trainer.max_epochs", "1", "--initial", "4"]
+    chosen = ["--strategy", "Margin", "--strategy.query_size", "3", "--trainer.accelerator", "cpu"]
+    status, out = command("active", *data, *model, *length, *chosen, "--trainer.devices", "1", "--folder", "run")
+    assert status == 0, out
+    assert (tmp_path / "run" / "tokenizer.json").is_file()
+    status, out = command("report", "run")
+    assert status == 0, out
+    assert re.search(r'role="img"[^>]*></span><q>(one|two) of \d+</q>', (tmp_path / "run" / "report.html").read_text())
+    table(tmp_path, ["3.png,one more,", "4.png,two,"], "new.csv")
+    status, out = command("predict", "run", "new.csv", "--output", "found.csv")
+    assert status == 0, out
+    assert [line.split(",")[1] for line in (tmp_path / "found.csv").read_text().splitlines()[1:]] == ["3.png", "4.png"]
+    table(tmp_path, ["3.png,one more,", "5000.png,two,"], "new.csv")
+    status, out = command("predict", "run", "new.csv")
+    assert status == 2
+    assert "`source=new.csv`, line 3: the picture of its caption is missing" in out

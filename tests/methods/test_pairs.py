@@ -2,7 +2,6 @@
 
 import copy
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,14 +125,18 @@ def gradients(rank: int, world: int, name: str) -> tuple[float, list[Tensor]]:
     return float(loss), found
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_two_processes_learn_what_one_does(name: str, tmp_path: Path) -> None:
+def of_all(rank: int, world: int) -> dict[str, tuple[float, list[Tensor]]]:
+    return {name: gradients(rank, world, name) for name in CASES}
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     """Also where the same image, or text, is on another process, and texts are filled up to other lengths."""
-    loss, alone = gradients(0, 1, name)
-    for mine, found in spawn(partial(gradients, name=name), 2, tmp_path):
-        assert mine == pytest.approx(loss, rel=1e-5)
-        for one, other in zip(found, alone, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    alone = of_all(0, 1)
+    for mine in spawn(of_all, 2, tmp_path):
+        for name, (loss, found) in mine.items():
+            assert loss == pytest.approx(alone[name][0], rel=1e-5)
+            for one, other in zip(found, alone[name][1], strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
 def test_the_temperature_never_falls_below_a_hundredth() -> None:
