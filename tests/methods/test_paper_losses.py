@@ -243,8 +243,8 @@ def trainable(method: SSLMethod) -> list[Tensor]:
 def test_every_method_has_a_case() -> None:
     """The others are held to their formulas in test_{pretext,generative,masked,pairs}.py, and beside their data."""
     elsewhere = {
-        "Autoencoder", "CLIP", "Colorization", "GAN", "Inpainting", "Jigsaw", "MAE", "RelativePosition", "Rotation",
-        "SSGAN", "SigLIP", "SimMIM", "VAE", "ViLBERT",
+        "Autoencoder", "CLIP", "CausalText", "Colorization", "GAN", "Inpainting", "Jigsaw", "MAE", "MaskedText",
+        "RelativePosition", "Rotation", "SSGAN", "SigLIP", "SimMIM", "VAE", "VIME", "ViLBERT",
     }  # fmt: skip
     here = {type(make(ConvNet(width=4))).__name__ for make, _, _ in CASES.values()}
     assert here | elsewhere == {entry.name for entry in entries() if entry.kind == "methods"}
