@@ -47,7 +47,7 @@ class AudioNet(Backbone):
 
     Behind each layer, what lies beyond a sound's end is 0 as beyond the edge of a picture, and batch norm counts only
     what is within: a sound has the same embedding alone and in a batch of much longer ones, in training, too. The
-    embedding is mean plus maximum over time, as of BYOL-A.
+    embedding is mean plus maximum over time, as of BYOL-A, and batch norm, without which all would point the same way.
 
     Args:
         mels: Bands of a frame, as `LogMel` has them.
@@ -81,6 +81,7 @@ class AudioNet(Backbone):
             ]
         )
         self.last = nn.Linear(4 * width * math.ceil(mels / 16), dim)
+        self.norm = nn.BatchNorm1d(dim, affine=False)
         self.mels, self.feature_dim = mels, dim
 
     def forward(self, inputs: Padded) -> Tensor:
@@ -104,8 +105,8 @@ class AudioNet(Backbone):
         frames = self.last(values.permute(0, 2, 3, 1).flatten(2)).relu()  # (N, T, dim)
         mask = inside(length, frames.shape[1])
         highest = frames.masked_fill(~mask[..., None], 0).amax(dim=1)  # no number is below 0
-        pooled: Tensor = masked_mean(frames, mask) + highest
-        return pooled
+        embedding: Tensor = self.norm(masked_mean(frames, mask) + highest)
+        return embedding
 
 
 class MeanFrames(Backbone):
