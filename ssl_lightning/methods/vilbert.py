@@ -68,10 +68,10 @@ class ViLBERT(SSLMethod):
     .. math:: q_r(k) = \mathrm{softmax}_k(-\lVert x_r - c_k \rVert^2 / \tau), \qquad
         \tau = \text{mean squared distance to the nearest centre}
 
-    Logs every loss, and in validation, with masks that stay the same: `val/alignment_accuracy` on pairs and as many
-    mismatches, and `val/masked_word_loss` and `val/masked_region_loss`, each with the right partner and with another
-    pair's (`..._other_image`, `..._other_text`): the difference is what a stream takes from the other. `test` does
-    likewise.
+    Logs every loss, and in validation, with masks and partners that stay the same: `val/alignment_accuracy` on pairs
+    and as many mismatches, and `val/masked_word_loss` and `val/masked_region_loss`, each with the right partner and
+    with another pair's (`..._other_image`, `..._other_text`): the difference is what a stream takes from the other.
+    `test` does likewise.
 
     Args:
         backbone: Encoder of two streams, as `TwoStreams`.
@@ -241,23 +241,23 @@ class ViLBERT(SSLMethod):
     test_step = validation_step
 
     def _judge(self, pairs: Pair, batch: Batch) -> None:
-        net, length = self.streams, pairs.text.length
+        net, length, ids = self.streams, pairs.text.length, content_ids(batch.input)
         masked = mask_each(pairs, batch.index, self.mask_ratio, net.regions, self.word_bias.numel())
-        ids = content_ids(batch.input)
-        apart = ~same(*ids, *(rows.roll(1) for rows in ids)).diagonal()
+        (other,), (apart,) = partners(same(*ids, *ids), 1, derive_generator("partners"))
+        own = torch.arange(len(other), device=other.device)
         seen, read = net.see(pairs.image, masked.hidden), net.read(masked.text)
-        for suffix, shift in (("", 0), ("_other_image", 1)):
-            told = self.losses(pairs, masked, seen.roll(shift, 0), read, apart)
+        for suffix, which in (("", own), ("_other_image", other)):
+            told = self.losses(pairs, masked, seen[which], read, apart)
             self._note(f"masked_word_loss{suffix}", told.word, told.words)
         whole, nothing = net.read(pairs.text), torch.zeros_like(masked.words)
-        for suffix, shift in (("", 0), ("_other_text", 1)):
-            text = Padded(masked.text.values, length.roll(shift))
-            told = self.losses(pairs, masked._replace(text=text, words=nothing), seen, whole.roll(shift, 0), apart)
+        for suffix, which in (("", own), ("_other_text", other)):
+            text = Padded(masked.text.values, length[which])
+            told = self.losses(pairs, masked._replace(text=text, words=nothing), seen, whole[which], apart)
             self._note(f"masked_region_loss{suffix}", told.region, told.regions)
         seen = net.see(pairs.image)
-        for shift in (0, 1):
-            match = net.alignment(holistic(*net.join(seen.roll(shift, 0), whole, length)))[:, 0]
-            self._note("alignment_accuracy", ((match > 0) == (shift == 0))[apart].sum(), apart.sum())
+        for which, right in ((own, True), (other, False)):
+            match = net.alignment(holistic(*net.join(seen[which], whole, length)))[:, 0]
+            self._note("alignment_accuracy", ((match > 0) == right)[apart].sum(), apart.sum())
 
     def _note(self, name: str, total: Tensor, count: Tensor) -> None:
         metric: Any = self.judged[name]
