@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +10,6 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.decoding import decode, fingerprint, thumbnail
 from ssl_lightning.data.images import LazyImages
 from ssl_lightning.data.listing import printable
@@ -19,7 +17,8 @@ from ssl_lightning.data.pair_table import PairRow, read_pairs, without_caption
 from ssl_lightning.data.ragged import RaggedSamples
 from ssl_lightning.data.samples import Batch, Part, Samples, Shown, Split, content_of, number_copies
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
-from ssl_lightning.data.tokenizing import FILE, LEAST, Tokenizer, pretrained
+from ssl_lightning.data.tokenized import TokenizedData
+from ssl_lightning.data.tokenizing import Tokenizer
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.ranges import between, one_of, whole
 from ssl_lightning.transforms.pairs import CleanPair, Pair, pair_views
@@ -73,7 +72,7 @@ class PairSamples(RaggedSamples):
         self.images = self.images.to(device)
 
 
-class Pairs(DataModule):
+class Pairs(TokenizedData):
     """Your own images with captions: a CSV table with the columns `image` and `caption`, a line for each pair.
 
     A picture may have several captions, and all of them are on one side of a split. A column `class` (or `label`,
@@ -102,10 +101,7 @@ class Pairs(DataModule):
     channels: int
     image_size: int
     max_length: int = LONGEST
-    fact_names: ClassVar[tuple[str, ...]] = (
-        *DataModule.fact_names, "channels", "image_size", "vocab_size", "max_length", "vocabulary", "tokenizer",
-        "caption",
-    )  # fmt: skip
+    fact_names: ClassVar[tuple[str, ...]] = (*TokenizedData.fact_names, "channels", "image_size", "caption")
 
     def __init__(
         self,
@@ -121,12 +117,11 @@ class Pairs(DataModule):
         skip_corrupt: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(path, tokenizer, vocab_size, **kwargs)
         whole(8, 1024, image_size=image_size)
-        whole(LEAST, vocab_size=vocab_size)
         one_of((1, 3), channels=channels)
         between(0, 1, "[)", test_size=test_size)
-        self.path, self.image_size, self.channels = path, image_size, channels
+        self.image_size, self.channels = image_size, channels
         self.test_size, self.skip_corrupt = test_size, skip_corrupt
         self.caption = [caption] if isinstance(caption, str) else list(caption)
         folder = None if root is None else Path(root)
@@ -145,50 +140,11 @@ class Pairs(DataModule):
         self._by_key = {row.key: row for row in (*tests, *rows)}
         self.class_names = tuple(sorted({row.label for row in (*rows, *tests)} - {""}))
         self.num_classes = max(1, len(self.class_names))
-        self._source, self._size = tokenizer, vocab_size
         self._told = False
 
-    @cached_property
-    def tokens(self) -> Tokenizer:
-        """The tokenizer: the one that was given, else trained on the training part; the same in every process."""
-        if self._source is not None:
-            return pretrained(self._source)
-        if not self.rows["train"]:
-            raise ValueError(f"`path={self.path}` leaves no caption to train on; add some, or lower `test_size`.")
-        return _trained(tuple(row.caption for row in self.rows["train"]), self._size)
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return self.tokens.vocab_size
-
-    @property
-    def vocabulary(self) -> str:
-        """Short hash of the tokenizer, which tells an encoder that its tokens are these."""
-        return self.tokens.digest
-
-    @property
-    def tokenizer(self) -> str:
-        """What the tokenizer's file holds: a checkpoint keeps it."""
-        return self.tokens.json
-
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer into the folder of a run, where none of another run is.
-
-        Raises:
-            ValueError: If checkpoints are there, which were made with another one.
-        """
-        file = folder / FILE
-        if (
-            file.is_file()
-            and Tokenizer.load(file).digest != self.vocabulary
-            and list(folder.glob("checkpoints/*.ckpt"))
-        ):
-            raise ValueError(
-                f"`folder={folder}` holds the tokenizer of its run, and these captions give another: they have "
-                f"changed; add `--data.tokenizer {folder}` to go on with it, or give another folder."
-            )
-        self.tokens.save(folder)
+    def training_texts(self) -> list[str]:
+        """Return the captions of the training part."""
+        return [row.caption for row in self.rows["train"]]
 
     def _require_captions(self) -> None:
         """Refuse pictures in the folder that no line names, or count them."""
@@ -301,12 +257,6 @@ class Pairs(DataModule):
         if key not in self._by_key:
             raise ValueError(f"`key={key}` is no pair of `path={self.path}`; give one of its keys.")
         return self._by_key[key]
-
-
-@lru_cache(maxsize=1)
-def _trained(texts: tuple[str, ...], size: int) -> Tokenizer:
-    """Train a tokenizer, and keep the last one: a run builds its data each round."""
-    return Tokenizer.train(texts, size)
 
 
 def pairs_to_predict(source: str, facts: dict[str, Any]) -> Part:

@@ -4,28 +4,25 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.ragged import RaggedSamples
 from ssl_lightning.data.samples import Part, Samples, Shown, Split, number_copies
 from ssl_lightning.data.splits import chosen_by_share, tell_missing
 from ssl_lightning.data.text_files import Columns, Row, names_of, number_labels, read_texts
-from ssl_lightning.data.tokenizing import FILE, LEAST, Tokenizer, pretrained
+from ssl_lightning.data.tokenized import TokenizedData
+from ssl_lightning.data.tokenizing import Tokenizer
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.transforms.base import Unchanged
 from ssl_lightning.transforms.text import text_views
 
 SHOWN = 2000  # characters that a person sees of a text
-_TRAINED: dict[str, Tokenizer] = {}  # the last one, by what it was trained on: a run builds its data each round
 
 
-class Texts(DataModule):
+class Texts(TokenizedData):
     """Texts of your own, as tokens: a CSV file, JSON lines, a text file with a text a line, or a folder of text files.
 
     A folder holds `CLASS/*.txt`, or files without a class, or either under `train`, `val` and `test`. Keys are paths
@@ -56,9 +53,7 @@ class Texts(DataModule):
         ValueError: If a file is missing or of another kind, or a row cannot be used.
     """
 
-    fact_names: ClassVar[tuple[str, ...]] = (
-        *DataModule.fact_names, "vocabulary", "vocab_size", "max_length", "tokenizer", "text_columns",
-    )  # fmt: skip
+    fact_names: ClassVar[tuple[str, ...]] = (*TokenizedData.fact_names, "text_columns")
 
     def __init__(
         self,
@@ -73,13 +68,11 @@ class Texts(DataModule):
         skip_corrupt: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(path, tokenizer, vocab_size, **kwargs)
         between(0, 1, "[)", test_size=test_size)
-        whole(LEAST, vocab_size=vocab_size)
         whole(3, max_length=max_length)
-        self.path, self.test_size, self.skip_corrupt, self.max_length = path, test_size, skip_corrupt, max_length
+        self.test_size, self.skip_corrupt, self.max_length = test_size, skip_corrupt, max_length
         self.columns = columns or Columns()
-        self._source, self._size = tokenizer, vocab_size
         rows = read_texts("path", path, self.columns, skip_corrupt)
         test = [] if test_path is None else read_texts("test_path", test_path, self.columns, skip_corrupt)
         names, targets = number_labels([*rows, *test], names_of(class_names))
@@ -101,68 +94,14 @@ class Texts(DataModule):
             told = {key for key, test in zip(labelled, drawn, strict=True) if test}
         return {"train": sorted(set(keys) - told), "test": sorted(told)}
 
-    @cached_property
-    def tokens(self) -> Tokenizer:
-        """The tokenizer: the one that was given, else trained on the training part; the same in every process."""
-        if self._source is not None:
-            return pretrained(self._source)
-        texts = [self._rows[key].text for key in self._parts["train"]]
-        if not texts:
-            raise ValueError(f"`path={self.path}` leaves no text to train on; add some, or lower `test_size`.")
-        digest = hashlib.sha256(f"{self._size}".encode())
-        for text in texts:
-            digest.update(text.encode() + b"\0")
-        if digest.hexdigest() not in _TRAINED:
-            _TRAINED.clear()
-            _TRAINED[digest.hexdigest()] = Tokenizer.train(texts, self._size)
-        return _TRAINED[digest.hexdigest()]
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens."""
-        return self.tokens.vocab_size
-
-    @property
-    def vocabulary(self) -> str:
-        """Short hash of the tokenizer, which tells an encoder that its tokens are these."""
-        return self.tokens.digest
-
-    @property
-    def tokenizer(self) -> str:
-        """What the tokenizer's file holds: a checkpoint keeps it."""
-        return self.tokens.json
+    def training_texts(self) -> list[str]:
+        """Return the texts of the training part, labelled or not."""
+        return [self._rows[key].text for key in self._parts["train"]]
 
     @property
     def text_columns(self) -> dict[str, Any]:
         """What the columns of a table hold, for whoever predicts another."""
         return asdict(self.columns)
-
-    def save(self, folder: Path) -> None:
-        """Write the tokenizer into the folder of a run.
-
-        Raises:
-            ValueError: If one fit is to go on there that began with another.
-        """
-        file, last = folder / FILE, folder / "checkpoints" / "last.ckpt"
-        if file.is_file() and last.is_file() and Tokenizer.load(file).digest != self.vocabulary:
-            raise ValueError(
-                f"`folder={folder}` holds the tokenizer of its run, and these texts give another: they have changed; "
-                f"add `--data.tokenizer {folder}` to go on with it, or give another folder."
-            )
-        self.tokens.save(folder)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Load what a stage needs, and see that all processes have one tokenizer.
-
-        Raises:
-            ValueError: If they have not, as where a file has changed while they began.
-        """
-        super().setup(stage)
-        trainer = self.trainer
-        if trainer is None or trainer.world_size == 1:
-            return
-        if trainer.strategy.broadcast(self.vocabulary) != self.vocabulary:
-            raise ValueError(f"`path={self.path}` was another file for the first process; begin again.")
 
     def load(self, split: Split) -> Samples:
         """Return the tokens of one part, in the order of its keys."""
