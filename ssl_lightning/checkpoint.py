@@ -320,21 +320,23 @@ def _other_tokens(who: str) -> str:
     )
 
 
-def require_taken(backbone: nn.Module, facts: dict[str, Any]) -> None:
-    """Check that data, as they are, are of the kind that an encoder takes.
+def require_taken(module: nn.Module, facts: dict[str, Any], kind: str) -> None:
+    """Check that data, as they are, are of the kind that a method or an encoder takes.
 
     Args:
-        backbone: The encoder.
+        module: The method or the encoder.
         facts: Of the data.
+        kind: What `ssl-lightning list` calls it: `methods` or `backbones`.
 
     Raises:
         ValueError: If it takes others.
     """
-    takes, modality = getattr(backbone, "takes", ()), modality_of(facts)
+    takes, modality = getattr(module, "takes", ()), modality_of(facts)
     if takes and modality and modality not in takes:
+        who = f"the backbone `{type(module).__name__}`" if kind == "backbones" else f"`{type(module).__name__}`"
         raise ValueError(
-            f"the backbone `{type(backbone).__name__}` takes {' or '.join(takes)}, and these data are {modality}; "
-            "`ssl-lightning list backbones` tells which takes what."
+            f"{who} takes {' or '.join(takes)}, and these data are {modality}; `ssl-lightning list {kind}` tells which "
+            "takes what."
         )
 
 

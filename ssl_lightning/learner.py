@@ -73,7 +73,10 @@ class Learner(L.LightningModule):
         if stage == "fit" or self.clean is None:
             self._ask_data()
         if (self.views, self.clean) == self._suggested:  # else transforms that were given may make others of the data
-            require_taken(self.backbone, facts_of(self.trainer))
+            require_taken(self.backbone, facts_of(self.trainer), "backbones")
+        require = getattr(self.views, "require_encoder", None)
+        if callable(require):
+            require(self.backbone)
 
     def _ask_data(self) -> None:
         """Take the transforms that suit the data where none were given; those of an earlier fit's data give way."""

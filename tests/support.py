@@ -45,7 +45,8 @@ class ColourDigits(Digits):
         return TensorSamples((small.inputs * hues).to(torch.uint8), small.targets)
 
 
-def work(rank: int, world: int, port: int, path: str, job: Any) -> None:
+def work(rank: int, world: int, port: int, path: str, job: Any, environment: dict[str, str]) -> None:
+    os.environ.update(environment)  # the process that this one comes from began earlier
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
@@ -59,5 +60,5 @@ def spawn(job: Any, world: int, path: Path) -> list[Any]:
         port = free.getsockname()[1]
     # from a process that has imported everything once: seconds less for each than beginning from nothing
     set_forkserver_preload(["lightning", "ssl_lightning.active", "ssl_lightning.evaluation", "ssl_lightning.methods"])
-    mp.start_processes(work, (world, port, str(path), job), nprocs=world, start_method="forkserver")  # type: ignore[no-untyped-call]
+    mp.start_processes(work, (world, port, str(path), job, dict(os.environ)), nprocs=world, start_method="forkserver")  # type: ignore[no-untyped-call]
     return [torch.load(path / f"{rank}.pt", weights_only=False) for rank in range(world)]

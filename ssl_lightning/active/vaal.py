@@ -209,6 +209,7 @@ class VAAL(AcquisitionStrategy):
     """
 
     needs_fit: ClassVar[bool] = True
+    _form: str = "images"  # of what the networks build up
 
     def __init__(
         self,

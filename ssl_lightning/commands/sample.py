@@ -103,12 +103,15 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=None, help="how many; default: 64 images, or 5 texts")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
     parser.add_argument("--folder", default=None, help="folder for what is written; default: `samples` in the run's")
-    parser.add_argument("--prompt", default=None, help="of texts: their beginning; default: none")
-    parser.add_argument("--length", type=int, default=None, help="of texts: tokens at most; default: 64")
+    parser.add_argument("--prompt", default=None, help="beginning of each text that is written; default: none")
+    parser.add_argument("--length", type=int, default=None, help="tokens at most of a text; default: 64")
     parser.add_argument(
-        "--temperature", type=float, default=None, help="of texts: below 1 for the more probable, 0 for the most"
+        "--temperature",
+        type=float,
+        default=None,
+        help="temperature of texts: below 1 for likelier tokens, 0 for the likeliest",
     )
-    parser.add_argument("--top_k", type=int, default=None, help="of texts: draw from the k most probable tokens alone")
+    parser.add_argument("--top_k", type=int, default=None, help="draw texts from the k most probable tokens alone")
     add_trust(parser)
     return parser.parse_args(arguments)
 

@@ -10,11 +10,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
-from ssl_lightning.checkpoint import require_facts
+from ssl_lightning.checkpoint import require_facts, require_taken
 from ssl_lightning.data.base import facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame
-from ssl_lightning.engine.modalities import modality_of
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
 from ssl_lightning.engine.ranges import of_kind
 from ssl_lightning.engine.resume import count_epoch, position
@@ -105,17 +104,9 @@ class SSLMethod(Learner, ABC):
             ValueError: If the method, or its backbone, does not take such data.
         """
         self.facts = facts_of(self.trainer)
-        modality = modality_of(self.facts)
-        if self.takes and modality and modality not in self.takes:
-            raise ValueError(
-                f"`{type(self).__name__}` takes {' or '.join(self.takes)}, and these data are {modality}; "
-                "`ssl-lightning list methods` tells which method takes what."
-            )
+        require_taken(self, self.facts, "methods")
         require_facts(self.backbone, self.facts, f"the backbone `{type(self.backbone).__name__}`")
         super().setup(stage)
-        require = getattr(self.views, "require_encoder", None)
-        if callable(require):
-            require(self.backbone)
 
     def suggested_views(self) -> nn.Module | None:
         """Return the views that suit the data."""
