@@ -2,52 +2,26 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, softplus
-from torchmetrics import MeanMetric
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.backbones.two_streams import TwoStreams, holistic
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import between, several, whole
 from ssl_lightning.engine.seeding import derive_generator
-from ssl_lightning.functional.kmeans import kmeans, nearest
 from ssl_lightning.functional.retrieval import content_ids, same
 from ssl_lightning.methods.base import SSLMethod, Step
+from ssl_lightning.methods.stream_judge import Losses, StreamJudge
+from ssl_lightning.networks.codebook import Codebook
 from ssl_lightning.networks.modes import full_precision
-from ssl_lightning.transforms.padded import Padded
 from ssl_lightning.transforms.pairs import Pair, PairViews
-from ssl_lightning.transforms.pairs.masks import Masked, mask_each, mask_pairs, partners
+from ssl_lightning.transforms.pairs.masks import Masked, mask_pairs, partners
 
 CODED = 20_000  # regions that the codebook is fitted to, at most
-JUDGED = (
-    "alignment_accuracy",
-    "masked_word_loss",
-    "masked_word_loss_other_image",
-    "masked_region_loss",
-    "masked_region_loss_other_text",
-)
-
-
-class Losses(NamedTuple):
-    """Sums of losses, and how many they are of.
-
-    Attributes:
-        word: Sum over masked words of their cross-entropy.
-        words: Masked words.
-        region: Sum over masked regions of the divergence.
-        regions: Masked regions.
-        match: Log of the odds that image and text belong together, `(N,)`.
-    """
-
-    word: Tensor
-    words: Tensor
-    region: Tensor
-    regions: Tensor
-    match: Tensor
 
 
 class ViLBERT(SSLMethod):
@@ -96,8 +70,6 @@ class ViLBERT(SSLMethod):
 
     takes: ClassVar[tuple[str, ...]] = ("images with text",)
     view_count: ClassVar[int] = 1
-    codes: Tensor
-    softness: Tensor
 
     def __init__(
         self,
@@ -120,9 +92,8 @@ class ViLBERT(SSLMethod):
         self.word_head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         self.word_bias = nn.Parameter(torch.zeros(net.word.num_embeddings))
         self.region_head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim), nn.Linear(dim, codes))
-        self.register_buffer("codes", torch.zeros(codes, size))
-        self.register_buffer("softness", torch.tensor(0.0))  # tau; 0: not fitted yet
-        self.judged = nn.ModuleDict({name: MeanMetric() for name in JUDGED})
+        self.codebook = Codebook(codes, size)
+        self.judged = StreamJudge()
 
     @property
     def streams(self) -> TwoStreams:
@@ -140,7 +111,7 @@ class ViLBERT(SSLMethod):
 
     def on_fit_start(self) -> None:
         """Fit the codebook, or take the checkpoint's."""
-        if float(self.softness) > 0:
+        if self.codebook.fitted:
             return
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is None:
@@ -148,40 +119,19 @@ class ViLBERT(SSLMethod):
                 "`ViLBERT` looks at training regions before the first step, and so needs a data module of "
                 "`ssl_lightning.data`: `trainer.fit(method, datamodule=Pairs(...))`."
             )
-        found = None
+        found, indices = None, data.train_indices
         if self.trainer.is_global_zero:
-            indices = data.train_indices
             count = min(len(indices), max(1, CODED // self.streams.regions))
             some = indices[torch.linspace(0, len(indices) - 1, count).long()]
             batch = data.train_samples.__getitems__(some.tolist())
-            found = self._fitted(self.prepare(Batch(batch.input, batch.target, batch.index)).image)
+            images = self.prepare(Batch(batch.input, batch.target, batch.index)).image
+            regions = self.streams.pixels(images).flatten(0, 1).flatten(1).float().cpu()
+            found = self.codebook.found(regions, derive_generator(self._seed, "codes"))
         found = self.trainer.strategy.broadcast(found)
         if found is None:  # said in every process, so that none waits for another
-            raise ValueError(f"`codes={len(self.codes)}` exceeds the regions of the training images; lower it.")
-        self.codes.copy_(found[0])
-        self.softness.fill_(found[1])
-
-    def _fitted(self, images: Tensor) -> tuple[Tensor, float] | None:
-        """Return the centres of the regions, and their mean squared distance to the nearest."""
-        regions = self.streams.pixels(images).flatten(0, 1).flatten(1).float().cpu()
-        if len(self.codes) > len(regions):
-            return None
-        centres = kmeans(regions, len(self.codes), derive_generator(self._seed, "codes")).centroids
-        return centres, max(1e-6, float(nearest(regions, centres)[0].mean()))
-
-    def targets(self, images: Tensor) -> Tensor:
-        """Return the distribution over the codes of each region, `(N, R, K)`.
-
-        Raises:
-            ValueError: If the codebook is not fitted yet.
-        """
-        if float(self.softness) == 0:
-            raise ValueError("`ViLBERT` has no codebook of regions yet: it is made when a fit begins.")
-        regions = self.streams.pixels(images).flatten(2).to(self.codes.dtype)
-        squares: Tensor = (
-            (regions**2).sum(dim=2, keepdim=True) - 2 * regions @ self.codes.T + (self.codes**2).sum(dim=1)
-        )
-        return (-squares / self.softness).softmax(dim=2)
+            codes = len(self.codebook.centres)
+            raise ValueError(f"`codes={codes}` exceeds the regions of the training images; lower it.")
+        self.codebook.take(*found)
 
     def losses(self, pairs: Pair, masked: Masked, seen: Tensor, read: Tensor, counted: Tensor | None = None) -> Losses:
         """Fill in what is masked, and tell whether image and text are matched.
@@ -203,7 +153,7 @@ class ViLBERT(SSLMethod):
             logits = self.word_head(words[chosen]) @ net.word.weight.T + self.word_bias
             word = cross_entropy(logits, pairs.text.values[chosen].long(), reduction="sum")
             places = masked.regions if counted is None else masked.regions & counted[:, None]
-            wanted = self.targets(pairs.image)[places]
+            wanted = self.codebook(net.pixels(pairs.image).flatten(2))[places]
             told = log_softmax(self.region_head(regions[:, 1:][places]), dim=1)
             region = (torch.xlogy(wanted, wanted) - wanted * told).sum()
         return Losses(word, chosen.sum(), region, places.sum(), match)
@@ -234,44 +184,16 @@ class ViLBERT(SSLMethod):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Embed clean input, and judge the streams, with the right partner and with another's."""
         found = super().validation_step(batch, batch_idx)
-        if float(self.softness) > 0 and len(batch.target) > 1:
-            self._judge(self.prepare(batch), batch)
+        if self.codebook.fitted and len(batch.target) > 1:
+            self.judged.judge(self, self.prepare(batch), batch)
         return found
 
     test_step = validation_step
 
-    def _judge(self, pairs: Pair, batch: Batch) -> None:
-        net, length, ids = self.streams, pairs.text.length, content_ids(batch.input)
-        masked = mask_each(pairs, batch.index, self.mask_ratio, net.regions, self.word_bias.numel())
-        (other,), (apart,) = partners(same(*ids, *ids), 1, derive_generator("partners"))
-        own = torch.arange(len(other), device=other.device)
-        seen, read = net.see(pairs.image, masked.hidden), net.read(masked.text)
-        for suffix, which in (("", own), ("_other_image", other)):
-            told = self.losses(pairs, masked, seen[which], read, apart)
-            self._note(f"masked_word_loss{suffix}", told.word, told.words)
-        whole, nothing = net.read(pairs.text), torch.zeros_like(masked.words)
-        for suffix, which in (("", own), ("_other_text", other)):
-            text = Padded(masked.text.values, length[which])
-            told = self.losses(pairs, masked._replace(text=text, words=nothing), seen, whole[which], apart)
-            self._note(f"masked_region_loss{suffix}", told.region, told.regions)
-        seen = net.see(pairs.image)
-        for which, right in ((own, True), (other, False)):
-            match = net.alignment(holistic(*net.join(seen[which], whole, length)))[:, 0]
-            self._note("alignment_accuracy", ((match > 0) == right)[apart].sum(), apart.sum())
-
-    def _note(self, name: str, total: Tensor, count: Tensor) -> None:
-        metric: Any = self.judged[name]
-        if count > 0:
-            metric.update(total / count, count)
-
     def on_validation_epoch_end(self) -> None:
         """Log in every process, also in one that had no sample."""
-        self._tell("val")
+        self.log_dict(self.judged.told("val"))
 
     def on_test_epoch_end(self) -> None:
         """Log in every process."""
-        self._tell("test")
-
-    def _tell(self, part: str) -> None:
-        metrics: Any = self.judged
-        self.log_dict({f"{part}/{name}": metric for name, metric in metrics.items()})
+        self.log_dict(self.judged.told("test"))

@@ -213,7 +213,7 @@ def naive_vilbert(method: ViLBERT, pairs: Pair, masked: Any, others: Tensor) -> 
         for region in masked.regions[place].nonzero()[:, 0].tolist():
             row, column = divmod(region, 2)
             pixels = pairs.image[place, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].flatten()
-            wanted = (-((pixels - method.codes) ** 2).sum(dim=1) / method.softness).exp()
+            wanted = (-((pixels - method.codebook.centres) ** 2).sum(dim=1) / method.codebook.softness).exp()
             wanted = wanted / wanted.sum()
             scores = method.region_head(visual[1 + region]).exp()
             regions.append(sum(q * (q / (s / scores.sum())).log() for q, s in zip(wanted, scores, strict=True)))
@@ -226,8 +226,8 @@ def naive_vilbert(method: ViLBERT, pairs: Pair, masked: Any, others: Tensor) -> 
 def test_vilbert_is_the_papers_losses() -> None:
     torch.manual_seed(0)
     method, batch = ViLBERT(streams(), codes=5, mask_ratio=0.3, mismatches=2).double().eval(), batch_of()
-    method.codes.copy_(torch.randn(5, 48, dtype=torch.float64))
-    method.softness.fill_(30.0)
+    method.codebook.centres.copy_(torch.randn(5, 48, dtype=torch.float64))
+    method.codebook.softness.fill_(30.0)
     view = view_of(batch)
     generator = method.local_generator("masks")
     masked = mask_pairs(view, 0.3, 4, 60, generator)
@@ -243,8 +243,8 @@ def test_vilbert_is_the_papers_losses() -> None:
     single = ViLBERT(streams(), codes=5, mask_ratio=0.3, weights=(0, 0, 2)).double().eval()
     single.load_state_dict(method.state_dict())
     assert float(single.compute_loss([view], batch)["loss"].detach()) < float(got.detach())
-    with pytest.raises(ValueError, match="has no codebook of regions yet"):
-        ViLBERT(streams(), codes=5).targets(view.image.float())
+    with pytest.raises(ValueError, match="there is no codebook of regions yet"):
+        ViLBERT(streams(), codes=5).double().compute_loss([view], batch)
 
 
 @pytest.fixture(scope="module")
@@ -310,8 +310,8 @@ def test_vilbert_judges_both_streams_and_learns_that_they_belong_together(traine
     assert found["val/alignment_accuracy"] > 0.6
     assert found["val/masked_word_loss"] < found["val/masked_word_loss_other_image"]
     assert found["val/masked_region_loss"] < found["val/masked_region_loss_other_text"]
-    assert method.softness > 0  # type: ignore[operator]
-    assert len(method.codes.unique(dim=0)) == 8  # type: ignore[operator, union-attr]
+    assert method.codebook.softness > 0  # type: ignore[operator]
+    assert len(method.codebook.centres.unique(dim=0)) == 8  # type: ignore[operator, union-attr]
     for name in ("word", "region", "alignment"):
         assert math.isfinite(found[f"train/{name}_loss"])
 
