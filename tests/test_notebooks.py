@@ -15,6 +15,9 @@ NEEDS = {"sound": "fsdd", "text": "agnews", "pairs": "emoji"}
 SHORT = {
     r"max_(epochs|steps)=\d+": r"max_\1=1", r"steps_per_epoch=\d+": "steps_per_epoch=1", r"rounds=\d+": "rounds=1",
     r"L\.Trainer\(": "L.Trainer(limit_train_batches=2, ",
+    r"max_length=64, \*\*": "max_length=64, limit=300, **", r"SpokenDigits\(": "SpokenDigits(limit=300, ",
+    r"image_size=32, caption": "image_size=32, limit=300, caption",
+    r'"(TypiClust|Margin)": \w+\(query_size=\d+\),?': "",
 }  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def test_colours_are_counted_over_all_processes(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("method", ["simclr", "ssgan", "mae"])
+@pytest.mark.parametrize("method", ["simclr", "ssgan"])
 def test_fit_on_two_processes(method: str, tmp_path: Path) -> None:
     """The whole command with all callbacks; both processes end with the same weights, and metrics cover all samples."""
     command = [
@@ -121,4 +121,4 @@ def test_fit_on_two_processes(method: str, tmp_path: Path) -> None:
     knn = [float(row["val/knn_accuracy"]) for row in rows if row.get("val/knn_accuracy")]
     assert len(knn) == (1 if method == "ssgan" else 2)  # whose config judges less often
     assert all(value * 126 == pytest.approx(round(value * 126), abs=1e-3) for value in knn)  # of 126 validation samples
-    assert knn[-1] > {"simclr": 0.8, "ssgan": 0.3, "mae": 0.3}[method]
+    assert knn[-1] > {"simclr": 0.8, "ssgan": 0.3}[method]
