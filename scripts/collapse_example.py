@@ -13,7 +13,7 @@ import lightning as L
 import matplotlib.pyplot as plt
 
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.commands.start import quieten
+from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import Digits
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import KNN, CollapseMonitor

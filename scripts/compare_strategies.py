@@ -117,7 +117,7 @@ FAMILIES = {
     "no predictions": ["FarthestFirst", "KMedoids", "TypiClust", "ProbCover", "ProbCover, wide"],
     "one model": ["LeastConfidence", "Margin", "Ratio", "Entropy", "Stream"],
     "several opinions, one by one": ["HighestDisagreement", "VoteEntropy", "BALD", "PowerBALD", "EPIG"],
-    "batches; adversarial": ["BatchBALD", "DBAL", "BADGE", "VAAL"],
+    "batches; adversarial": ["BatchBALD", "DBAL", "BADGE", "VAAL", "ByLabels"],
 }
 
 

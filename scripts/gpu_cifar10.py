@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_lightning import methods
 from ssl_lightning.backbones import ResNet
-from ssl_lightning.commands.start import quieten
+from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import Batch, ImageFolder
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.evaluation import KNN

@@ -28,7 +28,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from ssl_lightning.active import BALD, AcquisitionStrategy, BatchBALD, PoolDataModule, Random, run_rounds
 from ssl_lightning.backbones import LeNet
-from ssl_lightning.commands.start import quieten
+from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import MNIST, TensorSamples
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.engine.seeding import derive_generator

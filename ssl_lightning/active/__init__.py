@@ -1,6 +1,7 @@
 """Active learning: the pool, the strategies, the round loop."""
 
 from ssl_lightning.active.batches import BADGE, DBAL, BatchBALD
+from ssl_lightning.active.by_labels import ByLabels
 from ssl_lightning.active.cases import PoolCases
 from ssl_lightning.active.classical import FarthestFirst, KMedoids, Random
 from ssl_lightning.active.disagreement import BALD, EPIG, HighestDisagreement, PowerBALD, VoteEntropy
@@ -22,6 +23,7 @@ __all__ = [
     "AcquisitionStrategy",
     "BatchBALD",
     "Budget",
+    "ByLabels",
     "Entropy",
     "FarthestFirst",
     "HighestDisagreement",

@@ -18,6 +18,7 @@ from ssl_lightning.active.matching import match
 from ssl_lightning.active.shares import Shares
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.data.sampling import Unlabelled
 from ssl_lightning.engine.ranges import given, one_of, seeds, whole
 from ssl_lightning.engine.seeding import base_seed, derive_seed
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, NoLabel, Oracle, Query, require_text
@@ -29,20 +30,20 @@ class PoolSamples(Dataset[Batch]):
 
     Args:
         samples: The data set.
-        labels: `(N,)`, -1 where no label was given.
+        targets: Classes `(N,)`, -1 where no label was given.
     """
 
-    def __init__(self, samples: Any, labels: Tensor) -> None:
-        self.samples, self.labels = samples, labels
+    def __init__(self, samples: Any, targets: Tensor) -> None:
+        self.samples, self.keys, self.targets = samples, samples.keys, targets
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.samples[index]._replace(target=self.labels[index])  # type: ignore[no-any-return]
+        return self.samples[index]._replace(target=self.targets[index])  # type: ignore[no-any-return]
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        return self.samples.__getitems__(indices)._replace(target=self.labels[indices])  # type: ignore[no-any-return]
+        return self.samples.__getitems__(indices)._replace(target=self.targets[indices])  # type: ignore[no-any-return]
 
 
 class PoolDataModule(L.LightningDataModule):
@@ -141,6 +142,10 @@ class PoolDataModule(L.LightningDataModule):
     def views(self, count: int = 2, mild: bool = False, local_count: int = 0) -> nn.Module | None:
         """Return the data's random views."""
         return self.data.views(count, mild, local_count)
+
+    def strong_views(self) -> nn.Module | None:
+        """Return the data's strong random view."""
+        return self.data.strong_views()
 
     def prepare_data(self) -> None:
         """Let the data prepare, in one process."""
@@ -374,7 +379,18 @@ class PoolDataModule(L.LightningDataModule):
             raise ValueError(
                 f"no sample is labelled yet, {len(self.pending)} answers are pending; label some and go on."
             )
-        return self.data.training_loader(self.samples, self.labelled, self.steps_per_epoch)
+        ratio = self.data.unlabelled_ratio
+        others = Unlabelled(self._asked_or_not(), ratio) if ratio else None
+        return self.data.training_loader(self.samples, self.labelled, self.steps_per_epoch, others)
+
+    @property
+    def truth(self) -> Tensor | None:
+        """Classes of all training samples where the data know them and answer themselves, to judge by; else null."""
+        return None if self.oracle.external else self.data.truth
+
+    def _asked_or_not(self) -> Tensor:
+        """Positions of all samples to train on: labelled, pending and unlabelled ones."""
+        return torch.cat([self.given, self.indices]).sort().values
 
     def pool_dataloader(self, batch_size: int | None = None, asked: bool = False) -> DataLoader[Batch]:
         """Return a loader of this process's unpadded share of the unlabelled samples.
@@ -383,7 +399,7 @@ class PoolDataModule(L.LightningDataModule):
             batch_size: Samples a step; null for the data's.
             asked: Of the labelled and pending ones, too.
         """
-        indices = torch.cat([self.given, self.indices]).sort().values if asked else self.unlabelled
+        indices = self._asked_or_not() if asked else self.unlabelled
         return self.data.evaluation_loader(self.samples, indices, batch_size)
 
     @property
@@ -409,7 +425,7 @@ class PoolDataModule(L.LightningDataModule):
         if not len(places) and len(own) == len(self.data.val_indices):
             return self.data.val_dataloader()
         assert self.data.train_samples is not None
-        samples.labels[own] = self.data.train_samples.targets[own]
+        samples.targets[own] = self.data.train_samples.targets[own]
         places = torch.cat([own, places]).sort().values
         return self.data.loop_loader(samples, places) if len(places) else []
 

@@ -148,16 +148,19 @@ class Record:
         rows = finished_rows(self.pool.store)
         if rows:
             write_csv(self.folder / "rounds.csv", list(dict.fromkeys(key for row in rows for key in row)), rows)
-        there = set(self.pool.keys)
+        there, asked = set(self.pool.keys), self.pool.store.rounds()
         lines = [
             {
                 "round": query.round, "position": query.position, "key": query.key,
                 "path": (self.pool.data.path_of(query.key) or "") if query.key in there else "",
                 "class_name": query.label or "", "score": "" if query.score is None else query.score,
+                # what tests or validates nobody chose
+                "strategy": asked[query.round].strategy if query.part == "train" and query.round in asked else "",
             }
             for query in self.pool.store.queries()
         ]  # fmt: skip
-        write_csv(self.folder / "queries.csv", ["round", "position", "key", "path", "class_name", "score"], lines)
+        columns = ["round", "position", "key", "path", "class_name", "score", "strategy"]
+        write_csv(self.folder / "queries.csv", columns, lines)
 
     def show(self, number: int) -> None:
         """Write what a person sees of a round's query, in the order of choice: a strip of pictures, or of texts.

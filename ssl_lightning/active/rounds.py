@@ -10,6 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
+from ssl_lightning.active.by_labels import ByLabels
 from ssl_lightning.active.callbacks import Judge, SaveRound
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import RoundsProgress
@@ -57,7 +58,7 @@ def run_rounds(
     make_model: Callable[[], L.LightningModule],
     make_trainer: MakeTrainer,
     pool: PoolDataModule,
-    strategy: AcquisitionStrategy,
+    strategy: AcquisitionStrategy | None = None,
     rounds: int = 8,
     folder: str | Path = "runs/active",
     stop: list[StoppingRule] | None = None,
@@ -78,7 +79,7 @@ def run_rounds(
         make_model: Builds a fresh model; called once a round, after seeding.
         make_trainer: Builds a fresh trainer with the callbacks it is given; all of them may share one logger.
         pool: Samples, labels and who answers. Without a store of its own, it gets `labels.sqlite` in the folder.
-        strategy: Chooses the queries.
+        strategy: Chooses the queries; null for `ByLabels`, which begins with what is typical.
         rounds: How often to ask.
         folder: Of the run; the same folder and settings go on with it.
         stop: When to end before all rounds: `Budget`, `TargetAccuracy`, `NoGain`, `StablePredictions`.
@@ -93,6 +94,7 @@ def run_rounds(
     Raises:
         ValueError: If the settings are impossible, or are not those the folder's run began with.
     """
+    strategy = ByLabels() if strategy is None else strategy
     run = ActiveRun(make_model, make_trainer, pool, strategy, rounds, Path(folder), stop or [], settings or {})
     run.cold_start, run.wait = cold_start, wait
     return run.run()
@@ -413,7 +415,7 @@ class ActiveRun:
         if "test/count" in self.row:
             low, high = self.row["test/accuracy_low"], self.row["test/accuracy_high"]
             result += f" (95 %: {low:.3f} to {high:.3f}, of {self.row['test/count']})"
-        asked = f"  asked {queried} by {type(self.strategy).__name__}" if queried else ""
+        asked = f"  asked {queried} by {self.strategy.chooser}" if queried else ""
         if trainer.is_global_zero:
             progress.finish_round(
                 f"round {number}: {self.row['labelled']} labels{result}{asked}  ({self.row['seconds']:.1f} s)"

@@ -100,6 +100,11 @@ class AcquisitionStrategy(Callback, ABC):
         self.query_size, self.batch_size = query_size, batch_size
         self._first_step = 0
 
+    @property
+    def chooser(self) -> str:
+        """Name of who chooses, for the record."""
+        return type(self).__name__
+
     def score(self, predictions: Predictions) -> Tensor:
         """Return one number a sample, `(N,)`; larger means: label first."""
         raise TypeError(f"`{type(self).__name__}` must define `score`, or `rows` and `select`.")
@@ -166,8 +171,8 @@ class AcquisitionStrategy(Callback, ABC):
         with self._asking(pool.to_choose(self.query_size)):
             indices, scores = self.query(trainer, module, pool)
         explained = explain(trainer, module, pool, indices) if pool.oracle.external else None
-        name, state = type(self).__name__, self.state_dict()
-        pool.acquire(name, self._seed(pool), indices, scores, state, explained, self.query_size)
+        state = self.state_dict()
+        pool.acquire(self.chooser, self._seed(pool), indices, scores, state, explained, self.query_size)
 
     @contextmanager
     def _asking(self, count: int) -> Iterator[None]:

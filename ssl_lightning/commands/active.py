@@ -21,7 +21,7 @@ def active(
     make_model: Callable[[], L.LightningModule],
     make_trainer: MakeTrainer,
     data: DataModule,
-    strategy: AcquisitionStrategy,
+    strategy: AcquisitionStrategy | None = None,
     rounds: int = 8,
     initial: int = 20,
     balanced: bool = False,
@@ -48,7 +48,7 @@ def active(
         make_model: Builds a fresh model; called once a round, after seeding.
         make_trainer: Builds a fresh trainer with the callbacks it is given.
         data: Its training part, less the validation part, is the pool.
-        strategy: Chooses the queries.
+        strategy: Chooses the queries; null for `ByLabels`.
         rounds: How often to ask.
         initial: Labels to begin with; of people, they are asked for.
         balanced: Draw the initial labels evenly over the classes, which needs to know them.

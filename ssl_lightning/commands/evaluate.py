@@ -15,7 +15,7 @@ from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.checkpoint import checkpoint_of, describe_briefly, require_kind
 from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.settings import settings_of
-from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
+from ssl_lightning.commands.startup import add_trust, load_plugins, quieten, say
 from ssl_lightning.data import DataModule
 from ssl_lightning.data.base import FACTS
 from ssl_lightning.engine.naming import meant
@@ -79,12 +79,12 @@ def parser() -> Parser:
     options.add_argument(
         "--protocols", type=str, default=",".join(USUAL), help="what to do: any of " + ", ".join(PROTOCOLS)
     )
-    fractions = "fractions of the labels that linear and finetune learn from"
+    fractions = "fractions of the labels that linear, finetune and semi learn from"
     options.add_argument("--fractions", type=str, default="0.01,0.1,1.0", help=fractions)
     options.add_argument("--k", type=int, default=200, help="neighbours that vote in kNN")
     options.add_argument("--temperature", type=float, default=0.1, help="temperature of the votes in kNN")
-    options.add_argument("--steps", type=int, default=1000, help="steps of fine-tuning")
-    options.add_argument("--lr", type=float, default=1e-3, help="learning rate of fine-tuning (AdamW, cosine)")
+    options.add_argument("--steps", type=int, default=1000, help="steps of finetune and semi")
+    options.add_argument("--lr", type=float, default=1e-3, help="learning rate of finetune and semi (AdamW, cosine)")
     options.add_argument("--lidar_images", type=int, default=500, help="samples that LiDAR looks at")
     options.add_argument("--views", type=int, default=20, help="random views of each sample that LiDAR looks at")
     template = "text of a class in zeroshot, `{}` standing for its name"
@@ -156,10 +156,17 @@ def describe_settings(options: Parser, settings: Any) -> dict[str, Any]:
     given = json.loads(json.dumps(yaml.safe_load(options.dump(settings, skip_none=False, skip_link_targets=False))))
     data = settings_of(given["data"])
     batch_size = (data.get("init_args") or {}).pop("batch_size", None)
-    own = {"knn": ("k", "temperature"), "linear": (), "finetune": ("steps", "lr"), "rank": ("lidar_images", "views")}
+    own = {
+        "knn": ("k", "temperature"),
+        "linear": (),
+        "finetune": ("steps", "lr"),
+        "semi": ("steps", "lr"),
+        "rank": ("lidar_images", "views"),
+    }
     own |= {"zeroshot": ("template", "candidates"), "retrieval": ("candidates",)}
     found = {name: {key: given[key] for key in (*keys, "precision")} for name, keys in own.items()}
-    found["finetune"]["batch_size"] = batch_size  # to the others it is speed alone
+    for name in ("finetune", "semi"):
+        found[name]["batch_size"] = batch_size  # to the others it is speed alone
     return {"data": data, **found}
 
 
@@ -179,8 +186,8 @@ def _identity(subject: Subject) -> Any:
 
 def _run(judge: Judge, protocol: str, path: Path, described: dict[str, Any]) -> None:
     subject, begun = judge.subject, time.monotonic()
-    if protocol == "finetune" and subject.backbone is None:
-        say(f"`{subject.name}` has no weights to fine-tune; left out")
+    if protocol in ("finetune", "semi") and subject.backbone is None:
+        say(f"`{subject.name}` has no weights to train; left out of {protocol}")
     found: Callable[[], Iterator[tuple[float, str, float, int]]] = getattr(judge, protocol)
     settings = json.dumps(
         {"subject": _identity(subject), "data": described["data"], protocol: described[protocol]}, sort_keys=True

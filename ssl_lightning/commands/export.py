@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ssl_lightning.backbones import AnyModule, Backbone, ResNet, Timm, Torchvision, describe
 from ssl_lightning.backbones.base import first_vector
 from ssl_lightning.checkpoint import Checkpoint, checkpoint_of, describe_briefly, run_folder
-from ssl_lightning.commands.start import add_trust
+from ssl_lightning.commands.startup import add_trust
 from ssl_lightning.engine.naming import class_path, meant
 from ssl_lightning.transforms.base import describe_clean
 

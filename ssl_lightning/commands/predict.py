@@ -15,7 +15,7 @@ from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.predictions import write_classes, write_embeddings
 from ssl_lightning.commands.sorting import require_new, sort_files
 from ssl_lightning.commands.sources import batches, open_source, parts_of, require_fit, take_size
-from ssl_lightning.commands.start import add_trust, load_plugins, quieten, say
+from ssl_lightning.commands.startup import add_trust, load_plugins, quieten, say
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Part
 from ssl_lightning.engine.naming import known_class

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ssl_lightning.checkpoint import Checkpoint, checkpoint_of, run_folder
-from ssl_lightning.commands.start import add_trust
+from ssl_lightning.commands.startup import add_trust
 from ssl_lightning.data.tokenizing import Tokenizer
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.ranges import whole

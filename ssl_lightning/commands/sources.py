@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from ssl_lightning.checkpoint import Checkpoint, require_facts, require_kind, require_same_columns
-from ssl_lightning.commands.start import say
+from ssl_lightning.commands.startup import say
 from ssl_lightning.data.audio import sounds_to_predict
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.files import find_images

@@ -31,7 +31,7 @@ from ssl_lightning.commands.refusals import (
     require_single,
 )
 from ssl_lightning.commands.settings import settings_of
-from ssl_lightning.commands.start import import_data, load_plugins, quieten, require_wandb, say
+from ssl_lightning.commands.startup import import_data, load_plugins, quieten, require_wandb, say
 from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.processes import first_process
@@ -124,6 +124,8 @@ class CLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser: Parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)  # type: ignore[assignment]
         parser.command, parser.siblings = subcommand, self._subcommand_parsers  # type: ignore[assignment]
+        if subcommand == "active":  # a class, of which options can be given, where `active` itself would take null
+            parser.set_defaults({"strategy": {"class_path": f"{active.__name__}.ByLabels"}})
         return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from ssl_lightning.data.ragged import RaggedSamples
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, content_keys, keep
-from ssl_lightning.data.sampling import ShareSampler, TrainSampler, require_picklable
+from ssl_lightning.data.sampling import ShareSampler, TrainSampler, Unlabelled, require_picklable
 from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing, with_copies
-from ssl_lightning.engine.ranges import at_least, whole
+from ssl_lightning.engine.ranges import at_least, given, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.transforms.base import PerSample, Unchanged
 
@@ -43,6 +43,10 @@ class DataModule(L.LightningDataModule):
             samples.
         num_workers: Loader processes; data in memory wants none.
         resident: Keep decoded samples on the training device: no copy a step. They must fit in its memory.
+        keep_labels: Keep the labels of so many training samples, drawn with `split_seed` with classes as even as in the
+            whole; the others count as unlabelled. Null for all.
+        steps_per_epoch: Training steps an epoch, so that ten labels and ten thousand train alike; null for one pass
+            over the samples that are learnt from.
 
     Raises:
         ValueError: If a number is out of its range, or data that are decoded when needed should be resident.
@@ -61,6 +65,8 @@ class DataModule(L.LightningDataModule):
         split_seed: int = 0,
         num_workers: int = 0,
         resident: bool = False,
+        keep_labels: int | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
         if resident and num_workers:
@@ -76,8 +82,14 @@ class DataModule(L.LightningDataModule):
             )
         if limit is not None:
             whole(2, math.inf, "leave it out for all samples", limit=limit)
+        whole(1, math.inf, "leave it out for all labels", **given(keep_labels=keep_labels))
+        whole(1, math.inf, "leave it out for one pass", **given(steps_per_epoch=steps_per_epoch))
         self.batch_size, self.val_size, self.limit, self.split_seed = batch_size, val_size, limit, split_seed
-        self.num_workers, self.resident = num_workers, resident
+        self.num_workers, self.resident, self.keep_labels = num_workers, resident, keep_labels
+        self.steps_per_epoch = steps_per_epoch
+        self.truth: Tensor | None = (
+            None  # of all training samples, also where `keep_labels` hides it: to judge, never to learn
+        )
         self.train_samples: Samples | None = None
         self.test_samples: Samples | None = None
         self.train_indices = torch.empty(0, dtype=torch.int64)
@@ -145,6 +157,10 @@ class DataModule(L.LightningDataModule):
         """
         return None
 
+    def strong_views(self) -> nn.Module | None:
+        """Return one strong random view that leaves the class what it is; where a modality has no own, of `views`."""
+        return self.views(1)
+
     def show(self, key: str) -> Shown:
         """Return what a person sees of a sample.
 
@@ -192,6 +208,9 @@ class DataModule(L.LightningDataModule):
         if self.train_samples is None:
             samples = self._checked(self.load("train"), "train")
             self.train_indices, self.val_indices = self.split(samples)
+            self.truth = samples.targets
+            if self.keep_labels is not None:
+                samples.targets = self._hidden(samples, self.keep_labels)
             self.train_samples = samples
             if len(self.val_indices) and (self.train_samples.targets[self.train_indices] >= 0).any():
                 remedy = "raise `val_size`, or give a fraction" if self.val_size else "add some"
@@ -199,6 +218,21 @@ class DataModule(L.LightningDataModule):
         if self.test_samples is None and stage in ("test", "predict", None):
             self.test_samples = self._checked(self.load("test"), "test")
             self._require_parts_apart()
+
+    def _hidden(self, samples: Samples, labels: int) -> Tensor:
+        """Return the targets of the training part, of which so many are kept; validation is as it was."""
+        targets, train = samples.targets, self.train_indices
+        known = train[targets[train] >= 0]
+        if labels > len(known):
+            raise ValueError(
+                f"`keep_labels={labels}` exceeds the {len(known)} labelled training samples; lower it, or leave it out."
+            )
+        keys = [samples.keys[place] for place in known.tolist()]
+        kept = known[chosen_by_count(keys, targets[known], labels, self.split_seed, "labels")]
+        hidden = targets.clone()
+        hidden[train] = -1
+        hidden[kept] = targets[kept]
+        return hidden
 
     def _require_parts_apart(self) -> None:
         assert self.train_samples is not None
@@ -274,8 +308,19 @@ class DataModule(L.LightningDataModule):
         return kept[~torch.isin(kept, val)], val
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return a shuffled loader of the training part, whose order is a function of seed and epoch."""
-        return self.training_loader(self.train_samples, self.train_indices)
+        """Return a shuffled loader of what the model learns from, whose order is a function of seed and epoch."""
+        ratio, indices = self.unlabelled_ratio, self.train_indices
+        assert self.train_samples is not None
+        if ratio is None:
+            return self.training_loader(self.train_samples, indices, self.steps_per_epoch)
+        labelled = indices[self.train_samples.targets[indices] >= 0]
+        others = Unlabelled(indices, ratio) if ratio else None
+        return self.training_loader(self.train_samples, labelled, self.steps_per_epoch, others)
+
+    @property
+    def unlabelled_ratio(self) -> int | None:
+        """How many unlabelled samples the model that is fitted wants with each labelled one; null for all alike."""
+        return getattr(self.trainer.lightning_module, "unlabelled_ratio", None) if self.trainer else None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return a loader of the validation part, or none where it is empty."""
@@ -299,20 +344,31 @@ class DataModule(L.LightningDataModule):
         """This process's rank and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def training_loader(self, samples: Any, indices: Tensor, steps: int | None = None) -> DataLoader[Batch]:
+    def training_loader(
+        self, samples: Any, indices: Tensor, steps: int | None = None, unlabelled: Unlabelled | None = None
+    ) -> DataLoader[Batch]:
         """Return a shuffled loader of some samples that resumes in the middle of an epoch.
 
         Args:
             samples: The data set.
             indices: Which of it, `(N,)`.
             steps: Steps an epoch; null for one pass over the samples. Samples repeat as often as needed.
+            unlabelled: Samples that come with them in every batch, behind them.
 
         Returns:
             A loader of full batches; the last, incomplete one of a pass is dropped.
+
+        Raises:
+            ValueError: If there is no sample.
         """
+        if not len(indices):
+            raise ValueError(
+                f"no training sample of `{type(self).__name__}` has a label to learn from; label some, or pretrain "
+                "without labels by a method (`ssl-lightning list methods`)."
+            )
         rank, world = self.rank_and_world
         seed = self.trainer.strategy.broadcast(base_seed()) if self.trainer else base_seed()
-        sampler = self._sampler = TrainSampler(indices, self.batch_size, steps, seed, rank, world)
+        sampler = self._sampler = TrainSampler(indices, self.batch_size, steps, seed, rank, world, unlabelled)
         sampler.groups = self._groups[indices] if self._groups is not None else None
         if self._resumed is not None:
             progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress if self.trainer else None
@@ -323,7 +379,7 @@ class DataModule(L.LightningDataModule):
         views = getattr(self.trainer.lightning_module, "views", None) if self.trainer else None
         if isinstance(views, PerSample):
             sampler.numbered, samples = True, Viewed(samples, views, seed)
-        return self._loader(samples, sampler, sampler.batch_size)
+        return self._loader(samples, sampler, sampler.batch_length)
 
     def draw_evenly_over(self, groups: Tensor) -> None:
         """Draw training samples evenly over groups of them from the next epoch on, whatever the groups' sizes.

@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.decoding import fingerprint
 from ssl_lightning.data.foreign import Foreign, input_of, item_of, looks, names_of, numbered, places_of, read
-from ssl_lightning.data.image_data import image_views, png
+from ssl_lightning.data.image_data import image_views, mirrored, png
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, content_of
 from ssl_lightning.data.splits import chosen_by_share
 from ssl_lightning.engine.ranges import between
-from ssl_lightning.transforms.image import CleanView
+from ssl_lightning.transforms.image import CleanView, StrongView
 from ssl_lightning.transforms.vectors import vector_views
 
 WHOS = ("`dataset`", "`test`")
@@ -153,6 +153,12 @@ class FromDataset(DataModule):
         if "channels" in self._facts and not self._normalised:
             return image_views(self._facts["channels"], count, mild, local_count)
         return None
+
+    def strong_views(self) -> nn.Module | None:
+        """Return RandAugment's view of images, else one of `views`."""
+        if "channels" in self._facts and not self._normalised:
+            return StrongView(flip=mirrored(self._facts["channels"]))
+        return super().strong_views()
 
     def load(self, split: Split) -> Samples:
         """Return one part, without a sample decoded yet."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Shown
-from ssl_lightning.transforms.image import CleanView, MultiCropViews, RandomView, SimCLRViews
+from ssl_lightning.transforms.image import CleanView, MultiCropViews, RandomView, SimCLRViews, StrongView
 
 
 class ImageData(DataModule):
@@ -33,6 +33,10 @@ class ImageData(DataModule):
         """Return SimCLR's views, or multi-crop's, or mild ones."""
         return image_views(self.channels, count, mild, local_count)
 
+    def strong_views(self) -> nn.Module | None:
+        """Return RandAugment's view."""
+        return StrongView(flip=mirrored(self.channels))
+
     def show(self, key: str) -> Shown:
         """Return the image as a model gets it, as PNG."""
         samples, place = self.find(key)
@@ -43,14 +47,19 @@ def image_views(channels: int, count: int = 2, mild: bool = False, local_count: 
     """Return random views that suit images.
 
     Args:
-        channels: Of the images; gray ones are mostly writing, which nobody mirrors for a classifier.
+        channels: Of the images; gray ones are not mirrored for a classifier.
         count: Views of each image.
         mild: One crop of half of the image at least, coloured images mirrored, and nothing else.
         local_count: Further small crops.
     """
     if mild:
-        return RandomView(crop_scale=(0.5, 1), flip=0.5 * (channels > 1), jitter=(0, 0, 0, 0), grayscale=0)
+        return RandomView(crop_scale=(0.5, 1), flip=mirrored(channels), jitter=(0, 0, 0, 0), grayscale=0)
     return MultiCropViews(count, local_count) if local_count else SimCLRViews(count=count)
+
+
+def mirrored(channels: int) -> float:
+    """Return how often images of so many channels are mirrored: gray ones are mostly writing, which nobody mirrors."""
+    return 0.5 * (channels > 1)
 
 
 def png(pixels: Tensor) -> bytes:

@@ -150,6 +150,20 @@ class Viewed(Dataset[Batch]):
         return batch._replace(views=self.views.make(batch.input, seeds))
 
 
+def learnt_from(loader: Any) -> tuple[Any, Tensor]:
+    """Return the samples of a training loader as they are without views, and which of them are drawn with their labels.
+
+    Args:
+        loader: Of a fit.
+
+    Returns:
+        The data set, and positions in it `(N,)`.
+    """
+    samples = loader.dataset
+    samples = samples.samples if isinstance(samples, Viewed) else samples
+    return samples, getattr(loader.sampler, "indices", torch.arange(len(samples)))
+
+
 def as_targets(targets: Any) -> Tensor:
     """Return classes as int64 `(N,)`, from any whole numbers.
 

@@ -3,7 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterator
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,18 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 
 from ssl_lightning.engine.seeding import derive_generator
+
+
+class Unlabelled(NamedTuple):
+    """Samples that come with the labelled ones in every training batch, behind them.
+
+    Attributes:
+        indices: Of the samples, `(N,)`.
+        ratio: How many come with each labelled one.
+    """
+
+    indices: Tensor
+    ratio: int
 
 
 class TrainSampler(DistributedSampler[int]):
@@ -28,6 +40,8 @@ class TrainSampler(DistributedSampler[int]):
         seed: Base seed; the order is a function of it and the epoch.
         rank: Of this process.
         world: Number of processes.
+        unlabelled: Further samples of every batch, which has `batch_size * (1 + ratio)` samples then; an epoch without
+            `steps` is one pass over these. Null for none.
 
     Raises:
         ValueError: If there is no sample for each process.
@@ -38,7 +52,14 @@ class TrainSampler(DistributedSampler[int]):
     """
 
     def __init__(
-        self, indices: Tensor, batch_size: int, steps: int | None, seed: int, rank: int = 0, world: int = 1
+        self,
+        indices: Tensor,
+        batch_size: int,
+        steps: int | None,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        unlabelled: Unlabelled | None = None,
     ) -> None:
         super().__init__(range(len(indices)), num_replicas=world, rank=rank, seed=seed)  # type: ignore[arg-type]
         if len(indices) < world:
@@ -46,8 +67,10 @@ class TrainSampler(DistributedSampler[int]):
                 f"{len(indices)} training samples are too few for {world} process(es); label more, or use fewer "
                 "`devices`."
             )
-        self.indices = indices
-        if steps is None:
+        self.indices, self.unlabelled = indices, unlabelled
+        if steps is None and unlabelled is not None:
+            steps = max(1, len(unlabelled.indices) // (batch_size * unlabelled.ratio * world))
+        elif steps is None:
             batch_size = min(batch_size, len(indices) // world)
             steps = len(indices) // (batch_size * world)
         self.batch_size, self.steps, self.skip = batch_size, steps, 0
@@ -75,21 +98,35 @@ class TrainSampler(DistributedSampler[int]):
         self.epoch = epoch + self._ahead
 
     def __iter__(self) -> Iterator[Any]:
-        need = self.steps * self.batch_size * self.num_replicas
-        generator = derive_generator(self.seed, "order", self.epoch)
-        if self.groups is None:
-            passes = -(-need // len(self.indices))
-            order = torch.cat([torch.randperm(len(self.indices), generator=generator) for _ in range(passes)])[:need]
-        else:
-            order = draw_evenly(self.groups, need, generator)
-        shape = (self.steps, self.num_replicas, self.batch_size)
-        mine = self.indices[order.view(shape)[self.skip :, self.rank].flatten()].tolist()
-        numbers = (torch.arange(need) + self.epoch * need).view(shape)[self.skip :, self.rank].flatten().tolist()
+        mine = self._drawn(self.indices, self.batch_size, "order", self.groups)
+        if self.unlabelled is not None:
+            others, ratio = self.unlabelled
+            mine = torch.cat([mine, self._drawn(others, self.batch_size * ratio, "unlabelled")], dim=1)
+        step = self.batch_length
+        numbers = torch.arange(self.steps * step * self.num_replicas).view(self.steps, self.num_replicas, step)
+        numbers = numbers[self.skip :, self.rank].flatten() + self.epoch * self.steps * step * self.num_replicas
         self.skip = 0
-        return zip(mine, numbers, strict=True) if self.numbered else iter(mine)
+        order = mine.flatten().tolist()
+        return zip(order, numbers.tolist(), strict=True) if self.numbered else iter(order)
+
+    def _drawn(self, indices: Tensor, size: int, purpose: str, groups: Tensor | None = None) -> Tensor:
+        """Draw this process's part of the epoch's steps that are left, `(steps, size)`, of all samples in turn."""
+        need = self.steps * size * self.num_replicas
+        generator = derive_generator(self.seed, purpose, self.epoch)
+        if groups is None:
+            passes = -(-need // len(indices))
+            order = torch.cat([torch.randperm(len(indices), generator=generator) for _ in range(passes)])[:need]
+        else:
+            order = draw_evenly(groups, need, generator)
+        return indices[order.view(self.steps, self.num_replicas, size)[self.skip :, self.rank]]
+
+    @property
+    def batch_length(self) -> int:
+        """Samples of a batch, the unlabelled ones included."""
+        return self.batch_size * (1 + (0 if self.unlabelled is None else self.unlabelled.ratio))
 
     def __len__(self) -> int:
-        return self.steps * self.batch_size
+        return self.steps * self.batch_length
 
 
 class ShareSampler(DistributedSampler[int]):

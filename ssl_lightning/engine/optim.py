@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -27,6 +27,9 @@ class OptimizerSpec:
         warmup: Fraction of all steps over which the rate rises linearly from near 0 to `lr`.
         schedule: How the rate moves after that: `cosine` falls to 0, which it has after the last step and nearly at it
             (Loshchilov and Hutter 2017, arXiv 1608.03983, Eq. 5), or `constant`.
+        layer_decay: Factor on the rate from each layer of the encoder to the one before it: below 1, pretrained layers
+            move the less the nearer to the input they are, and the head at `lr` (Clark et al. 2020, arXiv 2003.10555,
+            table 7). A layer is whatever has weights of two dimensions or more.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -38,6 +41,7 @@ class OptimizerSpec:
     momentum: float = 0.9
     warmup: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         try:
@@ -46,6 +50,7 @@ class OptimizerSpec:
             rates(lr=self.lr, weight_decay=self.weight_decay)
             between(0, 1, "[)", momentum=self.momentum)
             between(0, 1, warmup=self.warmup)
+            between(0, 1, "(]", layer_decay=self.layer_decay)
         except ValueError as error:
             raise ValueError(str(error).replace("`", "`optimizer.", 1)) from None
 
@@ -189,6 +194,27 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
+def layer_scales(encoder: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """Return the factor on the rate of each parameter of an encoder, by the layer it belongs to.
+
+    Args:
+        encoder: Whose parameters are in the order of its layers.
+        decay: Factor from each layer to the one before it; the last layer has it once.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1), nn.Linear(1, 1, bias=False))
+        >>> list(layer_scales(net, 0.5).values())  # weight and bias, those of the norm, weight
+        [0.25, 0.25, 0.25, 0.25, 0.5]
+    """
+    numbers: dict[nn.Parameter, int] = {}
+    count = 0
+    for layer in encoder.modules():
+        own = [one for one in layer.parameters(recurse=False) if one not in numbers]
+        count += any(one.ndim > 1 for one in own)
+        numbers.update(dict.fromkeys(own, count))
+    return {one: decay ** (count - max(1, number) + 1) for one, number in numbers.items()}
+
+
 def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec, cycle: int | None = None) -> dict[str, Any]:
     """Build what `LightningModule.configure_optimizers` returns: the optimizer and its schedule by the step.
 
@@ -201,6 +227,8 @@ def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec, cycle: 
         Lightning's dictionary of an optimizer and a scheduler.
     """
     groups = parameter_groups(module, spec.weight_decay)
+    if spec.layer_decay < 1:
+        groups = _by_layer(groups, layer_scales(cast(nn.Module, module.backbone), spec.layer_decay), spec.lr)
     optimizer: torch.optim.Optimizer
     match spec.name:
         case "sgd":
@@ -208,12 +236,24 @@ def configure_optimizers(module: L.LightningModule, spec: OptimizerSpec, cycle: 
         case "adamw":
             optimizer = torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
         case "lars":
-            groups[1]["adapt"] = False
+            for group in groups:
+                group["adapt"] = any(parameter.ndim > 1 for parameter in group["params"])
             optimizer = LARS(groups, lr=spec.lr, momentum=spec.momentum)
     total = module.trainer.estimated_stepping_batches
     length = total if cycle is None else cycle
     scheduler = LambdaLR(optimizer, lambda step: rate(step if cycle is None else step % cycle, length, spec))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _by_layer(groups: list[dict[str, Any]], scales: dict[nn.Parameter, float], lr: float) -> list[dict[str, Any]]:
+    """Split groups by the factor on their parameters' rate."""
+    found: list[dict[str, Any]] = []
+    for group in groups:
+        parts: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            parts.setdefault(scales.get(parameter, 1.0), []).append(parameter)
+        found += [{**group, "params": params, "lr": lr * scale} for scale, params in parts.items()]
+    return found
 
 
 def require_finite(loss: Tensor, module: L.LightningModule, batch_idx: int) -> None:

@@ -40,6 +40,15 @@ def shared(read: Callable[[], Read]) -> Read:
     return told[0]  # type: ignore[return-value]
 
 
+def mean_over_processes(values: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes, without gradient; alone, the tensor."""
+    if not connected():
+        return values
+    total = values.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()
+
+
 def share_buffers(module: nn.Module) -> None:
     """Give every process the first one's buffers.
 

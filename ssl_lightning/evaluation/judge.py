@@ -16,6 +16,7 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.checkpoint import Checkpoint, require_facts, require_same_columns, tell_unknown_clean
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Samples
+from ssl_lightning.data.sampling import Unlabelled
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.engine.passes import make_fabric
 from ssl_lightning.engine.ranges import above, between, rates, seeds, whole
@@ -25,7 +26,7 @@ from ssl_lightning.evaluation.linear_probe import linear_probe
 from ssl_lightning.evaluation.rank import lidar, rankme
 from ssl_lightning.evaluation.retrieval import name_texts, require_compared, scores
 from ssl_lightning.functional.retrieval import chance_at, content_ids, recall_at, same
-from ssl_lightning.supervised import Classifier
+from ssl_lightning.supervised import Classifier, FreeMatch, Recipe, SemiSupervised
 from ssl_lightning.transforms.base import end_alike, map_tensors
 from ssl_lightning.transforms.image.channels import GrayAsColour
 from ssl_lightning.transforms.padded import Padded
@@ -228,23 +229,42 @@ class Judge:
         Raises:
             ValueError: If it has diverged: a model of random numbers is right by chance, which is no result.
         """
+        return self._trained(Classifier, Recipe(ema=0.0))
+
+    def semi(self) -> Iterator[tuple[float, str, float, int]]:
+        """Yield the same of FreeMatch, which also learns from the samples whose label it is not given.
+
+        Raises:
+            ValueError: If it has diverged.
+        """
+        return self._trained(FreeMatch, Recipe())
+
+    def _trained(self, kind: type[Classifier], recipe: Recipe) -> Iterator[tuple[float, str, float, int]]:
         if self.subject.backbone is None:
             return
         for fraction, chosen in self._fractions():
             L.seed_everything(self.settings.seed, verbose=False)
-            views = self._random(mild=True)
-            model = Classifier(
-                self.data.num_classes, copy.deepcopy(self.subject.backbone), views=views,
-                clean=self.subject.adapted(self.subject.clean),
+            more: dict[str, Any] = {}
+            others = None
+            if issubclass(kind, SemiSupervised):
+                more["strong_views"] = self._ending_alike(self.data.strong_views())
+                if more["strong_views"] is None:
+                    raise ValueError(f"`protocols=semi` needs random views, and `{type(self.data).__name__}` has none.")
+            model = kind(
+                self.data.num_classes, copy.deepcopy(self.subject.backbone), views=self._random(mild=True),
+                clean=self.subject.adapted(self.subject.clean), recipe=recipe,
                 channels_last=self.data.facts.get("channels", 1) > 1,
-                optimizer=OptimizerSpec("adamw", self.settings.lr, weight_decay=1e-2, warmup=0.1),
+                optimizer=OptimizerSpec("adamw", self.settings.lr, weight_decay=1e-2, warmup=0.1), **more,
             )  # fmt: skip
+            if model.unlabelled_ratio:
+                others = Unlabelled(self.data.train_indices, model.unlabelled_ratio)
+                model.solves = self.subject.name != UNTRAINED
             trainer = L.Trainer(
                 max_steps=self.settings.steps, accelerator=self.settings.accelerator, devices=1,
                 precision=self.settings.precision, logger=False, enable_checkpointing=False,
                 enable_model_summary=False, enable_progress_bar=sys.stderr.isatty(), limit_val_batches=0,
             )  # fmt: skip
-            trainer.fit(model.train(), self.data.training_loader(self.train, chosen, self.settings.steps))
+            trainer.fit(model.train(), self.data.training_loader(self.train, chosen, self.settings.steps, others))
             loader = self.data.evaluation_loader(self.test, self.tested)
             result = trainer.test(model, loader, verbose=False)[0]
             if not result["test/loss"] <= DIVERGED * math.log(self.data.num_classes):
@@ -306,7 +326,9 @@ class Judge:
 
     def _random(self, mild: bool = False) -> nn.Module | None:
         """Return one random view of the data that ends as the encoder's clean transform does, or null."""
-        views = self.data.views(1, mild)
+        return self._ending_alike(self.data.views(1, mild))
+
+    def _ending_alike(self, views: nn.Module | None) -> nn.Module | None:
         if views is None:
             return None
         end_alike(views, self.subject.clean)

@@ -3,16 +3,13 @@
 import math
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ssl_lightning.engine.ranges import seeds, several, whole
 from ssl_lightning.engine.seeding import derive_generator
+from ssl_lightning.functional.logistic import fit, standardise
 
 DECAYS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
-TOLERANCE = 1e-5  # largest entry of the gradient at the end
-MAX_STEPS = 10_000
 
 
 def linear_probe(
@@ -64,8 +61,7 @@ def linear_probe(
             raise ValueError(f"`{name}` holds {what}; a probe cannot learn from that.")
     train, test = (found.to("cpu" if found.device.type == "mps" else found.device).double() for found in (train, test))
     targets, test_targets = targets.to(train.device), test_targets.to(train.device)
-    mean, std = train.mean(dim=0), train.std(dim=0, correction=0)
-    std[std <= 1e-12 * train.abs().amax(dim=0)] = math.inf  # a dimension that is constant, up to rounding, says nothing
+    mean, std = standardise(train)
     rows, others = (train - mean) / std, (test - mean) / std
     best = decays[len(decays) // 2]
     held = len(rows) // 5
@@ -73,38 +69,10 @@ def linear_probe(
         order = torch.randperm(len(rows), generator=derive_generator(seed, "probe"))
         out, kept = order[:held], order[held:]
         scores = [
-            _accuracy(_fit(rows[kept], targets[kept], num_classes, decay), rows[out], targets[out]) for decay in decays
+            _accuracy(fit(rows[kept], targets[kept], num_classes, decay), rows[out], targets[out]) for decay in decays
         ]
         best = decays[scores.index(max(scores))]
-    return _accuracy(_fit(rows, targets, num_classes, best), others, test_targets)
-
-
-def _fit(rows: Tensor, targets: Tensor, num_classes: int, decay: float) -> tuple[Tensor, Tensor]:
-    weight = rows.new_zeros(num_classes, rows.shape[1], requires_grad=True)
-    bias = rows.new_zeros(num_classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=MAX_STEPS, tolerance_grad=TOLERANCE, tolerance_change=0.0, history_size=20,
-        line_search_fn="strong_wolfe",
-    )  # fmt: skip
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(rows @ weight.T + bias, targets) + decay / 2 * weight.pow(2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-        closure()
-    assert weight.grad is not None
-    assert bias.grad is not None
-    left = max(float(weight.grad.abs().max()), float(bias.grad.abs().max()))
-    if left > TOLERANCE:
-        rank_zero_warn(
-            f"the linear probe (decay {decay:g}) has not converged after {MAX_STEPS} steps: the largest gradient is "
-            f"{left:.1e}, wanted is {TOLERANCE:g}; its accuracy may be a little off."
-        )
-    return weight.detach(), bias.detach()
+    return _accuracy(fit(rows, targets, num_classes, best), others, test_targets)
 
 
 def _accuracy(model: tuple[Tensor, Tensor], rows: Tensor, targets: Tensor) -> float:

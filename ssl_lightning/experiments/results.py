@@ -10,7 +10,8 @@ from typing import Any
 from ssl_lightning.engine.csv_files import locked, replacing, unescaped, write_csv
 
 USUAL = ("knn", "linear", "finetune", "rank")  # what is done unless somebody says otherwise
-PROTOCOLS = (*USUAL, "zeroshot", "retrieval")
+PROTOCOLS = (*USUAL, "semi", "zeroshot", "retrieval")
+SHARED = ("linear", "finetune", "semi")  # what is done for each fraction of the labels
 KEY = ("settings", "protocol", "fraction", "metric", "seed")
 COLUMNS = ("checkpoint", "data", *KEY[1:], "method", "backbone", "labels", "value", "seconds", "date", "settings")
 METRICS = {"rankme": "RankMe", "lidar": "LiDAR"} | {
@@ -93,7 +94,7 @@ def _columns(results: list[Result]) -> dict[tuple[Any, ...], str]:
     order = {_column(result): result for result in sorted(results, key=_column)}
     names = []
     for column, result in order.items():
-        share = f" {100 * float(result['fraction']):g} %" if result["protocol"] in ("linear", "finetune") else ""
+        share = f" {100 * float(result['fraction']):g} %" if result["protocol"] in SHARED else ""
         name = METRICS.get(
             result["metric"], {"knn": "kNN", "zeroshot": "zero-shot"}.get(result["protocol"], result["protocol"])
         )

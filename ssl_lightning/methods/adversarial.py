@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.engine.ranges import between, one_of, whole
 from ssl_lightning.methods.base import SSLMethod
-from ssl_lightning.methods.teacher import Teacher
 from ssl_lightning.networks.decoders import ConvDecoder
+from ssl_lightning.networks.teacher import Teacher
 from ssl_lightning.transforms.image import SimCLRViews, normalisation
 
 GanLoss = Literal["hinge", "non-saturating"]

@@ -12,8 +12,8 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, between, sizes
 from ssl_lightning.methods.base import SSLMethod, Step
-from ssl_lightning.methods.teacher import Teacher, momentum_at
 from ssl_lightning.networks.modes import full_precision
+from ssl_lightning.networks.teacher import Teacher, momentum_at
 
 
 class DINO(SSLMethod):

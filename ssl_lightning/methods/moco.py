@@ -13,9 +13,9 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, between, one_of, sizes
 from ssl_lightning.functional.losses import info_nce
 from ssl_lightning.methods.base import SSLMethod, Step
-from ssl_lightning.methods.teacher import Teacher, momentum_at
 from ssl_lightning.networks.heads import lasting
 from ssl_lightning.networks.modes import full_precision
+from ssl_lightning.networks.teacher import Teacher, momentum_at
 
 
 class MoCo(SSLMethod):

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric
@@ -13,15 +16,17 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts, require_same_columns
-from ssl_lightning.data.base import clean_for, facts_of, require_batch
-from ssl_lightning.data.samples import Batch
+from ssl_lightning.data.base import clean_for, facts_of, require_batch, views_for
+from ssl_lightning.data.samples import Batch, learnt_from
 from ssl_lightning.engine.naming import arguments
-from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
+from ssl_lightning.engine.optim import OptimizerSpec, as_spec, configure_optimizers, enough_samples, require_finite
 from ssl_lightning.engine.ranges import between, of_kind
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.learner import Learner
+from ssl_lightning.supervised.head import put_head, solve_head
 from ssl_lightning.supervised.mc_dropout import dropout_layers, listen, mc_dropout, require_dropout
+from ssl_lightning.supervised.recipe import Averaging, Recipe, as_recipe, class_weights
 from ssl_lightning.transforms.base import as_views
 
 
@@ -35,11 +40,11 @@ class Classifier(Learner):
         num_classes: Number of classes; linked from the data on the command line.
         backbone: The encoder, any module from samples to vectors; null for the one of `checkpoint`.
         checkpoint: Of a pretraining (or of another classifier), whose backbone weights and clean transform are taken.
-        freeze: Train the head alone; the backbone stays in evaluation mode.
+        freeze: Learn the head alone; the backbone stays in evaluation mode, as one without weights does anyway.
         dropout: Probability of dropping a value of the embedding before the head; MC dropout draws there.
-        views: One random view for training batches; null for none.
+        views: One random view for training batches; null for the mild one of the data, unless the recipe says none.
         optimizer: The optimizer to build, and its schedule.
-        label_smoothing: Share of the target that is spread evenly over all classes in the cross-entropy.
+        recipe: How it is trained beside that: augmentation, a first head, averaged weights, balanced classes.
         channels_last: Keep inputs and convolutions in channels-last memory format; faster with bf16.
         clean: Transform that makes the input of evaluation; null for that of the checkpoint, of `views`, or of the
         data.
@@ -47,6 +52,10 @@ class Classifier(Learner):
     Raises:
         ValueError: If there is neither backbone nor checkpoint, or they do not fit each other.
     """
+
+    unlabelled_ratio: int = 0  # unlabelled samples that come with each labelled one in training
+    solvable: ClassVar[bool] = True  # the head can be found by logistic regression
+    averages: ClassVar[bool] = True  # its weights can be averaged over steps
 
     def __init__(
         self,
@@ -57,30 +66,31 @@ class Classifier(Learner):
         dropout: float = 0.0,
         views: Any = None,
         optimizer: OptimizerSpec | None = None,
-        label_smoothing: float = 0.0,
+        recipe: Recipe | None = None,
         channels_last: bool = False,
         clean: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["backbone", "views", "clean"])
-        self.optimizer_spec = as_spec(optimizer)
+        self.optimizer_spec, self.recipe = as_spec(optimizer), as_recipe(recipe)
         of_kind(nn.Module, "CleanView()", clean=clean)
         if num_classes < 2:
             raise ValueError(
                 f"`num_classes={num_classes}` must be at least 2 to classify; a folder without class folders has "
                 "no classes: where people label, name them by `--classes cat,dog`."
             )
-        between(0, 1, "[)", dropout=dropout, label_smoothing=label_smoothing)
-        if freeze and checkpoint is None:
+        between(0, 1, "[)", dropout=dropout)
+        given = None if backbone is None else as_backbone(backbone)
+        fixed = given is not None and not any(True for _ in given.parameters())  # as of embeddings from elsewhere
+        if freeze and checkpoint is None and not fixed:
             raise ValueError(
                 "`freeze=true` without `checkpoint` would probe random weights; give a pretrained checkpoint."
             )
-        if backbone is None and checkpoint is None:
+        if given is None and checkpoint is None:
             raise ValueError(
                 "`backbone` and `checkpoint` are both missing; give a backbone (such as ConvNet), a checkpoint, or "
                 "both."
             )
-        given = None if backbone is None else as_backbone(backbone)
         opened = None if checkpoint is None else Checkpoint.open(checkpoint, given, clean)
         self.backbone: Any = cast(Any, given if opened is None else opened.backbone)
         if channels_last:
@@ -88,11 +98,13 @@ class Classifier(Learner):
         trained = opened.clean if opened is not None else None
         self.take(None if views is None else as_views(views, 1), clean or trained)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
-        self.frozen, self.label_smoothing, self.channels_last = freeze, label_smoothing, channels_last
+        self.frozen, self.channels_last = freeze or fixed, channels_last
+        self.solves = self.recipe.probe and self.solvable and (fixed or checkpoint is not None)
         self.facts = {}
         self._pretrained_on = {} if opened is None else opened.facts
+        self._weights: Tensor | None = None  # of the classes in the loss; null for none
         self._numbers: Tensor | None = None  # of the data's classes among the model's; null where they are the same
-        if freeze:
+        if self.frozen:
             self.backbone.requires_grad_(False).eval()
         self._count_classes(num_classes)
 
@@ -101,6 +113,18 @@ class Classifier(Learner):
         for part in ("train", "val", "test"):
             self.add_module(f"{part}_loss", MeanMetric())
             self.add_module(f"{part}_accuracy", MulticlassAccuracy(num_classes, average="micro", ignore_index=-1))
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Average the weights, as the recipe says."""
+        averages = self.recipe.ema > 0 and self.averages and not (self.frozen and self.solves)
+        has = any(isinstance(callback, Averaging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]  # of a fit before
+        return [Averaging(self.recipe.ema)] if averages and not has else []
+
+    def suggested_views(self) -> nn.Module | None:
+        """Return a mild view of the data, as the recipe says; a frozen encoder whose head is solved has none."""
+        if not self.recipe.augment or (self.frozen and self.solves):
+            return None
+        return views_for(self.trainer, 1, mild=True)
 
     def heads(self) -> list[nn.Linear]:
         """Return the last layers, whose outputs are the classes."""
@@ -211,6 +235,24 @@ class Classifier(Learner):
         """Refuse to go on from a checkpoint with data of other classes."""
         self._require_same_classes()
 
+    def on_train_start(self) -> None:
+        """Count the labels of each class, and find the first head, or of a frozen encoder the only one."""
+        samples, indices = learnt_from(self.trainer.train_dataloader)
+        targets = samples.targets[indices]
+        counts = torch.bincount(targets[targets >= 0].cpu(), minlength=self.num_classes)
+        self._weights = class_weights(counts, self.recipe.class_balance) if self.recipe.class_balance else None
+        if self.solves and (self.frozen or not self.global_step):
+            put_head(self.heads()[0], solve_head(self, samples, indices))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """End the fit of a head that is solved: the step that it took, of rate 0, is for Lightning to count."""
+        self.trainer.should_stop |= self.frozen and self.solves
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimizer and its schedule; a head that is solved has a rate of 0."""
+        spec = replace(self.optimizer_spec, lr=0.0) if self.frozen and self.solves else self.optimizer_spec
+        return configure_optimizers(self, spec)  # type: ignore[return-value]
+
     def _require_same_classes(self) -> None:
         theirs, mine = facts_of(self.trainer).get("class_names"), self.facts.get("class_names")
         if theirs is not None and mine and tuple(theirs) != tuple(mine):
@@ -257,20 +299,26 @@ class Classifier(Learner):
 
     def _evaluate(self, inputs: Any, targets: Tensor, part: str) -> Tensor:
         members = self.member_logits(inputs) if part == "train" else self(inputs)[None]
-        known = int((targets >= 0).sum())
-        smoothing = self.label_smoothing if part == "train" else 0.0
+        loss = self._loss(members, targets, part)
+        self._note(loss / len(members), average(members), targets, part)
+        return loss
+
+    def _loss(self, members: Tensor, targets: Tensor, part: str = "train") -> Tensor:
+        """Return the mean cross-entropy of the labelled samples, summed over members `(members, N, C)`."""
+        smoothing = self.recipe.label_smoothing if part == "train" else 0.0
+        weight = None if self._weights is None or part != "train" else self._weights.to(members)
         totals = [
-            cross_entropy(logits, targets, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
+            cross_entropy(logits, targets, weight, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
             for logits in members
         ]
-        loss = torch.stack(totals).sum() / max(1, known)  # a sum: each member learns as it would alone
-        logits = average(members)
-        mean, accuracy = getattr(self, f"{part}_loss"), getattr(self, f"{part}_accuracy")
-        mean.update(loss.detach() / len(members), weight=known)
-        accuracy.update(logits.detach(), targets)
+        return torch.stack(totals).sum() / max(1, int((targets >= 0).sum()))  # a sum: each learns as it would alone
+
+    def _note(self, loss: Tensor, logits: Tensor, targets: Tensor, part: str = "train") -> None:
+        """Count loss and accuracy of a batch."""
+        getattr(self, f"{part}_loss").update(loss.detach(), weight=int((targets >= 0).sum()))
+        getattr(self, f"{part}_accuracy").update(logits.detach(), targets)
         if part == "train":
             self._log("train")
-        return loss
 
     def _log(self, part: str) -> None:
         numbers = {f"{part}/{name}": getattr(self, f"{part}_{name}") for name in ("loss", "accuracy")}

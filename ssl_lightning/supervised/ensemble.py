@@ -1,7 +1,7 @@
 """Several classifiers that can disagree: a deep ensemble, and snapshots of one classifier."""
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -33,6 +33,8 @@ class Ensemble(Classifier):
         its own batches. For active learning: W. Beluch et al., The Power of Ensembles for Active Learning in Image
         Classification, CVPR 2018.
     """
+
+    solvable: ClassVar[bool] = False  # all members would have one head
 
     def __init__(self, num_classes: int, members: int = 5, **kwargs: Any) -> None:
         super().__init__(num_classes, **kwargs)
@@ -108,6 +110,8 @@ class Snapshots(Classifier):
     """
 
     taken: Tensor
+    solvable: ClassVar[bool] = False  # a head that is found in no step has no snapshots
+    averages: ClassVar[bool] = False  # a snapshot is of an instant
 
     def __init__(self, num_classes: int, members: int = 5, **kwargs: Any) -> None:
         super().__init__(num_classes, **kwargs)

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [name for name in MODALITIES if name != "images"])  # those are in test_strategy.py
 def test_every_strategy_asks_for_its_query_and_the_same_for_any_batch_size(name: str, folder: Path) -> None:
     """Among samples of very different lengths: what a batch is filled up with decides nothing."""
-    assert len(STRATEGIES) == 19
+    assert len(STRATEGIES) == 20
     L.seed_everything(0, verbose=False)
     pool = PoolDataModule(MODALITIES[name].data(folder / name, batch_size=16), initial=9, steps_per_epoch=2)
     strategies = [kind(query_size=4) for kind in STRATEGIES]

@@ -148,7 +148,7 @@ def wrong_values() -> list[Any]:
 
 
 def test_all_strategies_are_asked() -> None:
-    assert len(STRATEGIES) == 19
+    assert len(STRATEGIES) == 20
 
 
 @pytest.mark.parametrize(("kind", "name", "value"), wrong_values())

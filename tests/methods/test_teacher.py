@@ -9,7 +9,7 @@ from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import BYOL, DINO, MoCo
-from ssl_lightning.methods.teacher import Teacher, momentum_at
+from ssl_lightning.networks.teacher import Teacher, momentum_at
 
 
 def test_follows_parameters_and_copies_statistics() -> None:

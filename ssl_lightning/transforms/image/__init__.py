@@ -3,6 +3,7 @@
 from ssl_lightning.transforms.image.clean import CleanView, normalisation
 from ssl_lightning.transforms.image.random_view import RandomView, SimCLRViews, ViewParameters
 from ssl_lightning.transforms.image.recipes import BYOLViews, MultiCropViews
+from ssl_lightning.transforms.image.strong_view import StrongView
 
 __all__ = [
     "BYOLViews",
@@ -10,6 +11,7 @@ __all__ = [
     "MultiCropViews",
     "RandomView",
     "SimCLRViews",
+    "StrongView",
     "ViewParameters",
     "normalisation",
 ]
