@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All tests and checks: style, types, direction of imports, doctests, tests. Options go to pytest, which runs two tests
+# Tests and checks: style, types, direction of imports, doctests, tests. Those that start whole processes and take longest
+# are run by `-m slow`, or with all others by `-m ''`. Options go to pytest, which runs two tests
 # at a time on one thread each: faster than one after the other on two, since most tests are small.
 set -euo pipefail
 cd "$(dirname "$0")/.."

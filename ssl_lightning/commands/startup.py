@@ -28,6 +28,7 @@ def quieten() -> None:
         ".*smaller than the logging interval.*",
         ".*Total length of `list` across ranks is zero.*",  # no validation part
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*module\\(s\\) in eval mode at the start of training.*",  # a frozen encoder is
     ):
         warnings.filterwarnings("ignore", text)
 

@@ -93,7 +93,7 @@ def test_pending_answers_wait(pool: PoolDataModule) -> None:
     pool.store.answer(pool.keys[asked[1]], "4", "me")
     pool.synchronise()
     assert pool.labelled.tolist()[-1] == asked[1]
-    assert pool.samples.labels[asked[1]] == 4
+    assert pool.samples.targets[asked[1]] == 4
 
 
 def test_no_label_at_all_is_said() -> None:

@@ -208,7 +208,7 @@ def test_an_unknown_normalisation_is_said(command: Any, tmp_path: Path, trainer:
 def test_pixels_have_no_weights_to_finetune(command: Any, tmp_path: Path) -> None:
     status, out = command("evaluate", "pixels", "--data", "Digits", "--protocols", "finetune")
     assert status == 0
-    assert "`pixels` has no weights to fine-tune" in out
+    assert "`pixels` has no weights to train" in out
     assert not (tmp_path / "runs/evaluate/results.csv").exists()
 
 

@@ -60,7 +60,7 @@ TOLD = [
     (["fit", *SIMCLR, "--folder", "/dev/null/x"], "`/dev/null/x`: Not a directory; a part of that path is a file", ""),
     (["fit", "-c", "active/classifier"], "`active/classifier` is a config of `active`: it says `initial`", "-c active"),
     (["fit", "-c", "experiment/digits_compare"], "is a config of `compare`; give `ssl-lightning compare exp", ""),
-    (["active", "-c", "experiment/digits_pretrain"], "is a config of `fit`: its model `SimCLR` learns without", ""),
+    (["active", "-c", "experiment/digits_pretrain"], "`--model=SimCLR` learns without labels, which", "pretrain it"),
     (["active", "-c", "method/simclr", "-c", "data/digits", "--strategy", "Entropy"], "`--model=SimCLR` learns", ""),
     (["compare", "method/simclr"], "`method/simclr` is a config of `fit`; give `ssl-lightning fit -c method/", ""),
     (["compare", "tab.yaml"], "`tab.yaml`, line 3, column 1", "never by tabs"),

@@ -397,7 +397,7 @@ def test_a_pool_that_is_labelled_there(server: StandIn) -> None:
     pool.synchronise()
     labelled = pool.labelled.tolist()
     assert len(labelled) == 12
-    assert [int(pool.samples.labels[place]) for place in labelled] == [truth[pool.keys[place]] for place in labelled]
+    assert [int(pool.samples.targets[place]) for place in labelled] == [truth[pool.keys[place]] for place in labelled]
     assert {event.annotator for event in pool.store.history()} == {"ann@example.org"}
     assert {event.milliseconds for event in pool.store.history()} == {3250}
 

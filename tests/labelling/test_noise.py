@@ -171,7 +171,7 @@ def test_a_pool_keeps_refusals_and_asks_for_others() -> None:
     kinds = [query.kind for query in pool.queries]
     assert {"class", "skip", "unsure"} == set(kinds)
     assert len(pool.labelled) == kinds.count("class")
-    assert 3 not in pool.samples.labels[pool.labelled]
+    assert 3 not in pool.samples.targets[pool.labelled]
     first = pool.unlabelled[:30].tolist()
     pool.acquire("Test", 0, first)
     assert not set(first) & set(pool.unlabelled.tolist())

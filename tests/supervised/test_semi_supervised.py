@@ -152,7 +152,7 @@ def test_unlabelled_samples_help_and_nothing_is_learnt_from_their_labels(
 
     def fit(spoilt: bool) -> tuple[SemiSupervised, dict[str, Tensor]]:
         L.seed_everything(1, verbose=False)
-        data = Digits(batch_size=32, keep_labels=40, val_size=0, steps_per_epoch=40)
+        data = Digits(batch_size=16, keep_labels=40, val_size=0, steps_per_epoch=40)
         data.setup("fit")
         assert data.train_samples is not None
         assert data.truth is not None
@@ -160,7 +160,7 @@ def test_unlabelled_samples_help_and_nothing_is_learnt_from_their_labels(
         assert int((~hidden).sum()) == 40
         if spoilt:
             data.truth = torch.where(hidden, (data.truth + 1) % 10, data.truth)
-        model = kind(10, ConvNet(), optimizer=OptimizerSpec(lr=3e-3), ramp=0.2)
+        model = kind(10, ConvNet(width=16), optimizer=OptimizerSpec(lr=3e-3), ramp=0.2)
         run = trainer(max_epochs=1)
         run.fit(model, datamodule=data)
         return model, run.callback_metrics
