@@ -153,10 +153,11 @@ def test_out_of_range_is_named(key: str, value: Any, wanted: str) -> None:
 def test_every_optimizer_lowers_a_loss(name: str, trainer) -> None:  # type: ignore[no-untyped-def]
     from ssl_lightning.backbones import ConvNet
     from ssl_lightning.data import Digits
-    from ssl_lightning.supervised.classifier import Classifier
+    from ssl_lightning.supervised import Classifier, Recipe
 
     lr = {"sgd": 0.1, "adamw": 1e-2, "lars": 20.0}[name]
-    model = Classifier(10, ConvNet(width=8), optimizer=OptimizerSpec(name=name, lr=lr))  # type: ignore[arg-type]
+    spec = OptimizerSpec(name=name, lr=lr)  # type: ignore[arg-type]
+    model = Classifier(10, ConvNet(width=8), optimizer=spec, recipe=Recipe(augment=False))
     fit = trainer(max_epochs=3)
     fit.fit(model, datamodule=Digits(batch_size=64))
     assert fit.callback_metrics["train/loss"] < 1.5  # log(10) = 2.3 at the start
