@@ -1,8 +1,6 @@
 """The loop of DeepCluster: clusters, pseudo-labels, head, sampling; what is saved; and on two processes."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from support import ROOT
+from support import spawn
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
@@ -171,23 +169,25 @@ def test_too_many_clusters_are_named(trainer: Any) -> None:
         trainer(max_steps=1).fit(DeepCluster(ConvNet(width=4), clusters=2000), datamodule=Digits())
 
 
+def clusters(rank: int, world: int) -> torch.Tensor:
+    """Fit in one of some processes that are there; return the first clustering that it learnt from."""
+    if world > 1:
+        os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
+    L.seed_everything(0, verbose=False)
+    model = DeepCluster(ConvNet(), clusters=20, every_n_epochs=2)
+    L.Trainer(
+        max_epochs=2, accelerator="cpu", devices=world, strategy="ddp" if world > 1 else "auto", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    ).fit(model, datamodule=Digits(batch_size=64))  # fmt: skip
+    return model.assignments.clone()
+
+
 @pytest.mark.timeout(400)
 def test_two_processes_have_the_same_clusters(tmp_path: Path) -> None:
     """The first clustering is that of one process, and both learn from it."""
-    assignments = []
-    for devices in ("1", "2"):
-        command = [
-            sys.executable, "-m", "ssl_lightning", "fit", "--data", "Digits", "--data.batch_size", "64", "--model",
-            "DeepCluster", "--model.backbone", "ConvNet", "--model.clusters", "20", "--model.every_n_epochs", "2",
-            "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--trainer.devices", devices,
-            "--trainer.strategy", "auto" if devices == "1" else "ddp", "--folder", str(tmp_path / devices),
-        ]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        saved = torch.load(tmp_path / devices / "checkpoints" / "last.ckpt", weights_only=True)
-        assignments.append(saved["clusters"]["assignments"])
-    assert torch.equal(*assignments)
+    alone = clusters(0, 1)
+    for found in spawn(clusters, 2, tmp_path):
+        assert torch.equal(found, alone)
 
 
 def test_other_methods_draw_as_before(trainer: Any) -> None:
