@@ -91,6 +91,7 @@ def config(seeds: int, jobs: int, folder: Path) -> CompareConfig:
     common = [
         "--data.batch_size", "64", "--data.val_size", "0", "--model.dropout", "0.5",
         "--model.optimizer.name", "adamw", "--model.optimizer.lr", "0.003", "--initial", "10", "--rounds", "10",
+        "--model.recipe", "{augment: false, probe: false, ema: 0.0}",  # as it was measured
         "--steps_per_epoch", "200", "--strategy.query_size", "10", "--strategy.batch_size", "1000",
         "--trainer.max_epochs", "1",
         "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.logger", "false",

@@ -111,6 +111,7 @@ def active(checkpoint: str) -> None:
             folder = RUNS / f"{strategy}-{seed}"
             if not (folder / "rounds.csv").exists():
                 given = ["--strategy", strategy, "--strategy.query_size", "15", "--seed_everything", str(seed)]
+                given += ["--model.recipe", "{augment: false, probe: false, ema: 0.0}"]  # as it was measured
                 given += ["--model.checkpoint", checkpoint, "--folder", str(folder)]
                 run("active", "-c", "experiment/emoji_active", *given)
             for row in csv.DictReader((folder / "rounds.csv").open()):

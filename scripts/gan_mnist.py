@@ -34,7 +34,7 @@ from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.evaluation import KNN
 from ssl_lightning.evaluation.pictures import sheet_of, to_pixels
 from ssl_lightning.methods import GAN, SSGAN
-from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.supervised import Classifier, Recipe
 
 OUT = Path("runs/gan-mnist")
 ROOT = Path(__file__).parent.parent
@@ -58,7 +58,9 @@ def trainer(epochs: int, callbacks: list[Callback]) -> L.Trainer:
 def judge() -> tuple[Classifier, float]:
     """Train a classifier on the real digits, or read it; return it and its accuracy on the test part."""
     data = MNIST(root=str(ROOT / "data"), batch_size=256)
-    model = Classifier(10, ConvNet(), optimizer=OptimizerSpec("adamw", lr=3e-3))
+    model = Classifier(
+        10, ConvNet(), optimizer=OptimizerSpec("adamw", lr=3e-3), recipe=Recipe(augment=False, probe=False, ema=0.0)
+    )
     path = OUT / "judge.pt"
     if path.exists():
         saved = torch.load(path, weights_only=True)

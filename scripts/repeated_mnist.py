@@ -32,7 +32,7 @@ from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import MNIST, TensorSamples
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.engine.seeding import derive_generator
-from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.supervised import Classifier, Recipe
 from ssl_lightning.transforms.image import CleanView
 
 ROOT = Path(__file__).parent.parent
@@ -101,7 +101,15 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Path:
     optimizer = OptimizerSpec("adamw", lr=1e-3, weight_decay=0.0, schedule="constant")
     clean = CleanView(mean=[0.1307], std=[STD])
     run_rounds(
-        lambda: Classifier(10, LeNet(1, 28, 0.5), dropout=0.5, optimizer=optimizer, clean=clean, channels_last=True),
+        lambda: Classifier(
+            10,
+            LeNet(1, 28, 0.5),
+            dropout=0.5,
+            optimizer=optimizer,
+            clean=clean,
+            channels_last=True,
+            recipe=Recipe(augment=False, probe=False, ema=0.0),
+        ),
         make_trainer,
         PoolDataModule(
             RepeatedMNIST(arguments.pool // 3, 3, 0.1, root=str(ROOT / "data"), batch_size=64),

@@ -28,7 +28,7 @@ from ssl_lightning.commands.catalogue import entries
 from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import ImageData, TensorSamples
 from ssl_lightning.engine.optim import OptimizerSpec
-from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.supervised import Classifier, Recipe
 from ssl_lightning.transforms.image import CleanView
 
 OUT = Path(__file__).parent.parent / "docs" / "images" / "strategies"
@@ -94,7 +94,14 @@ def draw(strategy: AcquisitionStrategy, path: Path) -> None:
     L.seed_everything(0, verbose=False)
     pool = PoolDataModule(Plane(batch_size=64, val_size=0), initial=15, steps_per_epoch=400)
     optimizer = OptimizerSpec("adamw", lr=0.03, weight_decay=0.001)
-    model = Classifier(3, Grid(), dropout=0.3, optimizer=optimizer, clean=CleanView(0.0, 1.0))
+    model = Classifier(
+        3,
+        Grid(),
+        dropout=0.3,
+        optimizer=optimizer,
+        clean=CleanView(0.0, 1.0),
+        recipe=Recipe(augment=False, probe=False, ema=0.0),
+    )
     trainer = L.Trainer(
         max_epochs=1, accelerator="cpu", callbacks=[strategy], logger=False, enable_progress_bar=False,
         enable_checkpointing=False, enable_model_summary=False,

@@ -32,7 +32,7 @@ from ssl_lightning.backbones import RowNet
 from ssl_lightning.data import Table
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.methods import VIME, SimCLR
-from ssl_lightning.supervised import Classifier
+from ssl_lightning.supervised import Classifier, Recipe
 
 FOLDER = Path("data/tables")
 SPLITS, DRAWS, LABELS, EPOCHS = 3, 20, {"breast_cancer": 20, "wine": 20, "digits": 50}, 100
@@ -157,6 +157,7 @@ def active(path: Path) -> None:
                     make_model=lambda data=data: Classifier(
                         data.num_classes, RowNet(data.feature_dim), dropout=0.2,
                         optimizer=OptimizerSpec(name="adamw", lr=1e-3),
+                        recipe=Recipe(augment=False, probe=False, ema=0.0),  # as it was measured
                     ),
                     make_trainer=lambda callbacks: trainer(max_epochs=1, callbacks=callbacks),
                     pool=PoolDataModule(data, initial=QUERY, steps_per_epoch=60, seed=seed),

@@ -9,7 +9,7 @@ from torch import nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.checkpoint import describe_briefly, note, require_same_columns, require_same_tokens, require_taken
-from ssl_lightning.data.base import clean_for, facts_of
+from ssl_lightning.data.of_trainer import clean_for, facts_of
 from ssl_lightning.engine.optim import OptimizerSpec, configure_optimizers
 from ssl_lightning.engine.passes import hold_buffers, release_buffers, require_precision
 from ssl_lightning.engine.seeding import base_seed

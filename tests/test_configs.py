@@ -18,7 +18,18 @@ from ssl_lightning.__main__ import main
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 SHORT = {
     "fit": ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--trainer.num_sanity_val_steps", "0"],
-    "active": ["--rounds", "1", "--steps_per_epoch", "1", "--trainer.max_epochs", "1", "--strategy.query_size", "3"],
+    "active": [
+        "--rounds",
+        "1",
+        "--steps_per_epoch",
+        "1",
+        "--trainer.max_epochs",
+        "1",
+        "--trainer.limit_test_batches",
+        "2",
+        "--strategy.query_size",
+        "3",
+    ],
 }
 
 

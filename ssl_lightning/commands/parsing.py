@@ -12,7 +12,7 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch.cli import LightningArgumentParser
 
 from ssl_lightning.commands.configs import find_config, read_config, require_command
-from ssl_lightning.commands.mistakes import explain, pretrains
+from ssl_lightning.commands.mistakes import explain
 
 _resolve, _subclasses = typehints.resolve_class_path_by_name, typehints.get_all_subclass_paths
 
@@ -71,12 +71,6 @@ class Parser(LightningArgumentParser):
             parser = parser.siblings.get(found[1], parser) if parser is self else parser
         given: dict[str, dict[str, Any]] = getattr(parser, "given", {})
         said = explain(message, parser, given)
-        for name, content in given.items():
-            if parser.command == "active" and "--strategy" in said and (method := pretrains(content)):
-                said = (
-                    f"`{name}` is a config of `fit`: its model `{method}` learns without labels; give "
-                    f"`ssl-lightning fit -c {name}`, and for `active` a classifier, as in `-c active/classifier`."
-                )
         sys.stderr.write(f"{parser.prog.replace(' [options]', '')}: error: {said}\n")
         self.exit(2)
 

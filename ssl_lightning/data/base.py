@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from ssl_lightning.data.ragged import RaggedSamples
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, content_keys, keep
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler, Unlabelled, require_picklable
-from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, tell_missing, with_copies
+from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, keep_labels, tell_missing, with_copies
 from ssl_lightning.engine.ranges import at_least, given, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.transforms.base import PerSample, Unchanged
@@ -210,7 +210,9 @@ class DataModule(L.LightningDataModule):
             self.train_indices, self.val_indices = self.split(samples)
             self.truth = samples.targets
             if self.keep_labels is not None:
-                samples.targets = self._hidden(samples, self.keep_labels)
+                samples.targets = keep_labels(
+                    samples.targets, samples.keys, self.train_indices, self.keep_labels, self.split_seed
+                )
             self.train_samples = samples
             if len(self.val_indices) and (self.train_samples.targets[self.train_indices] >= 0).any():
                 remedy = "raise `val_size`, or give a fraction" if self.val_size else "add some"
@@ -218,21 +220,6 @@ class DataModule(L.LightningDataModule):
         if self.test_samples is None and stage in ("test", "predict", None):
             self.test_samples = self._checked(self.load("test"), "test")
             self._require_parts_apart()
-
-    def _hidden(self, samples: Samples, labels: int) -> Tensor:
-        """Return the targets of the training part, of which so many are kept; validation is as it was."""
-        targets, train = samples.targets, self.train_indices
-        known = train[targets[train] >= 0]
-        if labels > len(known):
-            raise ValueError(
-                f"`keep_labels={labels}` exceeds the {len(known)} labelled training samples; lower it, or leave it out."
-            )
-        keys = [samples.keys[place] for place in known.tolist()]
-        kept = known[chosen_by_count(keys, targets[known], labels, self.split_seed, "labels")]
-        hidden = targets.clone()
-        hidden[train] = -1
-        hidden[kept] = targets[kept]
-        return hidden
 
     def _require_parts_apart(self) -> None:
         assert self.train_samples is not None
@@ -440,43 +427,3 @@ class DataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint's epoch stopped."""
         self._resumed = state_dict["epoch"], state_dict["batches_done"]
-
-
-def facts_of(trainer: Any) -> dict[str, Any]:
-    """Return the facts of the data that a trainer works on; none without a data module."""
-    return dict(getattr(getattr(trainer, "datamodule", None), "facts", None) or {})
-
-
-def clean_for(trainer: Any) -> nn.Module:
-    """Return the clean transform of the data that a trainer works on; without data, inputs stay as they are."""
-    make = getattr(getattr(trainer, "datamodule", None), "clean", None)
-    found: nn.Module = make() if callable(make) else Unchanged()
-    return found
-
-
-def views_for(trainer: Any, count: int, local_count: int = 0, mild: bool = False) -> nn.Module | None:
-    """Return the random views that suit the data a trainer works on; null where they suggest none.
-
-    Args:
-        trainer: With its data.
-        count: Views of each sample.
-        local_count: Further views that show a part.
-        mild: Near to the sample.
-    """
-    make = getattr(getattr(trainer, "datamodule", None), "views", None)
-    found: nn.Module | None = make(count, mild=mild, local_count=local_count) if callable(make) else None
-    return found
-
-
-def require_batch(batch: Any) -> None:
-    """Refuse what a plain `DataLoader` gives.
-
-    Raises:
-        ValueError: If it is no `Batch`; says which class to use.
-    """
-    if not isinstance(batch, Batch):
-        raise ValueError(
-            f"the model got a {type(batch).__name__} where a `Batch` with input, target and index is required, as "
-            "from a plain DataLoader; wrap the data set itself: `trainer.fit(model, datamodule=FromDataset(dataset))`, "
-            "of `ssl_lightning.data`."
-        )

@@ -158,9 +158,18 @@ def learnt_from(loader: Any) -> tuple[Any, Tensor]:
 
     Returns:
         The data set, and positions in it `(N,)`.
+
+    Raises:
+        ValueError: If it is a stranger's loader, whose samples do not tell their labels.
     """
-    samples = loader.dataset
+    samples: Any = getattr(loader, "dataset", None)
     samples = samples.samples if isinstance(samples, Viewed) else samples
+    if not isinstance(getattr(samples, "targets", None), Tensor):
+        raise ValueError(
+            "the labels of the training samples are wanted before the first step, and the training loader does not "
+            "tell them: use a data module of `ssl_lightning.data`, as `FromDataset(dataset)`, or set "
+            "`recipe=Recipe(probe=False, class_balance=0)`."
+        )
     return samples, getattr(loader.sampler, "indices", torch.arange(len(samples)))
 
 

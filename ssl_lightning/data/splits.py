@@ -90,6 +90,38 @@ def chosen_by_count(keys: Sequence[str], targets: Tensor, count: int, seed: int,
     return part
 
 
+def keep_labels(targets: Tensor, keys: Sequence[str], among: Tensor, count: int, seed: int) -> Tensor:
+    """Hide all labels of some samples but a number, whose classes are as even as in the whole.
+
+    Args:
+        targets: Classes, -1 where unknown, `(N,)`.
+        keys: Of the samples.
+        among: Positions of the samples whose labels are hidden or kept; the others keep theirs, `(M,)`.
+        count: Labels to keep.
+        seed: Of the draw.
+
+    Returns:
+        `(N,)`, a new tensor.
+
+    Raises:
+        ValueError: If there are fewer.
+
+    Example:
+        >>> keep_labels(torch.tensor([0, 1, 1, 0]), ["a", "b", "c", "d"], torch.tensor([0, 1, 2]), 2, seed=0)
+        tensor([ 0,  1, -1,  0])
+    """
+    known = among[targets[among] >= 0]
+    if count > len(known):
+        raise ValueError(
+            f"`keep_labels={count}` exceeds the {len(known)} labelled training samples; lower it, or leave it out."
+        )
+    kept = known[chosen_by_count([keys[place] for place in known.tolist()], targets[known], count, seed, "labels")]
+    hidden = targets.clone()
+    hidden[among] = -1
+    hidden[kept] = targets[kept]
+    return hidden
+
+
 def with_copies(part: Tensor, keys: Sequence[str]) -> Tensor:
     """Take the exact copies of what was chosen, too, so that one content is in one part.
 

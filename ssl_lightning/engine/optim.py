@@ -1,9 +1,9 @@
 """Optimizers with weight decay where it belongs, and a learning rate that warms up and decays by the step."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from ssl_lightning.engine.hparams import as_settings
 from ssl_lightning.engine.ranges import between, one_of, rates
 
 
@@ -65,15 +66,9 @@ def as_spec(optimizer: Any) -> OptimizerSpec:
         >>> as_spec({"name": "sgd", "lr": 0.1}).lr
         0.1
     """
-    if optimizer is None or isinstance(optimizer, OptimizerSpec):
-        return optimizer or OptimizerSpec()
-    known = {field.name for field in fields(OptimizerSpec)}
-    if not isinstance(optimizer, Mapping) or not set(optimizer) <= known:
-        raise ValueError(
-            f"`optimizer={optimizer!r:.80}` must be an `OptimizerSpec`, such as `OptimizerSpec('adamw', lr=0.001)`, or "
-            f"a mapping of {', '.join(sorted(known))}."
-        )
-    return OptimizerSpec(**optimizer)
+    return as_settings(
+        OptimizerSpec, optimizer, "optimizer", "an `OptimizerSpec`, such as `OptimizerSpec('adamw', lr=0.001)`"
+    )
 
 
 class LARS(torch.optim.Optimizer):

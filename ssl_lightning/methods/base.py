@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import require_facts, require_taken
-from ssl_lightning.data.base import facts_of, require_batch, views_for
+from ssl_lightning.data.of_trainer import facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.hparams import constructor_frame
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite

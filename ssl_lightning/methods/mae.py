@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.backbones.patches import Patches, draw_hidden, run_blocks
 from ssl_lightning.backbones.vit import ImagePatches, patch_encoder_of, require_share
-from ssl_lightning.data.base import views_for
+from ssl_lightning.data.of_trainer import views_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.methods.base import SSLMethod, Step

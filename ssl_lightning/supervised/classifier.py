@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts, require_same_columns
-from ssl_lightning.data.base import clean_for, facts_of, require_batch, views_for
+from ssl_lightning.data.of_trainer import clean_for, facts_of, require_batch, views_for
 from ssl_lightning.data.samples import Batch, learnt_from
 from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, configure_optimizers, enough_samples, require_finite
@@ -71,7 +71,7 @@ class Classifier(Learner):
         clean: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["backbone", "views", "clean"])
+        self.save_hyperparameters(ignore=["backbone", "views", "strong_views", "clean"])
         self.optimizer_spec, self.recipe = as_spec(optimizer), as_recipe(recipe)
         of_kind(nn.Module, "CleanView()", clean=clean)
         if num_classes < 2:
@@ -117,7 +117,8 @@ class Classifier(Learner):
     def configure_callbacks(self) -> list[Callback]:
         """Average the weights, as the recipe says."""
         averages = self.recipe.ema > 0 and self.averages and not (self.frozen and self.solves)
-        has = any(isinstance(callback, Averaging) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]  # of a fit before
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        has = any(isinstance(callback, Averaging) for callback in callbacks)  # of a fit before
         return [Averaging(self.recipe.ema)] if averages and not has else []
 
     def suggested_views(self) -> nn.Module | None:
@@ -237,16 +238,24 @@ class Classifier(Learner):
 
     def on_train_start(self) -> None:
         """Count the labels of each class, and find the first head, or of a frozen encoder the only one."""
+        solves = self.solves and (self.frozen or not self.global_step)
+        if not solves and not self.recipe.class_balance:
+            return
         samples, indices = learnt_from(self.trainer.train_dataloader)
         targets = samples.targets[indices]
         counts = torch.bincount(targets[targets >= 0].cpu(), minlength=self.num_classes)
         self._weights = class_weights(counts, self.recipe.class_balance) if self.recipe.class_balance else None
-        if self.solves and (self.frozen or not self.global_step):
+        if solves:
             put_head(self.heads()[0], solve_head(self, samples, indices))
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """End the fit of a head that is solved: the step that it took, of rate 0, is for Lightning to count."""
-        self.trainer.should_stop |= self.frozen and self.solves
+        """End the fit of a head that is solved: the step that it took, of rate 0, is for Lightning to count.
+
+        Not where a callback learns from the steps, as `VAAL` does.
+        """
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        others = any(getattr(callback, "needs_fit", False) for callback in callbacks)
+        self.trainer.should_stop |= self.frozen and self.solves and not others
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its schedule; a head that is solved has a rate of 0."""

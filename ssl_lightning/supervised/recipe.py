@@ -1,7 +1,6 @@
 """How a classifier is trained, beside its optimizer: augmentation, a first head, averaged weights, balanced classes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -9,6 +8,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from ssl_lightning.engine.hparams import as_settings
 from ssl_lightning.engine.ranges import between, one_of
 
 
@@ -58,15 +58,7 @@ def as_recipe(recipe: Any) -> Recipe:
         >>> as_recipe({"ema": 0.0}).ema
         0.0
     """
-    if recipe is None or isinstance(recipe, Recipe):
-        return recipe or Recipe()
-    known = {field.name for field in fields(Recipe)}
-    if not isinstance(recipe, Mapping) or not set(recipe) <= known:
-        raise ValueError(
-            f"`recipe={recipe!r:.80}` must be a `Recipe`, such as `Recipe(ema=0.99)`, or a mapping of "
-            f"{', '.join(sorted(known))}."
-        )
-    return Recipe(**recipe)
+    return as_settings(Recipe, recipe, "recipe", "a `Recipe`, such as `Recipe(ema=0.99)`")
 
 
 def class_weights(counts: Tensor, balance: float) -> Tensor:
@@ -114,4 +106,10 @@ class Averaging(WeightAveraging):
         if self._average_model is not None and trainer.global_step > self._latest_update_step:
             self._average_model.update_parameters(pl_module)
             self._latest_update_step = trainer.global_step
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._average_model is not None:  # else the weights are the average already
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with both in a fit; what only judges or predicts takes the average, which is in its place."""
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)

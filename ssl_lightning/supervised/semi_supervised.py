@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torchmetrics import MeanMetric
 
-from ssl_lightning.data.base import require_batch
+from ssl_lightning.data.of_trainer import require_batch
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.optim import enough_samples, require_finite
 from ssl_lightning.engine.ranges import at_least, between, whole
@@ -82,7 +82,6 @@ class SemiSupervised(Classifier, ABC):
         self.unlabelled_ratio, self.weight, self.ramp = ratio, weight, ramp
         self.strong_views: nn.Module | None = None if strong_views is None else as_views(strong_views, 1)
         self._strong_given = strong_views is not None
-        self.hparams.pop("strong_views", None)
         self.train_mask, self.train_pseudo_accuracy = MeanMetric(), MeanMetric()
 
     @abstractmethod
@@ -121,9 +120,9 @@ class SemiSupervised(Classifier, ABC):
             )
         end_alike(self.strong_views, self.clean)
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         """Warn where there is no unlabelled sample."""
-        super().on_fit_start()
+        super().on_train_start()
         sampler: Any = getattr(self.trainer.train_dataloader, "sampler", None)
         others = getattr(sampler, "unlabelled", None)
         if others is not None and len(others.indices) <= len(sampler.indices):

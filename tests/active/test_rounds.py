@@ -400,7 +400,6 @@ def asked(folder: Path) -> int:
         return 0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_sigkill_between_rounds_and_in_training(tmp_path: Path) -> None:
     options = ["--strategy", "BALD", "--rounds", "3"]

@@ -29,7 +29,6 @@ def finished(folder: Path) -> bool:
     return (folder / "checkpoints" / "last.ckpt").exists() and config["trainer"]["max_steps"] == 2
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_torchrun_numbers_the_folder(tmp_path: Path, environment: dict[str, str]) -> None:
     for how in (["--standalone"], ["--master_port", "29587"]):
@@ -42,7 +41,6 @@ def test_torchrun_numbers_the_folder(tmp_path: Path, environment: dict[str, str]
     assert all(finished(path) for path in (tmp_path / "runs").iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_slurm_names_the_folder_by_the_job(tmp_path: Path, environment: dict[str, str]) -> None:
     slurm = {
@@ -75,7 +73,6 @@ def test_a_step_of_a_job_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch
     assert agree_on_folder("fit", first=True) == agree_on_folder("fit", first=False) == "runs/fit-slurm-7.3"
 
 
-@pytest.mark.slow
 def test_another_launcher_is_told_to_give_a_folder(tmp_path: Path, environment: dict[str, str]) -> None:
     lost = environment | {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}
     done = subprocess.run(

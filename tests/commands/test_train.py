@@ -19,7 +19,7 @@ import torch
 import yaml
 from PIL import Image
 
-from ssl_lightning.commands import catalogue, start, train
+from ssl_lightning.commands import catalogue, startup, train
 
 Command = Callable[..., tuple[int, str]]
 SMALL = ["--data", "Digits", "--data.batch_size", "64", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
@@ -355,7 +355,7 @@ def test_a_strangers_classes_by_entry_point(command: Command, tmp_path: Path, mo
         EntryPoint("light", "stranger_b:Lightest", catalogue.PLUGINS),
         EntryPoint("broken", "no_such:X", catalogue.PLUGINS),
     ]
-    monkeypatch.setattr(start, "entry_points", lambda group: points)
+    monkeypatch.setattr(startup, "entry_points", lambda group: points)
     monkeypatch.setattr(catalogue, "entry_points", lambda group: points)
     catalogue.entries.cache_clear()
     try:

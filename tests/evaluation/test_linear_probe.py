@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ssl_lightning.evaluation import linear_probe
 
-module = importlib.import_module("ssl_lightning.evaluation.linear_probe")  # the package gives that name to the function
+module = importlib.import_module("ssl_lightning.functional.logistic")
 
 
 def problem(n: int = 600) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,7 +102,7 @@ def test_hard_data_converge_to_scikit_learns_optimum(recwarn: pytest.WarningsRec
     reference = LogisticRegression(C=10, tol=1e-7, max_iter=100_000).fit(rows.numpy(), labels)
     least = objective(rows, labels, torch.from_numpy(reference.coef_), torch.from_numpy(reference.intercept_))
     assert reference.n_iter_[0] > 400
-    assert objective(rows, labels, *module._fit(rows, labels, 10, 1e-4)) == pytest.approx(least, abs=3e-6)
+    assert objective(rows, labels, *module.fit(rows, labels, 10, 1e-4)) == pytest.approx(least, abs=3e-6)
     assert not [warning for warning in recwarn if "converged" in str(warning.message)]
 
 
@@ -110,9 +110,9 @@ def test_a_probe_that_stops_early_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     rows, labels = hard()
     monkeypatch.setattr(module, "MAX_STEPS", 200)
     with pytest.warns(UserWarning, match=r"linear probe \(decay 0.0001\) has not converged after 200 steps"):
-        early = module._fit(rows, labels, 10, 1e-4)
+        early = module.fit(rows, labels, 10, 1e-4)
     monkeypatch.undo()
-    assert objective(rows, labels, *early) > objective(rows, labels, *module._fit(rows, labels, 10, 1e-4)) + 3e-6
+    assert objective(rows, labels, *early) > objective(rows, labels, *module.fit(rows, labels, 10, 1e-4)) + 3e-6
 
 
 def test_what_is_not_finite_is_named() -> None:

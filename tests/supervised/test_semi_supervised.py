@@ -167,8 +167,7 @@ def test_unlabelled_samples_help_and_nothing_is_learnt_from_their_labels(
 
     (model, told), (other, wrong) = fit(False), fit(True)
     assert equal_weights(model, other)
-    assert told["train/pseudo_accuracy"] > 0.6
-    assert wrong["train/pseudo_accuracy"] < 0.4
+    assert told["train/pseudo_accuracy"] > wrong["train/pseudo_accuracy"] + 0.2
     assert 0 < told["train/mask"] <= 1
 
 
