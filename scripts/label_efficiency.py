@@ -39,6 +39,7 @@ from ssl_lightning.data.splits import chosen_by_count
 from ssl_lightning.engine.csv_files import locked
 from ssl_lightning.engine.optim import OptimizerSpec
 from ssl_lightning.engine.seeding import derive_seed
+from ssl_lightning.evaluation.features_check import as_vectors
 from ssl_lightning.functional.logistic import logistic_head
 from ssl_lightning.methods import SimCLR
 from ssl_lightning.supervised import Classifier, FreeMatch, Recipe
@@ -219,7 +220,7 @@ class Bench:
             for samples, places in ((self.train, self.pool), (self.test, torch.arange(len(self.test)))):
                 with torch.inference_mode():
                     parts = [
-                        as_rows(net.eval()(clean(samples.__getitems__(some.tolist()).input)))
+                        as_vectors(net.eval()(clean(samples.__getitems__(some.tolist()).input)))
                         for some in places.split(500)
                     ]
                 found.append(torch.cat(parts).clone())
@@ -244,21 +245,6 @@ class Bench:
         fit = trainer(max_epochs=1)
         fit.fit(model, datamodule=self.data)
         return float(fit.test(model, datamodule=self.data, verbose=False)[0]["test/accuracy"])
-
-
-def as_rows(found: Any) -> Tensor:
-    """Return what an encoder or a clean transform made as vectors; of sequences, the mean over time."""
-    if isinstance(found, Tensor):
-        return found.flatten(1).float()
-    values, length = found
-    if values.ndim == 2:  # tokens: how often each comes
-        return (
-            torch.stack([torch.bincount(row[:n], minlength=8192)[:8192] for row, n in zip(values, length, strict=True)])
-            .float()
-            .log1p()
-        )
-    inside = (torch.arange(values.shape[1]) < length[:, None])[..., None]
-    return (values * inside).sum(1) / length[:, None]
 
 
 def knn(bank: Tensor, known: Tensor, queries: Tensor, truth: Tensor) -> float:

@@ -13,6 +13,7 @@ from ssl_lightning.commands.catalogue import BASES, entries
 from ssl_lightning.engine.naming import arguments, import_class, meant
 
 COMMANDS = {
+    "start": "from a folder to a model: look, pretrain, ask for labels, train, test, report, in one command",
     "fit": "pretrain a method on unlabelled data, or train a classifier",
     "validate": "judge a checkpoint on the validation part",
     "test": "judge a checkpoint on the test part",
@@ -94,14 +95,6 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
     ):
         return _missing(found[1], option, owners, parser)
     return _wrong_value(message, option, owners, parser)
-
-
-def pretrains(content: Mapping[str, Any]) -> str:
-    """Return the name of the method that a config's model is, or nothing: such a model learns without labels."""
-    model = content.get("model")
-    path = model.get("class_path") if isinstance(model, dict) else model
-    name = str(path or "").rpartition(".")[2]
-    return name if any(entry.name == name and entry.kind == "methods" for entry in entries()) else ""
 
 
 def describe_type(hint: Any, default: Any = None) -> str:

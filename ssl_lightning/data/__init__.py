@@ -6,6 +6,7 @@ from ssl_lightning.data.bundled import Digits
 from ssl_lightning.data.dataset import FromDataset
 from ssl_lightning.data.image_data import ImageData
 from ssl_lightning.data.images import ImageFolder
+from ssl_lightning.data.labelled_by import LabelledBy
 from ssl_lightning.data.pairs import Pairs
 from ssl_lightning.data.samples import Batch, Samples, Shown, TensorSamples
 from ssl_lightning.data.spoken_digits import SpokenDigits
@@ -29,6 +30,7 @@ __all__ = [
     "FromDataset",
     "ImageData",
     "ImageFolder",
+    "LabelledBy",
     "Pairs",
     "Samples",
     "Shown",
