@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From unlabelled digits to a good model with few labels: pretrain, then compare strategies from scratch and from the SSL
-# weights. No download, no account. At most four minutes on two cores after installing. Results: runs/digits-compare.
+# weights. No download, no account. Four to seven minutes on two cores after installing. Results: runs/digits-compare.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash scripts/install.sh

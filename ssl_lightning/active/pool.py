@@ -143,6 +143,10 @@ class PoolDataModule(L.LightningDataModule):
         """Return the data's random views."""
         return self.data.views(count, mild, local_count)
 
+    def weak_views(self) -> nn.Module | None:
+        """Return the data's weak random view."""
+        return self.data.weak_views()
+
     def strong_views(self) -> nn.Module | None:
         """Return the data's strong random view."""
         return self.data.strong_views()

@@ -157,8 +157,12 @@ class DataModule(L.LightningDataModule):
         """
         return None
 
+    def weak_views(self) -> nn.Module | None:
+        """Return one random view near to the sample, as a classifier trains on; else a mild one of `views`."""
+        return self.views(1, mild=True)
+
     def strong_views(self) -> nn.Module | None:
-        """Return one strong random view that leaves the class what it is; where a modality has no own, of `views`."""
+        """Return one random view far from the sample that leaves its class what it is; else one of `views`."""
         return self.views(1)
 
     def show(self, key: str) -> Shown:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.decoding import fingerprint
 from ssl_lightning.data.foreign import Foreign, input_of, item_of, looks, names_of, numbered, places_of, read
-from ssl_lightning.data.image_data import image_views, mirrored, png
+from ssl_lightning.data.image_data import image_views, mirrored, png, weak_image_view
 from ssl_lightning.data.samples import Batch, Samples, Shown, Split, content_of
 from ssl_lightning.data.splits import chosen_by_share
 from ssl_lightning.engine.ranges import between
@@ -153,6 +153,12 @@ class FromDataset(DataModule):
         if "channels" in self._facts and not self._normalised:
             return image_views(self._facts["channels"], count, mild, local_count)
         return None
+
+    def weak_views(self) -> nn.Module | None:
+        """Return a crop of most of an image, else a mild view."""
+        if "channels" in self._facts and not self._normalised:
+            return weak_image_view(self._facts["channels"])
+        return super().weak_views()
 
     def strong_views(self) -> nn.Module | None:
         """Return RandAugment's view of images, else one of `views`."""

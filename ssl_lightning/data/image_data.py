@@ -33,6 +33,10 @@ class ImageData(DataModule):
         """Return SimCLR's views, or multi-crop's, or mild ones."""
         return image_views(self.channels, count, mild, local_count)
 
+    def weak_views(self) -> nn.Module | None:
+        """Return a crop of most of the image; coloured ones are mirrored."""
+        return weak_image_view(self.channels)
+
     def strong_views(self) -> nn.Module | None:
         """Return RandAugment's view."""
         return StrongView(flip=mirrored(self.channels))
@@ -55,6 +59,11 @@ def image_views(channels: int, count: int = 2, mild: bool = False, local_count: 
     if mild:
         return RandomView(crop_scale=(0.5, 1), flip=mirrored(channels), jitter=(0, 0, 0, 0), grayscale=0)
     return MultiCropViews(count, local_count) if local_count else SimCLRViews(count=count)
+
+
+def weak_image_view(channels: int) -> nn.Module:
+    """Return a random view that is near to images of so many channels: a crop of four fifths of the area at least."""
+    return RandomView(crop_scale=(0.8, 1), flip=mirrored(channels), jitter=(0, 0, 0, 0), grayscale=0)
 
 
 def mirrored(channels: int) -> float:

@@ -34,6 +34,13 @@ def views_for(trainer: Any, count: int, local_count: int = 0, mild: bool = False
     return found
 
 
+def view_for(trainer: Any, name: str) -> nn.Module | None:
+    """Return the `weak_views` or the `strong_views` of the data a trainer works on; null where they suggest none."""
+    make = getattr(getattr(trainer, "datamodule", None), name, None)
+    found: nn.Module | None = make() if callable(make) else None
+    return found
+
+
 def require_batch(batch: Any) -> None:
     """Refuse what a plain `DataLoader` gives.
 

@@ -246,12 +246,14 @@ class Judge:
             L.seed_everything(self.settings.seed, verbose=False)
             more: dict[str, Any] = {}
             others = None
+            views = self._random(mild=True)
             if issubclass(kind, SemiSupervised):
+                views = self._ending_alike(self.data.weak_views())
                 more["strong_views"] = self._ending_alike(self.data.strong_views())
                 if more["strong_views"] is None:
                     raise ValueError(f"`protocols=semi` needs random views, and `{type(self.data).__name__}` has none.")
             model = kind(
-                self.data.num_classes, copy.deepcopy(self.subject.backbone), views=self._random(mild=True),
+                self.data.num_classes, copy.deepcopy(self.subject.backbone), views=views,
                 clean=self.subject.adapted(self.subject.clean), recipe=recipe,
                 channels_last=self.data.facts.get("channels", 1) > 1,
                 optimizer=OptimizerSpec("adamw", self.settings.lr, weight_decay=1e-2, warmup=0.1), **more,

@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts, require_same_columns
-from ssl_lightning.data.of_trainer import clean_for, facts_of, require_batch, views_for
+from ssl_lightning.data.of_trainer import clean_for, facts_of, require_batch, view_for
 from ssl_lightning.data.samples import Batch, learnt_from
 from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, configure_optimizers, enough_samples, require_finite
@@ -42,7 +42,7 @@ class Classifier(Learner):
         checkpoint: Of a pretraining (or of another classifier), whose backbone weights and clean transform are taken.
         freeze: Learn the head alone; the backbone stays in evaluation mode, as one without weights does anyway.
         dropout: Probability of dropping a value of the embedding before the head; MC dropout draws there.
-        views: One random view for training batches; null for the mild one of the data, unless the recipe says none.
+        views: One random view for training batches; null for the weak one of the data, unless the recipe says none.
         optimizer: The optimizer to build, and its schedule.
         recipe: How it is trained beside that: augmentation, a first head, averaged weights, balanced classes.
         channels_last: Keep inputs and convolutions in channels-last memory format; faster with bf16.
@@ -122,10 +122,10 @@ class Classifier(Learner):
         return [Averaging(self.recipe.ema)] if averages and not has else []
 
     def suggested_views(self) -> nn.Module | None:
-        """Return a mild view of the data, as the recipe says; a frozen encoder whose head is solved has none."""
+        """Return a weak view of the data, as the recipe says; a frozen encoder whose head is solved has none."""
         if not self.recipe.augment or (self.frozen and self.solves):
             return None
-        return views_for(self.trainer, 1, mild=True)
+        return view_for(self.trainer, "weak_views")
 
     def heads(self) -> list[nn.Linear]:
         """Return the last layers, whose outputs are the classes."""

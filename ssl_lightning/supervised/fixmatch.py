@@ -10,9 +10,9 @@ from ssl_lightning.supervised.semi_supervised import Guess, SemiSupervised
 
 
 class FixMatch(SemiSupervised):
-    r"""What the model is sure of on a mild view, it learns on a strong one.
+    r"""What the model is sure of on a weak view, it learns on a strong one.
 
-    With :math:`q_b` the probabilities of the mild view of an unlabelled sample, and p those of the strong one (Eq. 4)
+    With :math:`q_b` the probabilities of the weak view of an unlabelled sample, and p those of the strong one (Eq. 4)
 
     .. math:: L_{unlabelled} = \frac1{\mu B} \sum_b 1(\max q_b \ge \tau) H(\arg\max q_b, p_b)
 
@@ -27,7 +27,7 @@ class FixMatch(SemiSupervised):
 
     Reference:
         K. Sohn et al., FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, NeurIPS 2020,
-        arXiv 2001.07685, Eq. 3 and 4. There :math:`\mu` is 7, SGD runs for 2^20 steps, and the mild view is encoded in
+        arXiv 2001.07685, Eq. 3 and 4. There :math:`\mu` is 7, SGD runs for 2^20 steps, and the weak view is encoded in
         one batch with the others.
     """
 

@@ -15,7 +15,7 @@ class FreeMatch(SemiSupervised):
     r"""FixMatch with a threshold that adapts itself, to the model's confidence as a whole and to each class.
 
     With the confidence :math:`\tau`, the mean probabilities :math:`\tilde p` and the histogram of guesses
-    :math:`\tilde h` of mild views, each a moving average over steps that begins at the even guess, a sample taken for
+    :math:`\tilde h` of weak views, each a moving average over steps that begins at the even guess, a sample taken for
     class c counts if its probability is at least :math:`\tau_c` (Eq. 8), and fairness (Eq. 11 to 13) makes the strong
     views of those that count, :math:`\bar p` and :math:`\bar h`, as diverse as that:
 

@@ -10,7 +10,7 @@ from ssl_lightning.supervised.semi_supervised import Guess, SemiSupervised
 
 
 class MeanTeacher(SemiSupervised):
-    r"""The model agrees with the average of its former selves, on another mild view of each unlabelled sample.
+    r"""The model agrees with the average of its former selves, on another weak view of each unlabelled sample.
 
     With f the student, f' the teacher, whose weights are :math:`\theta' \leftarrow m \theta' + (1 - m) \theta`, and v,
     v' two views
@@ -36,7 +36,7 @@ class MeanTeacher(SemiSupervised):
         classes; what is judged is the average that `recipe` keeps.
     """
 
-    second_view: ClassVar[Literal["mild", "strong"]] = "mild"
+    second_view: ClassVar[Literal["weak", "strong"]] = "weak"
 
     def __init__(
         self,

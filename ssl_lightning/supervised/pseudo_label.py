@@ -30,7 +30,7 @@ class PseudoLabel(SemiSupervised):
         the paper waits for 100 epochs, and ends at 1 by default, 3 there.
     """
 
-    second_view: ClassVar[Literal["mild", "strong"]] = "mild"
+    second_view: ClassVar[Literal["weak", "strong"]] = "weak"
 
     def __init__(
         self,

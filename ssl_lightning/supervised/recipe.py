@@ -17,7 +17,7 @@ class Recipe:
     """How a classifier is trained, beside its optimizer.
 
     Args:
-        augment: Train on the mild random views that the data suggest, where the classifier was given none.
+        augment: Train on the weak random views that the data suggest, where the classifier was given none.
         probe: Begin with a head that is logistic regression on the embeddings of the labelled samples, where the
             encoder is pretrained: linear probing first, then fine-tuning (Kumar et al. 2022, arXiv 2202.10054). With a
             frozen encoder that head is the result, and no step is taken.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torchmetrics import MeanMetric
 
-from ssl_lightning.data.of_trainer import require_batch
+from ssl_lightning.data.of_trainer import require_batch, view_for
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.optim import enough_samples, require_finite
 from ssl_lightning.engine.ranges import at_least, between, whole
@@ -40,7 +40,7 @@ class SemiSupervised(Classifier, ABC):
 
     .. math:: L = L_{labelled} + w(t) L_{unlabelled}, \qquad w(t) = w \, \min(1, t / rT)
 
-    where the method makes the second of two logits of each unlabelled sample: of a mild view, without gradient, and of
+    where the method makes the second of two logits of each unlabelled sample: of a weak view, without gradient, and of
     the view that it learns by. Labelled samples are among the unlabelled ones, too, as in the papers. Logged are
     `train/mask`, how much the unlabelled samples count, and where the data know the truth `train/pseudo_accuracy`, how
     many of those that count were taken for what they are. Nothing is ever learnt from that.
@@ -58,7 +58,7 @@ class SemiSupervised(Classifier, ABC):
         ValueError: If a number is out of its range, or as for `Classifier`.
     """
 
-    second_view: ClassVar[Literal["mild", "strong"]] = "strong"  # the view that it learns by
+    second_view: ClassVar[Literal["weak", "strong"]] = "strong"  # the view that it learns by
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class SemiSupervised(Classifier, ABC):
         """Compute the loss of unlabelled samples.
 
         Args:
-            guesses: Logits of the mild view by `guess`, `(M, C)`, float32, without gradient.
+            guesses: Logits of the weak view by `guess`, `(M, C)`, float32, without gradient.
             logits: Of the view that is learnt by, `(M, C)`, float32.
 
         Returns:
@@ -97,7 +97,7 @@ class SemiSupervised(Classifier, ABC):
         """
 
     def guess(self, inputs: Any) -> Tensor:
-        """Return the logits of the mild view that unlabelled samples are judged by; by the model as it is."""
+        """Return the logits of the weak view that unlabelled samples are judged by; by the model as it is."""
         return self(inputs)  # type: ignore[no-any-return]
 
     def setup(self, stage: str) -> None:
@@ -110,8 +110,7 @@ class SemiSupervised(Classifier, ABC):
         if stage != "fit":
             return
         if not self._strong_given:
-            make = getattr(getattr(self.trainer, "datamodule", None), "strong_views", None)
-            self.strong_views = make() if callable(make) else None
+            self.strong_views = view_for(self.trainer, "strong_views")
         if self.views is None or self.strong_views is None:
             what = "views" if self.views is None else "strong_views"
             raise ValueError(
@@ -140,9 +139,9 @@ class SemiSupervised(Classifier, ABC):
         torch.manual_seed(derive_seed(self._seed, "dropout", *place))
         count = len(batch.target) // (1 + self.unlabelled_ratio)
         labelled, unlabelled = _rows(batch, slice(count)), _rows(batch, slice(count, None))
-        mild = self.prepare(batch, random=True)
-        first = pytree.tree_map(lambda rows: rows[:count], mild)
-        second = pytree.tree_map(lambda rows: rows[count:], mild)
+        weak = self.prepare(batch, random=True)
+        first = pytree.tree_map(lambda rows: rows[:count], weak)
+        second = pytree.tree_map(lambda rows: rows[count:], weak)
         with enough_samples(count, 1, self):
             with torch.no_grad():
                 guesses = self.guess(second).float()
