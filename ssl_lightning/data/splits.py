@@ -108,7 +108,7 @@ def keep_labels(targets: Tensor, keys: Sequence[str], among: Tensor, count: int,
 
     Example:
         >>> keep_labels(torch.tensor([0, 1, 1, 0]), ["a", "b", "c", "d"], torch.tensor([0, 1, 2]), 2, seed=0)
-        tensor([ 0,  1, -1,  0])
+        tensor([ 0, -1,  1,  0])
     """
     known = among[targets[among] >= 0]
     if count > len(known):
