@@ -2,13 +2,17 @@
 
 import os
 import socket
-from multiprocessing import set_forkserver_preload
+import sys
+import tempfile
+from multiprocessing import get_context, set_forkserver_preload
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.multiprocessing as mp
 
+from ssl_lightning.__main__ import main
 from ssl_lightning.data import Digits, TensorSamples
 
 ROOT = Path(__file__).parent.parent
@@ -54,11 +58,79 @@ def work(rank: int, world: int, port: int, path: str, job: Any, environment: dic
     torch.distributed.destroy_process_group()
 
 
-def spawn(job: Any, world: int, path: Path) -> list[Any]:
+def preload() -> None:
+    """Let processes come from one that has imported everything once: seconds less for each than from nothing."""
+    names = ("active", "commands.train", "evaluation", "methods")
+    set_forkserver_preload(["lightning.pytorch.cli", *(f"ssl_lightning.{name}" for name in names)])
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # from a process that has imported everything once: seconds less for each than beginning from nothing
-    set_forkserver_preload(["lightning", "ssl_lightning.active", "ssl_lightning.evaluation", "ssl_lightning.methods"])
-    mp.start_processes(work, (world, port, str(path), job, dict(os.environ)), nprocs=world, start_method="forkserver")  # type: ignore[no-untyped-call]
+        return int(free.getsockname()[1])
+
+
+def spawn(job: Any, world: int, path: Path) -> list[Any]:
+    """Run a function on several processes that form a group, and return what each returned."""
+    preload()
+    mp.start_processes(  # type: ignore[no-untyped-call]
+        work, (world, free_port(), str(path), job, dict(os.environ)), nprocs=world, start_method="forkserver"
+    )
     return [torch.load(path / f"{rank}.pt", weights_only=False) for rank in range(world)]
+
+
+def give(arguments: list[str], cwd: str, log: str, environment: dict[str, str]) -> None:
+    os.setsid()
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path.insert(0, cwd)  # as `python -m` does
+    sys.argv = ["ssl-lightning", *arguments]
+    for number in (1, 2):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    torch.set_num_threads(1)
+    sys.exit(main(arguments))
+
+
+def begin(*arguments: str, cwd: Path, log: Path, **environment: str) -> BaseProcess:
+    """Give a command line in a process and session of its own, which has imported all that it needs.
+
+    Args:
+        arguments: After `ssl-lightning`.
+        cwd: Where it runs.
+        log: What it prints is added to this file.
+        environment: Beside that of the tests.
+    """
+    preload()
+    known = {**os.environ, **environment}
+    process = get_context("forkserver").Process(target=give, args=(list(arguments), str(cwd), str(log), known))
+    process.start()
+    return process
+
+
+def run_command(*arguments: str, cwd: Path, processes: int = 1, **environment: str) -> str:
+    """Give a command line as `begin` does, wait for it, and return what it printed, if it went well.
+
+    Args:
+        arguments: After `ssl-lightning`.
+        cwd: Where it runs.
+        processes: More than one are a group, as a launcher makes it: its options are added to the arguments.
+        environment: Beside that of the tests.
+    """
+    more, group = [], [environment]
+    if processes > 1:
+        more = ["--trainer.devices", str(processes), "--trainer.strategy", "ddp"]
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0"}
+        group = [{**environment, **shared, "LOCAL_RANK": str(rank)} for rank in range(processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        begun = [begin(*arguments, *more, cwd=cwd, log=log, **known) for known in group]
+        for process in begun:
+            process.join(250)
+        said = log.read_text(errors="replace")
+        codes = [process.exitcode for process in begun]
+        for process in begun:
+            process.kill()
+        assert codes == [0] * processes, f"exit codes {codes}: {said[-4000:]}"
+        return said

@@ -119,29 +119,14 @@ def test_raw_inputs_without_a_distance_say_so(trainer: Any) -> None:
         )
 
 
-def run(*arguments: str, cwd: Path) -> None:
-    """Give a command as a stranger does whose module lies in the folder."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ssl_lightning", *arguments], cwd=cwd, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-
-
-def options(processes: str) -> tuple[list[str], list[str]]:
-    """Return the trainer's and the backbone's: `AnyModule`, to which the fact `wave_length` is linked by name."""
-    trainer = ["--trainer.accelerator", "cpu", "--trainer.devices", processes, "--data.batch_size", "16"]
-    trainer += ["--trainer.strategy", "ddp"] if processes == "2" else []
-    return trainer, ["--model.backbone", "AnyModule", "--model.backbone.module", "waves.WaveNet"]
-
-
-def rounds(processes: str) -> list[str]:
-    """Return the command of an active run."""
-    trainer, backbone = options(processes)
-    return [
-        "active", "--data", "waves.Waves", "--model", "Classifier", *backbone, "--model.dropout", "0.3", *trainer,
-        "--trainer.max_epochs", "1", "--steps_per_epoch", "60", "--strategy", "Entropy", "--strategy.query_size", "5",
-        "--initial", "6", "--rounds", "1", "--folder", "active",
-    ]  # fmt: skip
+TRAINER = ["--trainer.accelerator", "cpu", "--data.batch_size", "16", "--trainer.max_epochs", "1"]
+# `AnyModule`, to which the fact `wave_length` is linked by name
+BACKBONE = ["--model.backbone", "AnyModule", "--model.backbone.module", "waves.WaveNet"]
+ROUNDS = [
+    "active", "--data", "waves.Waves", "--model", "Classifier", *BACKBONE, "--model.dropout", "0.3", *TRAINER,
+    "--steps_per_epoch", "60", "--strategy", "Entropy", "--strategy.query_size", "5", "--initial", "6",
+    "--rounds", "1", "--folder", "active",
+]  # fmt: skip
 
 
 def asked(folder: Path) -> list[str]:
@@ -156,7 +141,9 @@ def asked(folder: Path) -> list[str]:
 @pytest.mark.timeout(600)
 def test_a_run_of_two_processes_from_a_strangers_folder(tmp_path: Path) -> None:
     (tmp_path / "waves.py").write_text(_toy())
-    run(*rounds("2"), cwd=tmp_path)
+    command = [sys.executable, "-m", "ssl_lightning", *ROUNDS, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert asked(tmp_path)
 
 
@@ -164,11 +151,10 @@ def test_every_command(command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Report and predict show keys."""
     (tmp_path / "waves.py").write_text(_toy())
     monkeypatch.syspath_prepend(tmp_path)
-    trainer, backbone = options("1")
     for arguments in (
-        ["fit", "--data", "waves.Waves", "--model", "SimCLR", "--model.views", "waves.WaveViews", *backbone, *trainer,
-         "--trainer.max_epochs", "1", "--folder", "ssl"],
-        rounds("1"),
+        ["fit", "--data", "waves.Waves", "--model", "SimCLR", "--model.views", "waves.WaveViews", *BACKBONE, *TRAINER,
+         "--trainer.devices", "1", "--folder", "ssl"],
+        [*ROUNDS, "--trainer.devices", "1"],
         ["report", "active"],
         ["evaluate", "ssl/checkpoints/last.ckpt", "--trust", "--data", "waves.Waves", "--protocols", "knn,linear,rank",
          "--fractions", "1.0"],

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
+from support import run_command
 
 from ssl_lightning.active import (
     VAAL,
@@ -324,7 +325,6 @@ PROCESSES = [
     "--data.image_size", "8", "--data.channels", "1", "--model", "Classifier", "--model.backbone", "ConvNet",
     "--model.backbone.width", "8", "--strategy", "Entropy", "--strategy.query_size", "8", "--rounds", "1",
     "--initial", "10", "--steps_per_epoch", "5", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu",
-    "--trainer.devices", "2", "--trainer.strategy", "ddp",
 ]  # fmt: skip
 
 
@@ -333,16 +333,13 @@ def test_two_processes_wait_for_people_outside_of_any_collective(tmp_path: Path)
         pixels = _all.train_samples.__getitems__([_all.train_samples.keys.index(key)]).input[0, 0]  # type: ignore[union-attr]
         (tmp_path / "digits").mkdir(exist_ok=True)
         Image.fromarray(pixels.numpy()).save(tmp_path / "digits" / f"{key}.png")
-    command = [sys.executable, "-m", "ssl_lightning", *PROCESSES, "--data.root", str(tmp_path / "digits")]
-    command += ["--folder", str(tmp_path / "run")]
 
     def slowly(key: str) -> str:
         time.sleep(0.3)
         return TRUTH[key.removesuffix(".png")]
 
     with person(tmp_path / "run", answers=slowly):
-        made = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200)
-    assert made.returncode == 0, made.stderr
+        run_command(*PROCESSES, "--data.root", "digits", "--folder", "run", cwd=tmp_path, processes=2)
     store = LabelStore(f"sqlite:///{tmp_path / 'run' / 'labels.sqlite'}")
     assert store.finished
     assert store.counts() == {"class": 18, "skip": 0, "unsure": 0, "pending": 0}

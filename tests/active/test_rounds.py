@@ -4,8 +4,6 @@ import csv
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import warnings
 from itertools import count
@@ -18,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
-from support import spawn
+from support import begin, run_command, spawn
 
 from ssl_lightning.active import BALD, AcquisitionStrategy, Budget, Entropy, PoolDataModule, Random, run_rounds
 from ssl_lightning.active.record import Record
@@ -379,16 +377,8 @@ def test_one_logger_over_all_rounds(run: Any, trainer: Any, tmp_path: Path) -> N
 # From here on, real processes.
 
 
-def start(folder: Path, *options: str) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ssl_lightning", "active", *RUN, "--folder", str(folder), *options]
-    with (folder.parent / f"{folder.name}.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-
-
-def finish(folder: Path, *options: str) -> None:
-    process = start(folder, *options)
-    assert process.wait(timeout=200) == 0, (folder.parent / f"{folder.name}.log").read_text()[-3000:]
+def finish(folder: Path, *options: str, processes: int = 1) -> None:
+    run_command("active", *RUN, "--folder", str(folder), *options, cwd=folder.parent, processes=processes)
 
 
 def asked(folder: Path) -> int:
@@ -406,15 +396,16 @@ def test_sigkill_between_rounds_and_in_training(tmp_path: Path) -> None:
     finish(tmp_path / "undisturbed", *options)
     killed = tmp_path / "killed"
     for rounds in (2, 3):  # as soon as round 0, then round 1 is committed: before its metrics, or in the next training
-        process = start(killed, *options)
+        process = begin("active", *RUN, "--folder", str(killed), *options, cwd=tmp_path, log=tmp_path / "log")
         deadline = time.monotonic() + 150
-        while asked(killed) < rounds and process.poll() is None and time.monotonic() < deadline:
+        while asked(killed) < rounds and process.exitcode is None and time.monotonic() < deadline:
             time.sleep(0.02)
         if rounds == 3:
             time.sleep(0.4)  # into the next round
-        assert process.poll() is None, "the run ended before it could be killed"
+        assert process.exitcode is None, "the run ended before it could be killed"
+        assert process.pid is not None
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.join()
     finish(killed, *options)
     assert picks(killed) == picks(tmp_path / "undisturbed")
     assert [row["labelled"] for row in rows(killed)] == ["20", "26", "32", "38"]
@@ -436,7 +427,7 @@ def test_two_processes_pick_what_one_picks(strategy: str, tmp_path: Path, traine
     ]  # fmt: skip
     options = [option for option in options if option != "--model.backbone.width"]
     finish(tmp_path / "one", *options)
-    finish(tmp_path / "two", *options, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    finish(tmp_path / "two", *options, processes=2)
     assert picks(tmp_path / "one") == picks(tmp_path / "two")
     for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
         assert float(one["test/accuracy"]) == pytest.approx(float(two["test/accuracy"]), abs=1e-6)

@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from support import begin
 
 from ssl_lightning.commands import catalogue, startup, train
 
@@ -392,28 +393,19 @@ def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.Mon
     assert json.dumps(40) in summary
 
 
-def test_wandb_without_a_key(tmp_path: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    environment.update(HOME=str(tmp_path), WANDB_CONFIG_DIR=str(tmp_path), NETRC=str(tmp_path / "none"))
-    command = [
-        sys.executable,
-        "-m",
-        "ssl_lightning",
-        *ACTIVE,
-        "--strategy",
-        "Entropy",
-        "--folder",
-        "run",
-        "--wandb",
-        "online",
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=200, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 2, done.stderr[-2000:]
-    assert "W&B does not start" in done.stderr
-    assert "--wandb offline" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("WANDB")]:
+        monkeypatch.delenv(name)
+    places = {"HOME": str(tmp_path), "WANDB_CONFIG_DIR": str(tmp_path), "NETRC": str(tmp_path / "none")}
+    log = tmp_path / "log"
+    options = ["--strategy", "Entropy", "--folder", "run", "--wandb", "online"]
+    process = begin(*ACTIVE, *options, cwd=tmp_path, log=log, **places)
+    process.join(200)
+    said = log.read_text()
+    assert process.exitcode == 2, said[-2000:]
+    assert "W&B does not start" in said
+    assert "--wandb offline" in said
+    assert "Traceback" not in said
 
 
 def test_usage(command: Command) -> None:
@@ -428,18 +420,15 @@ def test_a_killed_fit_goes_on_from_its_last_epoch(tmp_path: Path, command: Calla
     fit = ["fit", "--data", "Digits", "--model", "SimCLR", "--model.backbone", "ConvNet", "--trainer.accelerator=cpu"]
     endless = [*fit, "--folder", str(tmp_path / "run"), "--trainer.max_epochs", "999"]
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ssl_lightning", *endless], cwd=tmp_path, stdout=log, stderr=log
-        )
-        epoch = 0
-        while epoch < 2:
-            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
-            time.sleep(0.2)
-            with contextlib.suppress(Exception):  # it may be half written
-                epoch = torch.load(path, weights_only=True)["epoch"]
-        process.kill()
-        process.wait()
+    process = begin(*endless, cwd=tmp_path, log=tmp_path / "log")
+    epoch = 0
+    while epoch < 2:
+        assert process.exitcode is None, (tmp_path / "log").read_text()[-2000:]
+        time.sleep(0.2)
+        with contextlib.suppress(Exception):  # it may be half written
+            epoch = torch.load(path, weights_only=True)["epoch"]
+    process.kill()
+    process.join()
     saved = torch.load(path, weights_only=True)
     more = ["--folder", tmp_path / "run", "--ckpt_path", path, "--trainer.max_epochs", str(saved["epoch"] + 2)]
     status, out = command(*fit, *more)

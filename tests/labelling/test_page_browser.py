@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from page_run import HOSTILE, ask, names, new_run, page_of, png, wav
 from PIL import Image
 from sklearn.datasets import load_digits
+from support import begin
 
 from ssl_lightning.labelling.records import Query
 from ssl_lightning.labelling.shown import keep_sight
@@ -505,18 +504,17 @@ def test_a_run_trains_on_exactly_what_was_pressed(tmp_path: Path, visit: Any) ->
     (tmp_path / "digits").mkdir()
     for number, key in enumerate(truth):
         Image.fromarray((digits.images[number] * 15.9).astype("uint8")).save(tmp_path / "digits" / key)
-    folder, log = tmp_path / "run", (tmp_path / "log").open("wb")
-    command = [sys.executable, "-m", "ssl_lightning", *RUN, "--data.root", "digits", "--folder", str(folder)]
-    run = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+    folder, log = tmp_path / "run", tmp_path / "log"
+    run = begin(*RUN, "--data.root", "digits", "--folder", "run", cwd=tmp_path, log=log)
     try:
         until = time.monotonic() + 120
         while not (folder / "page.json").exists():
-            assert run.poll() is None, (tmp_path / "log").read_text()
+            assert run.exitcode is None, log.read_text()
             assert time.monotonic() < until
             time.sleep(0.05)
         ann = visit(json.loads((folder / "page.json").read_text())["url"])
         pressed: dict[str, str] = {}
-        while run.poll() is None:
+        while run.exitcode is None:
             assert time.monotonic() < until
             shown = ann.page.locator("#sample .key")
             if len(pressed) == 11 or not shown.is_visible() or (key := shown.inner_text()) in pressed:
@@ -525,11 +523,10 @@ def test_a_run_trains_on_exactly_what_was_pressed(tmp_path: Path, visit: Any) ->
             ann.see(key)
             ann.press(str(1 + ("zero", "one").index(truth[key])))
             pressed[key] = truth[key]
-        assert run.returncode == 0, (tmp_path / "log").read_text()
+        assert run.exitcode == 0, log.read_text()
     finally:
         run.kill()
-        run.wait()
-        log.close()
+        run.join()
     store = LabelStore(f"sqlite:///{folder / 'labels.sqlite'}")
     assert labels(store) == pressed
     assert len(pressed) == 11
