@@ -151,10 +151,13 @@ class Bench:
         name: Of the set.
         root: Of the data.
         folder: Of the results.
+        epochs: Of pretraining; null for those of the set.
     """
 
-    def __init__(self, name: str, root: str, folder: Path) -> None:
+    def __init__(self, name: str, root: str, folder: Path, epochs: int | None = None) -> None:
         self.name, self.about, self.folder = name, SETS[name], folder
+        if epochs:
+            self.about = dataclasses.replace(self.about, epochs=epochs)
         self.data = self.about.make(root)
         self.data.setup("fit")
         self.data.setup("test")
@@ -364,7 +367,7 @@ def run(options: argparse.Namespace) -> None:
                     key = (name, arm, str(labels), str(seed))
                     if any(tuple(row[column] for column in COLUMNS[:4]) == key for row in done(path)):
                         continue
-                    bench = bench or Bench(name, options.root, folder)
+                    bench = bench or Bench(name, options.root, folder, options.epochs)
                     if labels > len(bench.pool):
                         continue
                     _ = bench.checkpoint if "SSL" in arm else None  # its time is noted apart
@@ -477,6 +480,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--arms", type=lambda text: text.split(";"), default=list(ARMS), help="with ; between them")
     parser.add_argument("--labels", type=lambda text: [int(part) for part in text.split(",")], default=list(LABELS))
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="of pretraining, in place of the set's; takes a folder of its own")
     parser.add_argument("--small", action="store_true", help="digits alone, three numbers of labels: 20 minutes")
     options = parser.parse_args()
     if options.small:

@@ -139,6 +139,30 @@ class Checkpoint:
         )  # fmt: skip
 
 
+class Pretrained(Backbone):
+    """The encoder of a checkpoint, to go on with: other samples, another method, as SupCon where there are labels.
+
+    What is built is the encoder itself, of its own class and with its weights; what is trained from it needs this file
+    no more. `Classifier` takes it by `checkpoint`, and its clean view with it.
+
+    Args:
+        checkpoint: Path of a checkpoint, or folder of a run.
+
+    Raises:
+        ValueError: If there is none, or it is not of ours.
+
+    Example:
+        `--model SupCon --model.backbone Pretrained --model.backbone.checkpoint runs/fit-001`
+    """
+
+    def __new__(cls, checkpoint: str) -> Backbone:  # type: ignore[misc]
+        """Open the checkpoint."""
+        return Checkpoint.open(checkpoint_of(checkpoint)).backbone
+
+    def __init__(self, checkpoint: str) -> None:
+        raise AssertionError("`__new__` builds an encoder of another class")  # here for its signature
+
+
 def read(path: str | Path, argument: str = "checkpoint") -> dict[str, Any]:
     """Load a checkpoint's plain data, and nothing that is code.
 

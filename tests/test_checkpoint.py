@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.checkpoint import Checkpoint, match_classes
+from ssl_lightning.checkpoint import Checkpoint, Pretrained, match_classes
 from ssl_lightning.data import Digits
 from ssl_lightning.engine.optim import OptimizerSpec
-from ssl_lightning.methods import VAE, SimCLR
+from ssl_lightning.methods import VAE, SimCLR, SupCon
 from ssl_lightning.supervised import Classifier, Ensemble
 from ssl_lightning.transforms.image import CleanView, SimCLRViews
 
@@ -246,3 +246,25 @@ def test_a_generative_method_is_built_again(trainer: Any, tmp_path: Path, comman
     fit.save_checkpoint(tmp_path / "vae.ckpt")
     status, out = command("sample", "vae.ckpt", "--count", "4")
     assert status == 0, out
+
+
+def test_pretraining_goes_on_by_another_method(pretrained: Path, trainer: Any, command: Any, tmp_path: Path) -> None:
+    """What comes of it does not need the first file."""
+    encoder = Pretrained(str(pretrained))
+    assert type(encoder) is ConvNet
+    first = Checkpoint.open(pretrained).backbone.state_dict()
+    assert all(torch.equal(first[name], value) for name, value in encoder.state_dict().items())
+    arguments = ["fit", "--data", "Digits", "--data.keep_labels", "40", "--data.batch_size", "64", "--model", "SupCon"]
+    arguments += ["--model.backbone", "Pretrained", "--trainer.accelerator", "cpu", "--trainer.max_steps", "1"]
+    arguments += ["--model.optimizer.lr", "1e-6", "--folder", "more", "--model.backbone.checkpoint"]
+    status, said = command(*arguments, "run/ssl.ckpt")
+    assert status == 0, said
+    status, said = command(*arguments, "run/none.ckpt")
+    assert status == 2
+    assert "`checkpoint=run/none.ckpt`" in said.replace("\n", " ")
+    pretrained.unlink()
+    last = Checkpoint.open(tmp_path / "more" / "checkpoints" / "last.ckpt")
+    assert last.method == "SupCon"
+    for name, value in last.backbone.named_parameters():
+        torch.testing.assert_close(value, first[name], atol=1e-4, rtol=0)
+    trainer(max_steps=1).fit(SupCon(last.backbone), datamodule=Digits(batch_size=64))

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,17 +46,19 @@ class Parser(LightningArgumentParser):
 
     Attributes:
         command: That it parses; empty for the parser above all commands.
-        siblings: The parsers of the commands that share configs, by name.
+        inner: The command's parser, of the one above it.
+        keys_of_others: Tells what the other commands that share configs take at the top of one, by their names.
         given: Configs that were read, by the names that the user gave.
     """
 
     command: str
-    siblings: dict[str, "Parser"]
+    inner: "Parser | None"
+    keys_of_others: Callable[[], dict[str, set[str]]]
     given: dict[str, dict[str, Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.command, self.siblings, self.given = "", {}, {}
+        self.command, self.inner, self.keys_of_others, self.given = "", None, dict, {}
 
     def top_keys(self) -> set[str]:
         """Return what may stand at the top of a config."""
@@ -67,8 +70,7 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser: Any = getattr(ex, "subcommand_parser", None) or self
-        if found := re.search(r"\b(\w+)\.\w", message):  # the parser above all commands names theirs
-            parser = parser.siblings.get(found[1], parser) if parser is self else parser
+        parser = getattr(parser, "inner", None) or parser
         given: dict[str, dict[str, Any]] = getattr(parser, "given", {})
         said = explain(message, parser, given)
         sys.stderr.write(f"{parser.prog.replace(' [options]', '')}: error: {said}\n")
@@ -90,7 +92,9 @@ class ConfigFile(ActionConfigFile):
             return
         path = find_config(text)
         content = read_config(path, text)
-        keys = {name: sibling.top_keys() for name, sibling in parser.siblings.items()}
+        keys = {parser.command: parser.top_keys()}
+        if content.keys() - keys[parser.command]:
+            keys |= parser.keys_of_others()
         left_out = require_command(content, text, parser.command, keys)
         parser.given[text] = content
         if left_out:

@@ -1,5 +1,6 @@
 """The commands that train: Lightning's `fit`, `validate`, `test`, `predict`, and our `active`; bare class names."""
 
+import copy
 import os
 import re
 import sys
@@ -37,6 +38,12 @@ from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.ranges import seeds
 from ssl_lightning.labelling import human, label_studio, noise  # noqa: F401
+
+
+NO_OPTIONS = {  # arguments of each command that are none
+    **LightningCLI.subcommands(),
+    "active": {"make_model", "make_trainer", "data", "folder", "settings"},
+}
 
 
 class Trainer(L.Trainer):
@@ -77,6 +84,7 @@ class _Instantiator(_InstantiatorFn):
 class CLI(LightningCLI):
     """Adds to Lightning's: `active`, links from the data, a folder a run, `--wandb`."""
 
+    command: str  # the one that is given: a parser of each costs a tenth of a second
     folder: Path
     predicted: Path  # the file that `predict` writes
     facts: dict[str, Any]  # of the data, once they are built
@@ -84,7 +92,8 @@ class CLI(LightningCLI):
     learnt: dict[str, Any]  # of these, what the checkpoint that is validated, tested or predicted by says instead
     saved_groups: set[str]  # names of what the checkpoint to go on from tells of its optimizer
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
+        self.command = command
         self.facts, self.learnt, self.saved_groups, self.classes = {}, {}, set(), []
         super().__init__(
             trainer_class=Trainer,
@@ -95,13 +104,9 @@ class CLI(LightningCLI):
             trainer_defaults={"log_every_n_steps": 10},  # small data have few steps
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Name the commands, and the arguments that are not options."""
-        return {
-            **LightningCLI.subcommands(),
-            "active": {"make_model", "make_trainer", "data", "folder", "settings"},
-        }
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Name the command, and its arguments that are not options."""
+        return {self.command: NO_OPTIONS[self.command]}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Accept no abbreviated options, since a typo could be one, and configs by their short names."""
@@ -116,17 +121,27 @@ class CLI(LightningCLI):
         return parser
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Let the parser above all commands know theirs."""
+        """Let the parser above know the command's."""
         super().setup_parser(*args, **kwargs)
         parser: Any = self.parser
-        parser.siblings = self._subcommand_parsers
+        parser.inner = self._subcommand_parsers[self.command]
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser: Parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)  # type: ignore[assignment]
-        parser.command, parser.siblings = subcommand, self._subcommand_parsers  # type: ignore[assignment]
+        parser.command, parser.keys_of_others = subcommand, self._keys_of_others
         if subcommand == "active":  # a class, of which options can be given, where `active` itself would take null
             parser.set_defaults({"strategy": {"class_path": f"{active.__name__}.ByLabels"}})
         return parser
+
+    def _keys_of_others(self) -> dict[str, set[str]]:
+        """Return what the other commands take at the top of a config, for a message."""
+        others = {}
+        for name in NO_OPTIONS.keys() - {self.command}:
+            other = copy.copy(self)
+            other.command, other._subcommand_method_arguments = name, {}
+            parser: Any = other._prepare_subcommand_parser(Trainer, name)
+            others[name] = parser.top_keys()
+        return others
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link from the data what would be typed twice; add the run's folder and W&B."""
@@ -400,7 +415,7 @@ def main(argv: list[str]) -> int:
     sys.argv = [before[0], *argv]  # LightningCLI reads it, and so do the processes of a distributed run
     import_data(argv)
     try:
-        CLI()
+        CLI(argv[0])
     finally:
         sys.argv = before
     return 0
