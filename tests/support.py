@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 import torch.multiprocessing as mp
+from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
 from ssl_lightning.__main__ import main
 from ssl_lightning.data import Digits, TensorSamples
@@ -90,6 +91,7 @@ def give(arguments: list[str], cwd: str, log: str, environment: dict[str, str]) 
     for number in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     torch.set_num_threads(1)
+    rank_zero_only.rank = _get_rank() or 0  # as importing Lightning sets it
     sys.exit(main(arguments))
 
 

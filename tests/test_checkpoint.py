@@ -256,12 +256,12 @@ def test_pretraining_goes_on_by_another_method(pretrained: Path, trainer: Any, c
     assert all(torch.equal(first[name], value) for name, value in encoder.state_dict().items())
     arguments = ["fit", "--data", "Digits", "--data.keep_labels", "40", "--data.batch_size", "64", "--model", "SupCon"]
     arguments += ["--model.backbone", "Pretrained", "--trainer.accelerator", "cpu", "--trainer.max_steps", "1"]
-    arguments += ["--model.optimizer.lr", "1e-6", "--folder", "more", "--model.backbone.checkpoint"]
-    status, said = command(*arguments, "run/ssl.ckpt")
+    arguments += ["--model.optimizer.lr", "1e-6", "--folder"]
+    status, said = command(*arguments, "more", "--model.backbone.checkpoint", "run/ssl.ckpt")
     assert status == 0, said
-    status, said = command(*arguments, "run/none.ckpt")
+    status, said = command(*arguments, "none", "--model.backbone.checkpoint", "run/none.ckpt")
     assert status == 2
-    assert "`checkpoint=run/none.ckpt`" in said.replace("\n", " ")
+    assert "`--model.backbone.checkpoint=run/none.ckpt` is no file" in said
     pretrained.unlink()
     last = Checkpoint.open(tmp_path / "more" / "checkpoints" / "last.ckpt")
     assert last.method == "SupCon"

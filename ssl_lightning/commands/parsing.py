@@ -1,6 +1,5 @@
 """The parser of all commands that build classes: short messages, our classes by bare names, configs by short names."""
 
-import re
 import sys
 from collections.abc import Callable
 from enum import Enum

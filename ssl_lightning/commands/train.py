@@ -39,7 +39,6 @@ from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.ranges import seeds
 from ssl_lightning.labelling import human, label_studio, noise  # noqa: F401
 
-
 NO_OPTIONS = {  # arguments of each command that are none
     **LightningCLI.subcommands(),
     "active": {"make_model", "make_trainer", "data", "folder", "settings"},
