@@ -1,9 +1,12 @@
 """What several tests share and no fixture is."""
 
 import os
+import runpy
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context, set_forkserver_preload
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -81,34 +84,44 @@ def spawn(job: Any, world: int, path: Path) -> list[Any]:
     return [torch.load(path / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
-def give(arguments: list[str], cwd: str, log: str, environment: dict[str, str]) -> None:
+def give(job: Callable[[], int | None], cwd: str, log: str, environment: dict[str, str]) -> None:
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     sys.path.insert(0, cwd)  # as `python -m` does
-    sys.argv = ["ssl-lightning", *arguments]
     for number in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     torch.set_num_threads(1)
     rank_zero_only.rank = _get_rank() or 0  # as importing Lightning sets it
-    sys.exit(main(arguments))
+    sys.exit(job())
 
 
-def begin(*arguments: str, cwd: Path, log: Path, **environment: str) -> BaseProcess:
-    """Give a command line in a process and session of its own, which has imported all that it needs.
+def begin(job: Callable[[], int | None], cwd: Path, log: Path, **environment: str) -> BaseProcess:
+    """Call a function in a process and session of its own, which has imported all that it needs.
 
     Args:
-        arguments: After `ssl-lightning`.
+        job: The function, which returns an exit status.
         cwd: Where it runs.
         log: What it prints is added to this file.
         environment: Beside that of the tests.
     """
     preload()
     known = {**os.environ, **environment}
-    process = get_context("forkserver").Process(target=give, args=(list(arguments), str(cwd), str(log), known))
+    process = get_context("forkserver").Process(target=give, args=(job, str(cwd), str(log), known))
     process.start()
     return process
+
+
+def command(*arguments: str) -> Callable[[], int]:
+    """Return a command line as a function; the arguments are those after `ssl-lightning`."""
+    return partial(main, list(arguments))
+
+
+def run_file(path: Path) -> int:
+    """Run a Python file."""
+    runpy.run_path(str(path), run_name="__main__")
+    return 0
 
 
 def run_command(*arguments: str, cwd: Path, processes: int = 1, **environment: str) -> str:
@@ -127,7 +140,7 @@ def run_command(*arguments: str, cwd: Path, processes: int = 1, **environment: s
         group = [{**environment, **shared, "LOCAL_RANK": str(rank)} for rank in range(processes)]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        begun = [begin(*arguments, *more, cwd=cwd, log=log, **known) for known in group]
+        begun = [begin(command(*arguments, *more), cwd, log, **known) for known in group]
         for process in begun:
             process.join(250)
         said = log.read_text(errors="replace")

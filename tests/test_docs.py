@@ -1,13 +1,11 @@
 """The pages' Python runs from top to bottom, in an empty folder, in a process of its own."""
 
-import os
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, begin, run_file
 
 
 @pytest.mark.parametrize(
@@ -16,12 +14,11 @@ from support import ROOT
 def test_python_of_a_page_runs(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
     assert blocks
-    script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks))
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=250, env=os.environ
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    path, log = tmp_path / "page.py", tmp_path / "log"
+    path.write_text("\n".join(blocks))
+    process = begin(partial(run_file, path), tmp_path, log)
+    process.join(250)
+    assert process.exitcode == 0, log.read_text()[-3000:]
 
 
 def test_links_between_pages_lead_somewhere() -> None:

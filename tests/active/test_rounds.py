@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
-from support import begin, run_command, spawn
+from support import begin, command, run_command, spawn
 
 from ssl_lightning.active import BALD, AcquisitionStrategy, Budget, Entropy, PoolDataModule, Random, run_rounds
 from ssl_lightning.active.record import Record
@@ -396,7 +396,7 @@ def test_sigkill_between_rounds_and_in_training(tmp_path: Path) -> None:
     finish(tmp_path / "undisturbed", *options)
     killed = tmp_path / "killed"
     for rounds in (2, 3):  # as soon as round 0, then round 1 is committed: before its metrics, or in the next training
-        process = begin("active", *RUN, "--folder", str(killed), *options, cwd=tmp_path, log=tmp_path / "log")
+        process = begin(command("active", *RUN, "--folder", str(killed), *options), tmp_path, tmp_path / "log")
         deadline = time.monotonic() + 150
         while asked(killed) < rounds and process.exitcode is None and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import begin
+from support import begin, command
 
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
 
@@ -49,7 +49,7 @@ def test_slurm_names_the_folder_by_the_job(tmp_path: Path) -> None:
     }  # fmt: skip
     log = tmp_path / "log"
     ranks = [{"SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in "01"]
-    tasks = [begin(*FIT, cwd=tmp_path, log=log, **slurm, **rank) for rank in ranks]
+    tasks = [begin(command(*FIT), tmp_path, log, **slurm, **rank) for rank in ranks]
     for task in tasks:
         task.join(150)
     assert [task.exitcode for task in tasks] == [0, 0], log.read_text()
@@ -68,7 +68,7 @@ def test_a_step_of_a_job_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch
 
 def test_another_launcher_is_told_to_give_a_folder(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    lost = begin(*FIT, cwd=tmp_path, log=log, RANK="1", LOCAL_RANK="1", WORLD_SIZE="2")
+    lost = begin(command(*FIT), tmp_path, log, RANK="1", LOCAL_RANK="1", WORLD_SIZE="2")
     lost.join(100)
     assert lost.exitcode == 2
     assert "`folder` is missing: the processes of this launcher cannot agree" in log.read_text()

@@ -19,6 +19,7 @@ import torch
 import yaml
 from PIL import Image
 from support import begin
+from support import command as line
 
 from ssl_lightning.commands import catalogue, startup, train
 
@@ -399,7 +400,7 @@ def test_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     places = {"HOME": str(tmp_path), "WANDB_CONFIG_DIR": str(tmp_path), "NETRC": str(tmp_path / "none")}
     log = tmp_path / "log"
     options = ["--strategy", "Entropy", "--folder", "run", "--wandb", "online"]
-    process = begin(*ACTIVE, *options, cwd=tmp_path, log=log, **places)
+    process = begin(line(*ACTIVE, *options), tmp_path, log, **places)
     process.join(200)
     said = log.read_text()
     assert process.exitcode == 2, said[-2000:]
@@ -420,7 +421,7 @@ def test_a_killed_fit_goes_on_from_its_last_epoch(tmp_path: Path, command: Calla
     fit = ["fit", "--data", "Digits", "--model", "SimCLR", "--model.backbone", "ConvNet", "--trainer.accelerator=cpu"]
     endless = [*fit, "--folder", str(tmp_path / "run"), "--trainer.max_epochs", "999"]
     path = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    process = begin(*endless, cwd=tmp_path, log=tmp_path / "log")
+    process = begin(line(*endless), tmp_path, tmp_path / "log")
     epoch = 0
     while epoch < 2:
         assert process.exitcode is None, (tmp_path / "log").read_text()[-2000:]

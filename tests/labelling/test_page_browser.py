@@ -11,7 +11,7 @@ import pytest
 from page_run import HOSTILE, ask, names, new_run, page_of, png, wav
 from PIL import Image
 from sklearn.datasets import load_digits
-from support import begin
+from support import begin, command
 
 from ssl_lightning.labelling.records import Query
 from ssl_lightning.labelling.shown import keep_sight
@@ -505,7 +505,7 @@ def test_a_run_trains_on_exactly_what_was_pressed(tmp_path: Path, visit: Any) ->
     for number, key in enumerate(truth):
         Image.fromarray((digits.images[number] * 15.9).astype("uint8")).save(tmp_path / "digits" / key)
     folder, log = tmp_path / "run", tmp_path / "log"
-    run = begin(*RUN, "--data.root", "digits", "--folder", "run", cwd=tmp_path, log=log)
+    run = begin(command(*RUN, "--data.root", "digits", "--folder", "run"), tmp_path, log)
     try:
         until = time.monotonic() + 120
         while not (folder / "page.json").exists():
