@@ -1,9 +1,11 @@
 """Data that comes with a dependency: no download."""
 
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 
 from ssl_lightning.data.image_data import ImageData
 from ssl_lightning.data.samples import Samples, Split, TensorSamples
@@ -33,10 +35,16 @@ class Digits(ImageData):
 
     def load(self, split: Split) -> Samples:
         """Return the training or the test part."""
-        digits = load_digits()
-        images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
-        targets = torch.from_numpy(digits.target).long()
-        keys = [str(number) for number in range(len(images))]
-        test = chosen_by_count(keys, targets, round(0.3 * len(images)), self.split_seed, "test")
+        images, targets, test = _digits(self.split_seed)
         part = (test if split == "test" else ~test).nonzero()[:, 0]
-        return TensorSamples(images[part], targets[part], [keys[place] for place in part.tolist()])
+        return TensorSamples(images[part], targets[part], [str(place) for place in part.tolist()])
+
+
+@cache  # read once in a process: it is a file of text
+def _digits(split_seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the images, their classes, and which of them test."""
+    digits = load_digits()
+    images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
+    targets = torch.from_numpy(digits.target).long()
+    keys = [str(number) for number in range(len(images))]
+    return images, targets, chosen_by_count(keys, targets, round(0.3 * len(images)), split_seed, "test")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, or_, select, update
 
 from ssl_lightning.labelling.records import INITIAL, Answer, Outcome, Query
 from ssl_lightning.labelling.tables import ANSWERS, CLASSES, MARKS, QUERIES, ROUNDS, add, now
@@ -102,12 +102,28 @@ def held(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[str,
 
 def append(connection: Connection, query: int, before: int | None, given: Answer, kind: str | None = None) -> int:
     """Add to the history, and return the new line's number; the answer holds, if it is no second opinion."""
-    row = {
-        "query": query, "kind": kind or given.kind, "label": given.label, "annotator": given.annotator,
+    (found,) = add(connection, ANSWERS, [_line(query, before, given, kind or given.kind)])
+    if kind is None:
+        hold(connection, {query: found})
+    return found
+
+
+def append_first(connection: Connection, given: dict[int, Answer]) -> None:
+    """Begin the histories of queries, by their numbers: these answers hold."""
+    found = add(connection, ANSWERS, [_line(query, None, answer, answer.kind) for query, answer in given.items()])
+    hold(connection, dict(zip(given, found, strict=True)))
+
+
+def hold(connection: Connection, answers: dict[int, int]) -> None:
+    """Let answers hold for queries, both by their numbers."""
+    if answers:
+        one = update(QUERIES).where(QUERIES.c.id == bindparam("query")).values(answer=bindparam("found"))
+        connection.execute(one, [{"query": query, "found": found} for query, found in answers.items()])
+
+
+def _line(query: int, before: int | None, given: Answer, kind: str) -> dict[str, Any]:
+    return {
+        "query": query, "kind": kind, "label": given.label, "annotator": given.annotator,
         "answered_at": given.answered_at or now(), "milliseconds": given.milliseconds, "source": given.source,
         "before": before,
     }  # fmt: skip
-    found = add(connection, ANSWERS, row)
-    if kind is None:
-        connection.execute(update(QUERIES).where(QUERIES.c.id == query).values(answer=found))
-    return found

@@ -96,17 +96,20 @@ class LabelStore(RunStore):
             for name, value in (settings or {}).items():
                 statements.put(connection, SETTINGS, {"key": name}, {"value": value})
             statements.name_classes(connection, [query.label for query in queries if query.label], annotator)
-            for place, query in enumerate(queries):
-                row = {
+            rows = [
+                {
                     "key": query.key, "fingerprint": query.fingerprint, "round": number, "position": place,
                     "part": query.part, "score": query.score, "guess": query.guess, "confidence": query.confidence,
                     "neighbours": list(query.neighbours) or None,
-                }  # fmt: skip
-                found = add(connection, QUERIES, row)
+                }
+                for place, query in enumerate(queries)
+            ]  # fmt: skip
+            answers = {}
+            for found, query in zip(add(connection, QUERIES, rows), queries, strict=True):
                 kind = query.kind or ("class" if query.label is not None else None)
                 if kind is not None:
-                    given = Answer(query.key, query.label, annotator or "", kind, source="oracle")
-                    statements.append(connection, found, None, given)
+                    answers[found] = Answer(query.key, query.label, annotator or "", kind, source="oracle")
+            statements.append_first(connection, answers)
 
     def answer(self, key: str, label: str, annotator: str, fingerprint: str | None = None) -> None:
         """Commit the answer to a query, or correct an earlier one.

@@ -1,11 +1,11 @@
 """The label store's tables, how a database is opened, and how an older one is brought up to date."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -232,7 +232,7 @@ def _from_first(connection: Connection) -> None:
     names: dict[str, None] = {}
     for row in connection.execute(select(old).order_by(old.c.id)).mappings().all():
         values = {name: row[name] for name in ("key", "fingerprint", "round", "position", "score")}
-        number = add(connection, QUERIES, {**values, "part": "train"})
+        (number,) = add(connection, QUERIES, [{**values, "part": "train"}])
         if row["label"] is None:
             continue
         names[row["label"]] = None
@@ -240,17 +240,18 @@ def _from_first(connection: Connection) -> None:
             "query": number, "kind": "class", "label": row["label"], "annotator": row["annotator"] or "",
             "answered_at": row["answered_at"] or now(), "source": "version 1",
         }  # fmt: skip
-        found = add(connection, ANSWERS, given)
+        (found,) = add(connection, ANSWERS, [given])
         connection.execute(QUERIES.update().where(QUERIES.c.id == number).values(answer=found))
     if names:
         connection.execute(insert(CLASSES), [{"name": name, "added_at": now()} for name in names])
     old.drop(connection)
 
 
-def add(connection: Connection, table: Any, row: dict[str, Any]) -> int:
-    """Insert a row, and return its number."""
-    made = connection.execute(insert(table).values(**row)).inserted_primary_key
-    return cast(int, made[0]) if made else 0
+def add(connection: Connection, table: Any, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Insert rows that name the same columns, and return their numbers."""
+    if not rows:
+        return []
+    return list(connection.scalars(insert(table).returning(table.c.id, sort_by_parameter_order=True), rows))
 
 
 def _patiently(connection: Connection, statement: str) -> None:

@@ -17,7 +17,7 @@ from ssl_lightning.engine.hparams import constructor_frame
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, enough_samples, require_finite
 from ssl_lightning.engine.ranges import of_kind
 from ssl_lightning.engine.resume import count_epoch, position
-from ssl_lightning.engine.seeding import derive_generator, derive_seed
+from ssl_lightning.engine.seeding import derive_generator, seed_draws
 from ssl_lightning.learner import Learner
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.base import as_views, make_views
@@ -140,7 +140,7 @@ class SSLMethod(Learner, ABC):
         require_batch(batch)
         count_epoch(self.trainer)
         # dropout draws from the global generator: seeded by the step, a resumed run draws the same
-        torch.manual_seed(derive_seed(self._seed, "dropout", *position(self)))
+        seed_draws(self.device, self._seed, "dropout", *position(self))
         with enough_samples(len(batch.target), self.least_batch, self):
             step = self.compute_loss(self.prepare(batch, random=True), batch)
         require_finite(step["loss"], self, batch_idx)

@@ -22,7 +22,7 @@ from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, configure_optimizers, enough_samples, require_finite
 from ssl_lightning.engine.ranges import between, of_kind
 from ssl_lightning.engine.resume import count_epoch, position
-from ssl_lightning.engine.seeding import derive_generator, derive_seed
+from ssl_lightning.engine.seeding import derive_generator, seed_draws
 from ssl_lightning.learner import Learner
 from ssl_lightning.supervised.head import put_head, solve_head
 from ssl_lightning.supervised.mc_dropout import dropout_layers, listen, mc_dropout, require_dropout
@@ -290,7 +290,7 @@ class Classifier(Learner):
         require_batch(batch)
         count_epoch(self.trainer)
         # dropout draws from the global generator: seeded by the step, a resumed run draws the same
-        torch.manual_seed(derive_seed(self._seed, "dropout", *position(self)))
+        seed_draws(self.device, self._seed, "dropout", *position(self))
         with enough_samples(len(batch.target), 1, self):
             loss = self._evaluate(self.prepare(batch, random=True), batch.target, "train")
         require_finite(loss, self, batch_idx)

@@ -14,7 +14,7 @@ from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.optim import enough_samples, require_finite
 from ssl_lightning.engine.ranges import at_least, between, whole
 from ssl_lightning.engine.resume import count_epoch, position
-from ssl_lightning.engine.seeding import derive_generator, derive_seed
+from ssl_lightning.engine.seeding import derive_generator, seed_draws
 from ssl_lightning.supervised.classifier import Classifier
 from ssl_lightning.transforms.base import as_views, end_alike, join, make_views
 
@@ -136,7 +136,7 @@ class SemiSupervised(Classifier, ABC):
         count_epoch(self.trainer)
         place = position(self)
         # dropout draws from the global generator: seeded by the step, a resumed run draws the same
-        torch.manual_seed(derive_seed(self._seed, "dropout", *place))
+        seed_draws(self.device, self._seed, "dropout", *place)
         count = len(batch.target) // (1 + self.unlabelled_ratio)
         labelled, unlabelled = _rows(batch, slice(count)), _rows(batch, slice(count, None))
         weak = self.prepare(batch, random=True)
