@@ -4,11 +4,11 @@ import contextlib
 import io
 import itertools
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
-from support import run_command
+from support import begin, run_command
 
 from ssl_lightning.active import (
     VAAL,
@@ -30,6 +30,7 @@ from ssl_lightning.active import (
     run_rounds,
 )
 from ssl_lightning.active.progress import RoundsProgress
+from ssl_lightning.active.waiting import alone
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits, Samples
 from ssl_lightning.functional.scoring import wilson
@@ -290,23 +291,26 @@ def test_refusals_are_kept_and_cost_no_second_question(go: Any) -> None:
     assert rows[0]["labelled"] == sum(q.kind == "class" for q in queries if q.round < 0)
 
 
+def hold(folder: Path) -> None:
+    with alone(folder):
+        (folder / "held").touch()
+        time.sleep(60)
+
+
 def test_two_runs_in_one_folder_at_once(go: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    code = (
-        "from pathlib import Path\nimport sys, time\nfrom ssl_lightning.active.waiting import alone\n"
-        "with alone(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
-    )
-    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
-    assert other.stdout is not None
+    other = begin(partial(hold, tmp_path / "run"), tmp_path, tmp_path / "log")
     try:
-        assert other.stdout.readline() == b"held\n"
+        while not (tmp_path / "run" / "held").exists():
+            assert other.exitcode is None, (tmp_path / "log").read_text()
+            time.sleep(0.02)
         with pytest.raises(
             ValueError, match=f"`folder=.*` is in use by the run of process {other.pid}; let that one end"
         ):
             go()
     finally:
         other.kill()
-        other.wait()
+        other.join()
     assert go(wait=False)[0] == []  # what is killed holds nothing
 
 

@@ -189,10 +189,11 @@ def test_of_strangers_and_callbacks_nobody_knows_what_they_log(more: tuple[str, 
     assert module._columns(["--model", "Classifier"]) == []  # no strategy: the run will refuse it
 
 
-def test_what_a_run_of_ours_logs_is_known(tmp_path: Path) -> None:
+def test_what_a_run_of_ours_logs_is_known(tmp_path: Path, command: Callable[..., tuple[int, str]]) -> None:
     base = [*ENTROPY, "--strategy", "VAAL", "--data.val_size=0.1"]
     short = ["--rounds", "0", "--steps_per_epoch", "2", "--folder", str(tmp_path / "run")]
-    subprocess.run([sys.executable, "-m", "ssl_lightning", "active", *base, *short], check=True, capture_output=True)
+    status, said = command("active", *base, *short)
+    assert status == 0, said
     logged = set(read_run(tmp_path / "run").curves)
     assert {"test/accuracy", "val/loss", "train/accuracy", "steps"} <= logged <= set(module._columns(base))
 

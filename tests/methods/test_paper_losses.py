@@ -1,15 +1,13 @@
 """Each method's loss and gradients against the paper's formula, written naively in float64, on 1 and on 2 processes."""
 
 import math
-import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from support import spawn
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -277,22 +275,13 @@ def gradients(rank: int, world: int, name: str) -> tuple[float, list[Tensor | No
     return float(value), found, dict(method.named_buffers())
 
 
-def work(rank: int, port: int, path: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.save({name: gradients(rank, 2, name) for name in CASES}, f"{path}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+def all_gradients(rank: int, world: int) -> dict[str, Any]:
+    return {name: gradients(rank, world, name) for name in CASES}
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    path = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(work, (port, str(path)), nprocs=2)  # type: ignore[no-untyped-call]
-    return [torch.load(path / f"{rank}.pt", weights_only=False) for rank in range(2)]
+    return spawn(all_gradients, 2, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name not in ("BarlowTwins", "SwAV")])
