@@ -21,7 +21,14 @@ from ssl_lightning.engine.ranges import at_least, given, whole
 from ssl_lightning.supervised import Classifier
 
 RAISE = opcode.opmap["RAISE_VARARGS"]
-ENTRANCES = ("instantiate_trainer", "_run_subcommand", "fit", "test", "estimated_stepping_batches")
+ENTRANCES = (
+    "insert_env_defaults",
+    "instantiate_trainer",
+    "_run_subcommand",
+    "fit",
+    "test",
+    "estimated_stepping_batches",
+)
 OPTIMIZERS = {"sgd": "nesterov", "adamw": "betas", "lars": "trust"}  # and what only their states tell
 DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(L.Trainer.__init__).parameters.items()}
 

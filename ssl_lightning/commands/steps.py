@@ -76,14 +76,9 @@ class Steps:
         return {"class_path": self.found.data["class_path"], "init_args": init}
 
     def trainer(self, epochs: int) -> dict[str, Any]:
-        """Return what trains: bf16 pays on GPUs that have it, not on most CPUs."""
+        """Return what trains."""
         device = "gpu" if self.gpu else "cpu"
-        precision = "32-true"
-        if self.gpu:
-            import torch
-
-            precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        return {"max_epochs": epochs, "accelerator": device, "devices": 1, "precision": precision}
+        return {"max_epochs": epochs, "accelerator": device, "devices": 1, "precision": "auto"}
 
     def backbone(self) -> dict[str, Any]:
         """Return the encoder."""

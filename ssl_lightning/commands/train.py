@@ -11,6 +11,7 @@ import lightning as L
 import torch
 import yaml
 from lightning.fabric.connector import _PRECISION_INPUT  # type: ignore[attr-defined]
+from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -53,9 +54,15 @@ class Trainer(L.Trainer):
 
     active = staticmethod(active_run)
 
-    def __init__(self, *, precision: _PRECISION_INPUT | Literal["auto"] | None = None, **kwargs: Any) -> None:
-        chosen: Any = fast_precision(str(kwargs.get("accelerator", AUTO))) if precision == AUTO else precision
-        super().__init__(precision=chosen, **kwargs)
+    def __init__(
+        self,
+        *,
+        accelerator: str | Accelerator = AUTO,
+        precision: _PRECISION_INPUT | Literal["auto"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        chosen: Any = fast_precision(str(accelerator)) if precision == AUTO else precision
+        super().__init__(accelerator=accelerator, precision=chosen, **kwargs)
 
 
 class _Instantiator(_InstantiatorFn):
