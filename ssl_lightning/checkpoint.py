@@ -99,7 +99,7 @@ class Checkpoint:
         What the file says is data: only classes of ours and of installed plug-ins are built from its description.
 
         Args:
-            path: Of the file.
+            path: Of the file, or of a run's folder, whose newest is taken.
             backbone: Takes the weights; null to build the one that the file describes.
             clean: Takes the place of the file's clean transform; null for that.
             trust: Build classes that are neither ours nor of a plug-in, too.
@@ -108,6 +108,7 @@ class Checkpoint:
         Raises:
             ValueError: If it is no such file, names a class that is not known, or its weights do not fit `backbone`.
         """
+        path = checkpoint_of(str(path), argument)
         saved = read(path, argument)
         about: dict[str, Any] = saved["ssl_lightning"]
         where = f"`{argument}={path}`"
@@ -134,9 +135,7 @@ class Checkpoint:
             head = nn.Linear(dim, classes)
             head.load_state_dict({name: weights[HEAD + name] for name in ("weight", "bias")})
         name = str(about.get("class_path", ""))
-        return cls(
-            str(path), name.rpartition(".")[2], name, found, view, facts, head, weights, hyper_parameters
-        )  # fmt: skip
+        return cls(path, name.rpartition(".")[2], name, found, view, facts, head, weights, hyper_parameters)
 
 
 class Pretrained(Backbone):
@@ -157,7 +156,7 @@ class Pretrained(Backbone):
 
     def __new__(cls, checkpoint: str) -> Backbone:  # type: ignore[misc]
         """Open the checkpoint."""
-        return Checkpoint.open(checkpoint_of(checkpoint)).backbone
+        return Checkpoint.open(checkpoint).backbone
 
     def __init__(self, checkpoint: str) -> None:
         raise AssertionError("`__new__` builds an encoder of another class")  # here for its signature

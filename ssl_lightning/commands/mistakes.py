@@ -78,6 +78,8 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
         return _unknown_key(found[1], parser, given or {})
     if unaccepted := re.findall(r"(?:class_path '([^']+)':\s+)?Option '([^']+)' is not accepted", message):
         return _not_accepted(unaccepted, option)
+    if "Expected an instantiatable class" in message and (found := re.search(r"NestedArg\(key='([^']+)'", message)):
+        return f"`{option}.{found[1]}` comes before the class it belongs to; give `{option} CLASS` first."
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return _parts(option, owners, parser, found[1]) or _no_class(found[1], option)
     if found := re.search(r"(?:No module named|Failed to import|Import path|does not correspond)[^\n]*", message):

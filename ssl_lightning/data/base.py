@@ -1,7 +1,7 @@
 """What every data set has in common: samples with keys, batches by one indexing call, facts, a way to be shown."""
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ FACTS = (
 )  # fmt: skip
 
 
-class DataModule(L.LightningDataModule):
+class DataModule(L.LightningDataModule, ABC):
     """Base of the data modules of every modality: a training, a validation and a test part, one `Batch` a step.
 
     A subclass sets its facts in its constructor, cheaply, and opens or decodes in `load`. The validation part is drawn

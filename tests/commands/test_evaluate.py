@@ -147,6 +147,7 @@ def test_gray_images_for_a_colour_backbone(command: Any, tmp_path: Path, trainer
     ("arguments", "message"),
     [
         (["no.ckpt", "--data", "Digits"], "`checkpoints=no.ckpt` is no file"),
+        (["pixels", "--data.limit", "9"], "`--data.limit` comes before the class it belongs to; give `--data CLASS`"),
         (["untrained", "--data", "Digits"], "`untrained` needs `--backbone`"),
         (["pixels", "--data", "Digits", "--protocols", "knn,liner"], "there is no `liner` (did you mean `linear`?)"),
         (
