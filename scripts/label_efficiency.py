@@ -2,7 +2,7 @@
 
     python scripts/label_efficiency.py run --root data --folder runs/label-efficiency [--small]
     python scripts/label_efficiency.py run ... --sets mnist --arms "FreeMatch, SSL" --labels 40,100 --seeds 0,1,2
-    python scripts/label_efficiency.py table --folder runs/label-efficiency --docs docs/label-efficiency
+    python scripts/label_efficiency.py table --folder runs/label-efficiency --docs docs
 
 All recipes of a data set share the backbone, the training steps and the machine. Labels are drawn at random with
 classes as even as in the whole (`--data.keep_labels`), the same for all recipes of a seed, except where a strategy
@@ -379,6 +379,30 @@ def run(options: argparse.Namespace) -> None:
                     print(row, flush=True)
 
 
+INTRO = """# What a label is worth
+
+Written by `scripts/label_efficiency.py table` from what `scripts/label_efficiency.py run` measured; each row of a table
+was a run of its own, by
+
+```bash
+{command}
+```
+
+{machine}
+
+Test accuracy in percent by the number of labels, mean ± standard deviation over seeds. All recipes of a data set share
+the encoder, the steps and the machine. Labels are drawn at random with classes as even as in the whole, the same for
+all recipes of a seed; *chosen* are those of `ByLabels` on the pretrained features, ten to begin with, which may miss a
+class.
+
+- *kNN*, *logistic*: of up to five neighbours, and logistic regression, on the raw input, on the features of the
+  untrained encoder, and on those of SimCLR. No step is trained.
+- *scratch*, *SSL*: `Classifier` from fresh and from pretrained weights, by its default recipe; *bare* without views,
+  averaging and probe, which was the recipe before.
+- *FreeMatch*: learns from the unlabelled samples, too.
+
+Settings were chosen on digits, MNIST and CIFAR-10. The other sets were run once with what came out.
+"""
 PARTS = {
     "augmentation and averaging": ("scratch", "scratch, bare"),
     "SSL weights, in training with labels alone": ("SSL", "scratch"),
@@ -397,7 +421,7 @@ def table(options: argparse.Namespace) -> None:
         at = found.setdefault(row["set"], {}).setdefault(row["arm"], {}).setdefault(int(row["labels"]), {})
         at[int(row["seed"])] = 100 * float(row["accuracy"])
         times.setdefault((row["set"], row["arm"]), []).append(float(row["seconds"]))
-    lines = []
+    lines = [INTRO.format(command=options.command, machine=options.machine)]
     for name, arms in found.items():
         counts = sorted({count for by_labels in arms.values() for count in by_labels})
         pretraining = Path(options.folder) / f"{name}.json"
@@ -417,20 +441,17 @@ def table(options: argparse.Namespace) -> None:
                 else ""
             )
             lines.append(f"| {arm} | {' | '.join(cells)} | {area} | {statistics.fmean(times[name, arm]):.0f} |")
-        lines += [
-            "",
-            "Test accuracy in percent by the number of labels, mean ± standard deviation over seeds; area: the mean of "
-            f"the columns.{spent}",
-            "",
-        ]
+        lines += ["", f"Area: the mean of the columns. Seconds: of a run, the pretraining not counted.{spent}", ""]
         lines += ["| What it adds, in points | " + " | ".join(map(str, counts)) + " |", "|---|" + "---:|" * len(counts)]
         for part, (more, less) in PARTS.items():
             if more in arms and less in arms:
                 cells = [gain(arms[more].get(count, {}), arms[less].get(count, {})) for count in counts]
                 lines.append(f"| {part} | {' | '.join(cells)} |")
-        lines.append("")
-        draw(arms, counts, Path(f"{options.docs}-{name}.png"), name)
-    Path(f"{options.docs}.tables.md").write_text("\n".join(lines), encoding="utf-8")
+        lines += ["", "Paired differences, 95 % intervals over the seeds.", ""]
+        if len(counts) > 1:
+            draw(arms, counts, Path(options.docs) / "images" / f"label_efficiency_{name}.png", name)
+            lines += [f"![Accuracy by labels, {name}](images/label_efficiency_{name}.png)", ""]
+    (Path(options.docs) / "label-efficiency.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
@@ -453,8 +474,6 @@ def gain(more: dict[int, float], less: dict[int, float]) -> str:
 
 def draw(arms: dict[str, dict[int, dict[int, float]]], counts: list[int], path: Path, name: str) -> None:
     """Draw accuracy against labels."""
-    if len(counts) < 2:
-        return
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for arm in [arm for arm in ARMS if arm in arms]:
         mine = sorted(arms[arm])
@@ -475,7 +494,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data"))
     parser.add_argument("--folder", default="runs/label-efficiency")
-    parser.add_argument("--docs", default="docs/label-efficiency")
+    parser.add_argument("--docs", default="docs", help="folder of the page that `table` writes")
+    parser.add_argument("--machine", default="", help="a line on machine and date, for the page")
+    parser.add_argument(
+        "--command", default="python scripts/label_efficiency.py run", help="that was given, for the page"
+    )
     parser.add_argument("--sets", type=lambda text: text.split(","), default=list(SETS))
     parser.add_argument("--arms", type=lambda text: text.split(";"), default=list(ARMS), help="with ; between them")
     parser.add_argument("--labels", type=lambda text: [int(part) for part in text.split(",")], default=list(LABELS))
