@@ -38,7 +38,7 @@ from ssl_lightning.data import MNIST, DataModule, Digits, FromDataset, ImageFold
 from ssl_lightning.data.splits import chosen_by_count
 from ssl_lightning.engine.csv_files import locked
 from ssl_lightning.engine.optim import OptimizerSpec
-from ssl_lightning.engine.seeding import derive_seed
+from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.evaluation.features_check import as_vectors
 from ssl_lightning.functional.logistic import logistic_head
 from ssl_lightning.methods import SimCLR
@@ -47,6 +47,7 @@ from ssl_lightning.transforms.audio import AudioViews
 from ssl_lightning.transforms.image import SimCLRViews
 from ssl_lightning.transforms.text import TokenViews
 
+Labels = Callable[["Bench", int, int], Tensor]
 LABELS = (10, 40, 100, 250, 500)
 COLUMNS = ("set", "arm", "labels", "seed", "accuracy", "seconds")
 HELD_OUT = ("emoji", "fsdd", "agnews")  # run once, by settings chosen on the others
@@ -151,13 +152,12 @@ class Bench:
         name: Of the set.
         root: Of the data.
         folder: Of the results.
-        epochs: Of pretraining; null for those of the set.
+        changes: Of the set's settings; null for none.
     """
 
-    def __init__(self, name: str, root: str, folder: Path, epochs: int | None = None) -> None:
-        self.name, self.about, self.folder = name, SETS[name], folder
-        if epochs:
-            self.about = dataclasses.replace(self.about, epochs=epochs)
+    def __init__(self, name: str, root: str, folder: Path, **changes: int | None) -> None:
+        told = {key: value for key, value in changes.items() if value is not None}
+        self.name, self.about, self.folder = name, dataclasses.replace(SETS[name], **told), folder
         self.data = self.about.make(root)
         self.data.setup("fit")
         self.data.setup("test")
@@ -204,8 +204,11 @@ class Bench:
         targets[known] = self.truth[known]
         self.train.targets = targets
 
-    def draw(self, count: int, seed: int) -> Tensor:
-        """Draw labelled samples."""
+    def draw(self, count: int, seed: int, even: bool = True) -> Tensor:
+        """Draw labelled samples, of all classes as many as in the whole, or as they come."""
+        if not even:
+            order = torch.randperm(len(self.pool), generator=derive_generator(seed, "labels as they come"))
+            return self.pool[order[:count]]
         keys = [self.train.keys[place] for place in self.pool.tolist()]
         return self.pool[chosen_by_count(keys, self.truth[self.pool], count, seed, "labels")]
 
@@ -277,13 +280,12 @@ def on_rows(judge: Callable[..., float], what: str) -> Callable[[Bench, int, int
 
 
 def trained(
-    kind: type[Classifier], recipe: Recipe, ssl: bool, chosen: bool = False
+    kind: type[Classifier], recipe: Recipe, ssl: bool, labels: Labels = Bench.draw
 ) -> Callable[[Bench, int, int], float]:
     """Return a recipe that trains."""
 
-    def run(bench: Bench, labels: int, seed: int) -> float:
-        known = by_strategy(bench, labels, seed) if chosen else bench.draw(labels, seed)
-        return bench.fit(kind, known, seed, recipe, ssl)
+    def run(bench: Bench, count: int, seed: int) -> float:
+        return bench.fit(kind, labels(bench, count, seed), seed, recipe, ssl)
 
     return run
 
@@ -316,6 +318,11 @@ def by_strategy(bench: Bench, labels: int, seed: int) -> Tensor:
     return torch.tensor(chosen[:labels])
 
 
+def as_they_come(bench: Bench, labels: int, seed: int) -> Tensor:
+    """Draw labels of any class."""
+    return bench.draw(labels, seed, even=False)
+
+
 FULL = Recipe()
 ARMS: dict[str, Callable[[Bench, int, int], float]] = {
     "kNN, raw": on_rows(knn, "raw"),
@@ -330,8 +337,10 @@ ARMS: dict[str, Callable[[Bench, int, int], float]] = {
     "SSL, bare": trained(Classifier, Recipe(augment=False, probe=False, ema=0.0), True),
     "FreeMatch": trained(FreeMatch, FULL, False),
     "FreeMatch, SSL": trained(FreeMatch, FULL, True),
-    "SSL, chosen": trained(Classifier, FULL, True, chosen=True),
-    "FreeMatch, SSL, chosen": trained(FreeMatch, FULL, True, chosen=True),
+    "SSL, as they come": trained(Classifier, FULL, True, as_they_come),
+    "SSL, chosen": trained(Classifier, FULL, True, by_strategy),
+    "FreeMatch, SSL, as they come": trained(FreeMatch, FULL, True, as_they_come),
+    "FreeMatch, SSL, chosen": trained(FreeMatch, FULL, True, by_strategy),
 }
 
 
@@ -367,7 +376,7 @@ def run(options: argparse.Namespace) -> None:
                     key = (name, arm, str(labels), str(seed))
                     if any(tuple(row[column] for column in COLUMNS[:4]) == key for row in done(path)):
                         continue
-                    bench = bench or Bench(name, options.root, folder, options.epochs)
+                    bench = bench or Bench(name, options.root, folder, epochs=options.epochs, steps=options.steps)
                     if labels > len(bench.pool):
                         continue
                     _ = bench.checkpoint if "SSL" in arm else None  # its time is noted apart
@@ -392,8 +401,8 @@ was a run of its own, by
 
 Test accuracy in percent by the number of labels, mean ± standard deviation over seeds. All recipes of a data set share
 the encoder, the steps and the machine. Labels are drawn at random with classes as even as in the whole, the same for
-all recipes of a seed; *chosen* are those of `ByLabels` on the pretrained features, ten to begin with, which may miss a
-class.
+all recipes of a seed. Nobody knows classes before asking: *as they come* are drawn without that, and *chosen* are those
+of `ByLabels` on the pretrained features, ten to begin with; both may miss a class.
 
 - *kNN*, *logistic*: of up to five neighbours, and logistic regression, on the raw input, on the features of the
   untrained encoder, and on those of SimCLR. No step is trained.
@@ -409,7 +418,8 @@ PARTS = {
     "SSL weights, in FreeMatch": ("FreeMatch, SSL", "FreeMatch"),
     "unlabelled samples, from scratch": ("FreeMatch", "scratch"),
     "unlabelled samples, from SSL weights": ("FreeMatch, SSL", "SSL"),
-    "labels chosen by the strategy": ("FreeMatch, SSL, chosen", "FreeMatch, SSL"),
+    "labels chosen, not as they come": ("SSL, chosen", "SSL, as they come"),
+    "labels chosen, not as they come, in FreeMatch": ("FreeMatch, SSL, chosen", "FreeMatch, SSL, as they come"),
 }
 
 
@@ -504,6 +514,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--labels", type=lambda text: [int(part) for part in text.split(",")], default=list(LABELS))
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="of pretraining, in place of the set's; takes a folder of its own")
+    parser.add_argument("--steps", type=int, help="of training, likewise")
     parser.add_argument("--small", action="store_true", help="digits alone, three numbers of labels: 20 minutes")
     options = parser.parse_args()
     if options.small:
