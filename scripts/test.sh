@@ -3,6 +3,7 @@
 # at a time on one thread each: faster than one after the other on two, since most tests are small.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset PYTHONDONTWRITEBYTECODE  # many tests start processes, each of which would compile this package again
 bash scripts/install.sh dev
 bin=.venv/bin
 $bin/ruff check .

@@ -69,7 +69,7 @@ def spec(name: str, **options: Any) -> dict[str, Any]:
 # --- for each kind: THE table to tune ---------------------------------------------------------------------------------
 CHOICES: dict[str, Choice] = {
     "images": Choice(
-        backbone=spec("ConvNet", width=64),
+        backbone=spec("ConvNet", width=32),  # what label_efficiency.py was measured with; a wider one takes fewer steps
         gpu_backbone=spec("ResNet"),
         gray_views=spec("SimCLRViews", crop_scale=[0.4, 1.0], flip=0.0),
     ),
