@@ -293,8 +293,8 @@ class CLI(LightningCLI):
             say(f"precision: {trainer.precision}, {why}")
         elif "bf16" in str(trainer.precision) and imitates:
             rank_zero_warn(
-                f"`--trainer.precision={trainer.precision}`: this device only imitates bf16, which took a ConvNet 6 to "
-                "8 times as long as float32 where it was measured; give `32-true`, or `auto`."
+                f"`--trainer.precision={trainer.precision}`: this device only imitates bf16, which took a ConvNet 6 "
+                "times as long as float32 where it was measured; give `32-true`, or `auto`."
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
