@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-import yaml
 from lightning.fabric.connector import _PRECISION_INPUT  # type: ignore[attr-defined]
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
@@ -22,6 +21,7 @@ from ssl_lightning import active, backbones, data, evaluation, methods, supervis
 from ssl_lightning.checkpoint import read
 from ssl_lightning.commands.active import active as active_run
 from ssl_lightning.commands.active import read_classes
+from ssl_lightning.commands.configs import read_config
 from ssl_lightning.commands.facts import fact_names, fill_in, parameters_of
 from ssl_lightning.commands.launch import FOLDER, agree_on_folder
 from ssl_lightning.commands.mistakes import own_mistake
@@ -286,11 +286,10 @@ class CLI(LightningCLI):
         imitates = not multiplies_bf16(str(trainer.accelerator))
         if trainer.precision == AUTO:
             told = self.folder / "config.yaml"
-            before = yaml.safe_load(told.read_text(encoding="utf-8")) if told.is_file() else None
-            known = (before or {}).get("trainer") or {}
-            trainer.precision = known.get("precision") or fast_precision(str(trainer.accelerator))
-            why = "as before" if known.get("precision") else "the fastest here"
-            say(f"precision: {trainer.precision}, {why}")
+            known = dict(read_config(told, str(told)).get("trainer") or {}) if told.is_file() else {}
+            before = known.get("precision")
+            trainer.precision = before or fast_precision(str(trainer.accelerator))
+            say(f"precision: {trainer.precision}, {'as before' if before else 'the fastest here'}")
         elif "bf16" in str(trainer.precision) and imitates:
             rank_zero_warn(
                 f"`--trainer.precision={trainer.precision}`: this device only imitates bf16, which took a ConvNet 6 "
