@@ -163,10 +163,16 @@ def test_settings_are_those_of_the_first_query(run: Any) -> None:
         run(strategy=BALD(query_size=6))
 
 
+def leave() -> None:
+    """Leave the group; the next meets elsewhere, since the other process may still be leaving this one."""
+    torch.distributed.destroy_process_group()
+    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+
+
 def in_two_places(rank: int, world: int) -> Any:
     """Run, then go on, each process with a folder of its own, as on two machines."""
     if world > 1:
-        torch.distributed.destroy_process_group()  # as at the start of a script
+        leave()  # as at the start of a script
         os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")
     folder = Path(os.environ["SSL_TEST_FOLDER"]) / f"{world}-{rank}"
     found: list[Any] = []
@@ -187,9 +193,10 @@ def in_two_places(rank: int, world: int) -> Any:
         )
         found.append((seen, [(row["round"], row["labelled"]) for row in rows], [query.key for query in pool.queries]))
         if world > 1:
-            torch.distributed.destroy_process_group()
+            leave()
     if world > 1:
         torch.distributed.init_process_group("gloo", rank=rank, world_size=world)
+        torch.distributed.barrier()
     return found
 
 
