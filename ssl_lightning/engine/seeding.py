@@ -35,8 +35,7 @@ def derive_generator(*parts: int | str) -> torch.Generator:
 def seed_draws(device: torch.device, *parts: int | str) -> None:
     """Seed by `derive_seed(*parts)` the global generators that modules on a device draw from, as dropout does.
 
-    `torch.manual_seed` seeds those of every kind of device, and notes each time where it was called: a step in ten on
-    small networks.
+    `torch.manual_seed` seeds those of every kind of device, and notes for each that is not there where it was called.
     """
     seed = derive_seed(*parts)
     torch.default_generator.manual_seed(seed)
