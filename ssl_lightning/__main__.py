@@ -1,13 +1,17 @@
 """The command `ssl-lightning`, and `python -m ssl_lightning`."""
 
+import atexit
 import errno
+import gc
 import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ssl_lightning import __version__
+from ssl_lightning.commands.glance import OPTIONS, glance
 from ssl_lightning.commands.launch import FOLDER
 from ssl_lightning.commands.mistakes import COMMANDS, no_command, own_mistake
 
@@ -36,6 +40,23 @@ USAGE = "\n".join(
 )
 
 
+def console() -> int:
+    """Run the command of this process, and leave it sooner than Python would: a second goes into freeing modules."""
+    leave: list[int] = []
+    atexit.register(lambda: _leave(leave))  # first in, so called when all that others registered is done
+    status = main()
+    leave.append(status)
+    return status
+
+
+def _leave(status: list[int]) -> None:
+    if status:  # else a defect is told by its traceback
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status[0])
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
@@ -55,7 +76,16 @@ def main(argv: list[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"ssl-lightning: error: {no_command(arguments[0])}", file=sys.stderr)
         return 2
+    if arguments[0] in TRAINED and arguments[1:] in (["-h"], ["--help"]):
+        from ssl_lightning.commands.short_help import short_help
+
+        print(short_help(arguments[0], OPTIONS[arguments[0]]))
+        return 0
+    if arguments[1:] == ["--help", "all"]:
+        arguments = arguments[:2]
     try:
+        if "torch" not in sys.modules:  # else a stranger's class may be there already
+            glance(arguments)
         return _command(arguments[0])(arguments)
     except KeyboardInterrupt:
         return _interrupted(arguments[0])
@@ -77,12 +107,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _command(name: str) -> Callable[[list[str]], int]:
     # each imports what it needs: listing and reports do without torch
-    if name in TRAINED:
-        from ssl_lightning.commands import train
-
-        return train.main
-    module = importlib.import_module(f"ssl_lightning.commands.{name}")
-    return lambda arguments: int(module.main(arguments[1:]))
+    collects = gc.isenabled()
+    gc.disable()  # imports make no garbage, of which looking for it takes a sixth of their time
+    try:
+        module = importlib.import_module(f"ssl_lightning.commands.{'train' if name in TRAINED else name}")
+    finally:
+        if collects:
+            gc.enable()
+    return module.main if name in TRAINED else lambda arguments: int(module.main(arguments[1:]))
 
 
 def _interrupted(command: str) -> int:
@@ -104,4 +136,4 @@ def _system(error: BaseException | None) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console())

@@ -46,6 +46,8 @@ def note(module: Any, checkpoint: dict[str, Any]) -> None:
         "clean": describe_clean(getattr(module, "clean", None)),
         "facts": {name: _plain_value(value) for name, value in (getattr(module, "facts", None) or {}).items()},
     }
+    if getattr(module, "_trainer", None) is not None:  # a fit that goes on keeps its number format
+        checkpoint["ssl_lightning"]["precision"] = str(module.trainer.precision)
 
 
 def _plain_value(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
@@ -47,6 +48,16 @@ class Learner(L.LightningModule):
     facts: dict[str, Any]
     _seed: int = 0
     _suggested: tuple[nn.Module | None, nn.Module | None] = (None, None)  # by the data: views and clean transform
+
+    def format_as(self, channels_last: bool | None) -> None:
+        """Choose the memory format of images and convolutions.
+
+        Args:
+            channels_last: Whether it is channels-last; null for what the encoder says it is faster by.
+        """
+        self.channels_last = self.backbone.channels_last if channels_last is None else channels_last
+        if self.channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
 
     def take(self, views: nn.Module | None, clean: nn.Module | None) -> None:
         """Take over the transforms that were given, or none.

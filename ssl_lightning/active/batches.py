@@ -34,6 +34,13 @@ class BatchBALD(CommitteeStrategy):
         A. Kirsch, J. van Amersfoort, Y. Gal, BatchBALD: Efficient and Diverse Batch Acquisition for Deep Bayesian
         Active Learning, NeurIPS 2019, arXiv 1906.08158, algorithm 1. There the whole pool is searched; a sample adds at
         most its BALD score, so the best few thousand hold the batch.
+
+    Example:
+        >>> one = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])  # of four members
+        >>> other = torch.tensor([[0.9, 0.1], [0.1, 0.9], [0.9, 0.1], [0.1, 0.9]])
+        >>> rows = {"samples": torch.stack([one, one, other]), "bald": torch.ones(3), "index": torch.arange(3)}
+        >>> BatchBALD(query_size=2).select(rows, torch.Generator().manual_seed(0))  # not the copy
+        tensor([0, 2])
     """
 
     def __init__(
@@ -84,6 +91,12 @@ class DBAL(AcquisitionStrategy):
 
     Reference:
         F. Zhdanov, Diverse Mini-Batch Active Learning, 2019, arXiv 1901.05954, algorithm 1 and section 4 (weighted).
+
+    Example:
+        >>> points = torch.tensor([[0.0, 0], [0.1, 0], [9.0, 0], [9.1, 0]])
+        >>> rows = {"score": torch.tensor([0.9, 0.8, 0.8, 0.9]), "embedding": points, "index": torch.arange(4)}
+        >>> sorted(DBAL(query_size=2).select(rows, torch.Generator().manual_seed(0)).tolist())  # one of each group
+        [0, 3]
     """
 
     def __init__(self, beta: int = 10, query_size: int = 10, batch_size: int | None = None) -> None:
@@ -118,6 +131,14 @@ class BADGE(AcquisitionStrategy):
     Reference:
         J. Ash, C. Zhang, A. Krishnamurthy, J. Langford, A. Agarwal, Deep Batch Active Learning by Diverse, Uncertain
         Gradient Lower Bounds, ICLR 2020, arXiv 1906.03671, algorithm 1.
+
+    Example:
+        >>> residual = torch.tensor([[0.5, -0.5], [0.5, -0.5], [0.5, -0.5]])  # prediction less best guess
+        >>> h = torch.tensor([[1.0, 0], [0, 1.0], [1.0, 0]])
+        >>> rows = {"residual": residual, "embedding": h, "index": torch.arange(3)}
+        >>> picked = BADGE(query_size=2).select(rows, torch.Generator().manual_seed(0))
+        >>> 1 in picked.tolist()  # of the two copies one is enough
+        True
     """
 
     def rows(self, predictions: Predictions) -> Rows:

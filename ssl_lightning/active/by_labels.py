@@ -38,6 +38,11 @@ class ByLabels(AcquisitionStrategy):
         G. Hacohen, A. Dekel, D. Weinshall, Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets,
         ICML 2022, arXiv 2202.02794, section 2; which of the two it is, G. Hacohen and D. Weinshall, 2023, arXiv
         2306.03543, find by training with labels left out. Here it is a number of labels, measured once.
+
+    Example:
+        >>> strategy = ByLabels(labels_per_class=3)
+        >>> type(strategy.first).__name__, type(strategy.then).__name__  # below three labels a class, and from there on
+        ('TypiClust', 'DBAL')
     """
 
     def __init__(

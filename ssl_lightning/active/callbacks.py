@@ -44,7 +44,7 @@ class Judge(Callback):
 
 
 class SaveRound(Callback):
-    """Saves the round's model when its training ends, and removes the round before's.
+    """Saves the round's model when its fit ends, and removes the round before's.
 
     Args:
         path: Of the checkpoint.
@@ -53,8 +53,8 @@ class SaveRound(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, then remove."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, then remove; not before averaged weights have taken the place of the others, at the end of training."""
         share_buffers(pl_module)
         trainer.save_checkpoint(self.path, weights_only=True)
         if trainer.is_global_zero:

@@ -16,7 +16,7 @@ from ssl_lightning.active.progress import track
 from ssl_lightning.active.strategy import Predictions
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.csv_files import write_csv
-from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.passes import passing, sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers
 from ssl_lightning.engine.ranges import between, given, whole
 from ssl_lightning.engine.seeding import derive_seed
@@ -104,7 +104,9 @@ class PoolCases(Callback):
             own = entropy(mean_prediction(samples)) - disagreement
             return {"case": sort_cases(samples, self.threshold), "disagreement": disagreement, "own": own}
 
-        rows = gather(sweep(trainer, module, track(trainer, pool.pool_dataloader(self.batch_size), "cases"), look))
+        loader = pool.pool_dataloader(self.batch_size)
+        with passing(module, loader):
+            rows = gather(sweep(trainer, module, track(trainer, loader, "cases"), look))
         if not len(rows["index"]):
             return
         names = [case.replace(" ", "_") for case in get_args(Case)]

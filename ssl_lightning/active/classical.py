@@ -27,6 +27,12 @@ class Random(AcquisitionStrategy):
 
     Reference:
         B. Settles, Active Learning Literature Survey, University of Wisconsin-Madison, 2009, section 1.
+
+    Example:
+        >>> rows = {"index": torch.arange(100)}
+        >>> picked = Random(query_size=5).select(rows, torch.Generator().manual_seed(0))
+        >>> len(set(picked.tolist()))
+        5
     """
 
     uses_model: ClassVar[bool] = False
@@ -52,6 +58,11 @@ class FarthestFirst(AcquisitionStrategy):
     Reference:
         T. Gonzalez, Clustering to Minimize the Maximum Intercluster Distance, 1985; O. Sener, S. Savarese, Active
         Learning for Convolutional Neural Networks: A Core-Set Approach, ICLR 2018, arXiv 1708.00489, algorithm 1.
+
+    Example:
+        >>> rows = {"point": torch.tensor([[0.0], [1.0], [5.0]]), "asked": torch.tensor([True, False, False])}
+        >>> FarthestFirst(query_size=1).select(rows, torch.Generator().manual_seed(0))  # 5 is farther from 0 than 1 is
+        tensor([2])
     """
 
     sees_asked: ClassVar[bool] = True
@@ -88,6 +99,12 @@ class KMedoids(AcquisitionStrategy):
         L. Kaufman, P. Rousseeuw, Clustering by Means of Medoids, 1987; by FasterPAM (E. Schubert, P. Rousseeuw,
         arXiv 2008.05171). That what is labelled already stands as a medoid, fixed, is ours: else every round would ask
         for neighbours of the last round's picks.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [1.0], [2.0], [9.0]])
+        >>> rows = {"point": points, "asked": torch.zeros(4, dtype=torch.bool)}
+        >>> KMedoids(query_size=1).select(rows, torch.Generator().manual_seed(0))  # distances 1, 1 and 8
+        tensor([1])
     """
 
     sees_asked: ClassVar[bool] = True

@@ -55,6 +55,13 @@ class HighestDisagreement(CommitteeStrategy):
     Reference:
         Y. Gal, R. Islam, Z. Ghahramani, Deep Bayesian Active Learning with Image Data, ICML 2017, arXiv 1703.02910,
         section 4, "max entropy".
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> opinions = torch.tensor([[[0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5], [0.0, 1.0]]])  # (members, N, classes)
+        >>> model = SimpleNamespace(sample_logits=lambda probabilities, members, seed: probabilities.log())
+        >>> HighestDisagreement().score(Predictions(model, opinions, seed=0))  # log 2: it does not tell them apart
+        tensor([0.6931, 0.6931])
     """
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -72,6 +79,13 @@ class VoteEntropy(CommitteeStrategy):
 
     Reference:
         I. Dagan, S. Engelson, Committee-Based Sampling for Training Probabilistic Classifiers, ICML 1995, section 3.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> opinions = torch.tensor([[[0.6, 0.4], [0.9, 0.1]], [[0.6, 0.4], [0.1, 0.9]]])  # (members, N, classes)
+        >>> model = SimpleNamespace(sample_logits=lambda probabilities, members, seed: probabilities.log())
+        >>> VoteEntropy().score(Predictions(model, opinions, seed=0))  # votes 2 to 0, and 1 to 1
+        tensor([0.0000, 0.6931])
     """
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -92,6 +106,13 @@ class BALD(CommitteeStrategy):
         Learning, 2011, arXiv 1112.5745, Eq. 2; by dropout: Y. Gal, R. Islam, Z. Ghahramani, ICML 2017, arXiv
         1703.02910. There every forward pass draws masks of its own; ours are shared, so that picks do not depend on
         batches.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> opinions = torch.tensor([[[0.5, 0.5], [1.0, 0.0]], [[0.5, 0.5], [0.0, 1.0]]])  # (members, N, classes)
+        >>> model = SimpleNamespace(sample_logits=lambda probabilities, members, seed: probabilities.log())
+        >>> BALD().score(Predictions(model, opinions, seed=0))  # unclear to both: nothing to tell; each sure: log 2
+        tensor([0.0000, 0.6931])
     """
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -117,6 +138,11 @@ class PowerBALD(CommitteeStrategy):
     Reference:
         A. Kirsch, S. Farquhar, P. Atighehchian, A. Jesson, F. Branchaud-Charron, Y. Gal, Stochastic Batch Acquisition,
         TMLR 2023, arXiv 2106.12059, section 3.
+
+    Example:
+        >>> rows = {"score": torch.tensor([0.0, 0.6, 0.0]), "index": torch.arange(3)}
+        >>> PowerBALD(query_size=1).select(rows, torch.Generator().manual_seed(0))  # the others have no chance
+        tensor([1])
     """
 
     def __init__(
@@ -156,6 +182,12 @@ class EPIG(CommitteeStrategy):
     Reference:
         F. Bickford Smith et al., Prediction-Oriented Bayesian Active Learning, AISTATS 2023, arXiv 2304.08151, Eq. 5.
         Targets are drawn anew each round.
+
+    Example:
+        >>> sure = torch.tensor([[0.99, 0.01], [0.01, 0.99]])  # of two members each is, of another class
+        >>> rows = {"samples": torch.stack([torch.full((2, 2), 0.5), sure]), "index": torch.arange(2)}
+        >>> EPIG(query_size=1).select(rows, torch.Generator().manual_seed(0))  # a label tells which of the two is right
+        tensor([1])
     """
 
     def __init__(
@@ -173,7 +205,7 @@ class EPIG(CommitteeStrategy):
         """Draw the targets, score, and take the largest."""
         samples = rows["samples"]
         targets = samples[torch.randperm(len(samples), generator=generator)[: self.targets]]
-        rows["score"] = expected_predictive_information_gain(samples, targets)
+        rows["score"] = expected_predictive_information_gain(samples, targets, self.query_size)
         return top(rows["score"], rows["index"], self.query_size, decimals=5)  # a small difference of large numbers
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from ssl_lightning.active.asking import Explanation
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.passes import passing, sweep
 from ssl_lightning.engine.processes import Rows, first_process, gather
 from ssl_lightning.labelling import Query
 from ssl_lightning.labelling.doubts import doubtful
@@ -44,7 +44,9 @@ def explain(trainer: L.Trainer, module: L.LightningModule, pool: PoolDataModule,
             rows["point"] = normalize(module.embed(inputs).float(), dim=1)  # type: ignore[operator]
         return rows
 
-    rows = gather(sweep(trainer, module, pool.data.evaluation_loader(pool.samples, wanted), look))
+    loader = pool.data.evaluation_loader(pool.samples, wanted)
+    with passing(module, loader):
+        rows = gather(sweep(trainer, module, loader, look))
     if not first_process():
         return Explanation()
     row_of = {place: row for row, place in enumerate(rows["index"].tolist())}

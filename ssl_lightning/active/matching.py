@@ -31,8 +31,11 @@ def match(
     """
     assert data.train_samples is not None
     keys = data.train_samples.keys
-    positions = {keys[place]: place for place in indices.tolist()}
-    everyone = set(keys) | set(data.test_samples.keys if data.test_samples is not None else ())
+    wanted = {query.key for query in queries}
+    positions = {keys[place]: place for place in indices.tolist() if keys[place] in wanted}
+    there = wanted.intersection(keys) | wanted.intersection(
+        data.test_samples.keys if data.test_samples is not None else ()
+    )
     places: list[int] = []
     vanished: list[str] = []
     changed: list[str] = []
@@ -42,7 +45,7 @@ def match(
     for query in queries:
         place = positions.get(query.key, -1)
         if place < 0:
-            (elsewhere if query.key in everyone else vanished).append(query.key)
+            (elsewhere if query.key in there else vanished).append(query.key)
         elif query.fingerprint and query.fingerprint != fingerprint(query.key):
             changed.append(query.key)
             place = -1

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -17,6 +17,8 @@ from ssl_lightning.active.asking import Explanation, Places
 from ssl_lightning.active.matching import match
 from ssl_lightning.active.shares import Shares
 from ssl_lightning.data.base import DataModule
+from ssl_lightning.data.embeddings import Embeddings
+from ssl_lightning.data.gallery import Gallery, html_table
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.data.sampling import Unlabelled
 from ssl_lightning.engine.ranges import given, one_of, seeds, whole
@@ -32,6 +34,8 @@ class PoolSamples(Dataset[Batch]):
         samples: The data set.
         targets: Classes `(N,)`, -1 where no label was given.
     """
+
+    same_places: ClassVar[bool] = True  # its positions are those of the samples within
 
     def __init__(self, samples: Any, targets: Tensor) -> None:
         self.samples, self.keys, self.targets = samples, samples.keys, targets
@@ -134,6 +138,11 @@ class PoolDataModule(L.LightningDataModule):
     def facts(self) -> dict[str, Any]:
         """Facts of the data."""
         return self.data.facts
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """Embeddings of the data's samples, by the frozen encoder that asked last."""
+        return self.data.embeddings
 
     def clean(self) -> nn.Module:
         """Return the data's transform to clean input."""
@@ -357,6 +366,33 @@ class PoolDataModule(L.LightningDataModule):
         """Positions of the samples that a strategy asked for after a round, in its order; -1 for the initial ones."""
         asked = zip(self.queries, self.places, strict=True)
         return [place for query, place in asked if query.round == number and place >= 0 and query.part == "train"]
+
+    def gallery(self, number: int = INITIAL) -> Gallery:
+        """Return what was asked after a round for a notebook to show, with label, model's guess and score as known.
+
+        Samples that are no longer there are left out.
+
+        Args:
+            number: Of the round; -1 for the initial labels.
+        """
+        there = set(self.keys)
+        asked = [query for query in self.store.queries() if query.round == number and query.key in there]
+        notes = [
+            ", ".join(
+                [query.label or query.kind or "no answer yet"]
+                + ([f"guessed {query.guess}"] if query.guess else [])
+                + ([f"score {query.score:.3g}"] if query.score is not None else [])
+            )
+            for query in asked
+        ]
+        return Gallery(self.data, [query.key for query in asked], notes)
+
+    def _repr_html_(self) -> str:
+        if self.data.train_samples is None:
+            return f"<b>PoolDataModule</b> of {type(self.data).__name__}: not loaded yet, by <code>setup()</code>"
+        counts = {"labelled": self.labelled, "pending": self.pending, "unlabelled": self.unlabelled}
+        rows = [(name, f"{len(places):,}") for name, places in counts.items()]
+        return f"<b>PoolDataModule</b>, round {self.round}{html_table(rows)}{self.data._repr_html_()}"
 
     @property
     def samples(self) -> PoolSamples:

@@ -15,6 +15,7 @@ from PIL import Image
 from ssl_lightning.active.matching import listed
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.engine.csv_files import replacing, write_csv
+from ssl_lightning.engine.loggers import log_picture, log_table
 from ssl_lightning.engine.naming import class_path
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.labelling import INITIAL, LabelStore
@@ -73,7 +74,7 @@ class Record:
                 names = ", ".join(f"`{key}`" for key in keys[:5]) + " ..." * (len(keys) > 5)
                 rank_zero_warn(f"{len(keys)} samples were {what} since the run's last call: {names}.")
         with replacing(path) as file:
-            json.dump(now, file)
+            file.write(json.dumps(now))  # of a million keys six times as fast as `dump`, which encodes in Python
         self._compare_files(now)
 
     def compare_classes(self) -> None:
@@ -162,6 +163,16 @@ class Record:
         columns = ["round", "position", "key", "path", "class_name", "score", "strategy"]
         write_csv(self.folder / "queries.csv", columns, lines)
 
+    def asked(self, number: int) -> list[tuple[str, str, float | None]]:
+        """Return key, answer and score of what was asked after a round, in the order of choice."""
+        return [
+            (query.key, query.label or "", query.score) for query in self.pool.queries if query.round == number
+        ]  # fmt: skip
+
+    def strip(self, number: int) -> Path:
+        """Return where the picture of a round's query is, if there is one."""
+        return self.folder / "queries" / ("initial.png" if number == INITIAL else f"round_{number:03d}.png")
+
     def show(self, number: int) -> None:
         """Write what a person sees of a round's query, in the order of choice: a strip of pictures, or of texts.
 
@@ -172,7 +183,7 @@ class Record:
         """
         there = set(self.pool.keys)
         keys = [query.key for query in self.pool.queries if query.round == number and query.key in there][:SHOWN]
-        path = self.folder / "queries" / ("initial" if number == INITIAL else f"round_{number:03d}")
+        path = self.strip(number).with_suffix("")
         if not keys or path.with_suffix(".png").exists() or path.with_suffix(".json").exists():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,17 +222,24 @@ def _strip(pictures: list[bytes]) -> Image.Image:
     return strip
 
 
-def log_round(loggers: Iterable[Logger], row: dict[str, Any], step: int) -> None:
-    """Log a round's metrics as `active/...`, on W&B against the number of labels.
+def log_round(loggers: Iterable[Logger], row: dict[str, Any], step: int, record: Record | None = None) -> None:
+    """Log a round's metrics as `active/...`, on W&B against the number of labels, and what was asked.
 
     Args:
         loggers: Of the run.
         row: As in `rounds.csv`.
         step: Steps over all rounds.
+        record: Of the run, whose pictures of queries are logged; null for none.
     """
     metrics = {f"active/{key}": value for key, value in row.items()}
+    asked = [] if record is None or not first_process() else record.asked(int(row["round"]))
     for logger in loggers:
         if isinstance(logger, WandbLogger) and first_process():
             logger.experiment.define_metric("active/*", step_metric="active/labelled")
         logger.log_metrics(metrics, step=step)
+        if asked and record is not None and (strip := record.strip(int(row["round"]))).is_file():
+            words = ", ".join(str(label) for _, label, _ in asked[:SHOWN])
+            log_picture(logger, strip, words, step, "active/query")
         logger.save()
+    if asked:
+        log_table(loggers, f"active/query_{int(row['round']):03d}", ["key", "label", "score"], asked)

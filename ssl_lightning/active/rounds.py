@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -19,11 +20,12 @@ from ssl_lightning.active.stopping import StablePredictions, StoppingRule, StopS
 from ssl_lightning.active.strategy import AcquisitionStrategy, choose, require_steps
 from ssl_lightning.active.typicality import TypiClust
 from ssl_lightning.active.waiting import alone, wait_for_answers, wait_for_first
+from ssl_lightning.data.splits import tell_missing
 from ssl_lightning.engine.lines import ProgressLines
 from ssl_lightning.engine.processes import connect, first_process, shared
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_seed, global_seed_kept
-from ssl_lightning.functional.scoring import wilson
+from ssl_lightning.functional.intervals import wilson
 from ssl_lightning.labelling import INITIAL, GroundTruth, LabelStore, Oracle
 
 
@@ -65,6 +67,7 @@ def run_rounds(
     settings: dict[str, Any] | None = None,
     cold_start: AcquisitionStrategy | None = None,
     wait: bool = True,
+    cache: str | Path = "auto",
 ) -> list[dict[str, Any]]:
     """Run active learning: each round trains a fresh model on what is labelled, then labels what the strategy wants.
 
@@ -87,6 +90,8 @@ def run_rounds(
         cold_start: Chooses the initial labels by the first model's embeddings; null for a random choice, but for
             `TypiClust` where people are asked and the model is pretrained.
         wait: Wait for answers that come later; else return, and go on when called again.
+        cache: Folder for the embeddings of a frozen encoder, which several runs can share; `auto` for `embeddings` in
+            the run's; `off` to encode every time.
 
     Returns:
         One row a finished round, as in `rounds.csv`.
@@ -97,6 +102,10 @@ def run_rounds(
     strategy = ByLabels() if strategy is None else strategy
     run = ActiveRun(make_model, make_trainer, pool, strategy, rounds, Path(folder), stop or [], settings or {})
     run.cold_start, run.wait = cold_start, wait
+    pool.embeddings.off = str(cache) == "off"
+    pool.embeddings.keep_in(
+        None if pool.embeddings.off else run.folder / "embeddings" if cache == "auto" else Path(cache)
+    )
     return run.run()
 
 
@@ -179,8 +188,16 @@ class ActiveRun:
             if first_process():
                 self.record.write_tables()
                 if done:
+                    self._tell_unlearnt()
                     self.pool.store.finish()
             return shared(lambda: finished_rows(self.pool.store))
+
+    def _tell_unlearnt(self) -> None:
+        """Say which classes people may name and nobody has, or only to test: the model knows nothing of them."""
+        if self.pool.oracle.external:
+            targets = torch.tensor([target for _, target in self.pool.known()], dtype=torch.int64)
+            names = self.pool.data.class_names
+            tell_missing(targets, names, "training", "label some, or no prediction of theirs means anything")
 
     def _rounds(self, number: int, progress: RoundsProgress) -> bool:
         """Run rounds from one on; return whether all are done, or must be left to wait for answers."""
@@ -263,10 +280,11 @@ class ActiveRun:
             )
         if need > size:
             less = f" (of them {need} to train on)" if pool.shares.any else ""
+            apart = ", the others being set apart to test or validate" if pool.shares.any else ""
             raise ValueError(
                 f"`initial={pool.initial}` + `rounds={self.rounds}` x `query_size={query}` = "
-                f"{pool.initial + self.rounds * query} labels{less} exceed the {size} samples of the pool; lower one "
-                "of them."
+                f"{pool.initial + self.rounds * query} labels{less} exceed the {size} samples of the pool{apart}; "
+                "lower `rounds`, `query_size` of the strategy, or `initial`."
             )
         if not first_process():
             return
@@ -317,7 +335,7 @@ class ActiveRun:
             "queried": 0,
             "seconds": 0.0,
             "steps": trainer.global_step,
-            **{key: float(value) for key, value in trainer.callback_metrics.items()},
+            **{key: float(value) for key, value in trainer.callback_metrics.items() if value.isfinite()},
         }
         if pool.shares.any:
             self.row["answers"] = sum(query.label is not None for query in pool.queries if query.round < pool.round)
@@ -362,7 +380,7 @@ class ActiveRun:
             store.add_metrics(plan.number, self.row)
             self.record.write(plan.number)
         trainer.strategy.barrier("round")  # nobody reads the store before it is written
-        log_round(trainer.loggers, self.row, plan.steps + steps)
+        log_round(trainer.loggers, self.row, plan.steps + steps, self.record)
         self._tell(plan.number, queried, progress, trainer)
         return self.reason
 

@@ -15,7 +15,7 @@ from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.data.splits import chances
 from ssl_lightning.engine.naming import meant
-from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.passes import passing, sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers
 from ssl_lightning.engine.ranges import at_least, between, one_of, text, whole
 
@@ -189,6 +189,11 @@ class StablePredictions(StoppingRule):
     Reference:
         M. Bloodgood, K. Vijay-Shanker, A Method for Stopping Active Learning Based on Stabilizing Predictions and the
         Need for User-Adjustable Stopping, CoNLL 2009, arXiv 1409.5165, section 3: 0.99 over three.
+
+    Example:
+        >>> rule = StablePredictions(agreement=0.99, rounds=2)
+        >>> rule.reason([{"agreement": 0.9}, {"agreement": 1.0}, {"agreement": 0.99}], query_size=10)
+        'predictions are stable: kappa 0.9950 over 2 rounds'
     """
 
     def __init__(self, agreement: float = 0.99, rounds: int = 3) -> None:
@@ -261,7 +266,9 @@ class StopSet:
         def look(batch: Batch) -> Rows:
             return {"prediction": module(prepared(module, batch)).argmax(dim=1)}
 
-        rows = gather(sweep(trainer, module, pool.data.evaluation_loader(pool.samples, drawn), look))
+        loader = pool.data.evaluation_loader(pool.samples, drawn)
+        with passing(module, loader):
+            rows = gather(sweep(trainer, module, loader, look))
         found: float | None = None
         if trainer.is_global_zero:  # the only one that can read what it wrote
             names = [pool.keys[place] for place in rows["index"].tolist()]

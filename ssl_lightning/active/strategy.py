@@ -16,7 +16,7 @@ from ssl_lightning.active.explain import explain, prepared
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.progress import track
 from ssl_lightning.data.samples import Batch
-from ssl_lightning.engine.passes import sweep
+from ssl_lightning.engine.passes import passing, sweep
 from ssl_lightning.engine.processes import Rows, gather, share_buffers
 from ssl_lightning.engine.ranges import given, whole
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
@@ -208,7 +208,8 @@ class AcquisitionStrategy(Callback, ABC):
                 return rows
 
             loader = pool.pool_dataloader(self.batch_size, self.sees_asked)
-            share = sweep(trainer, module, track(trainer, loader, "pool"), look, self.local)
+            with passing(module, loader):
+                share = sweep(trainer, module, track(trainer, loader, "pool"), look, self.local)
             rows = gather(self.local(share))
             if self.sees_asked:
                 rows["asked"] = ~torch.isin(rows["index"], pool.unlabelled)

@@ -230,6 +230,12 @@ class Stream(AcquisitionStrategy):
     Reference:
         I. Zliobaite, A. Bifet, B. Pfahringer, G. Holmes, Active Learning With Drifting Streaming Data, IEEE TNNLS 2014,
         algorithms 1 to 4.
+
+    Example:
+        >>> strategy = Stream(query_size=5, kind="fixed", budget=0.5, start=0.9)
+        >>> threshold = Threshold(**strategy.options)
+        >>> [threshold.ask(confidence) for confidence in (0.8, 0.95)]  # unsure, and sure enough to be let pass
+        [True, False]
     """
 
     def __init__(

@@ -12,7 +12,8 @@ from ssl_lightning.active.classical import require_candidates, thin
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.engine.processes import Rows
 from ssl_lightning.engine.ranges import between, given, whole
-from ssl_lightning.functional.selection import farthest_first, prob_cover, pure_radius, typiclust
+from ssl_lightning.functional.cover import prob_cover, pure_radius
+from ssl_lightning.functional.selection import farthest_first, typiclust
 
 
 class TypiClust(AcquisitionStrategy):
@@ -35,6 +36,13 @@ class TypiClust(AcquisitionStrategy):
     Reference:
         G. Hacohen, A. Dekel, D. Weinshall, Active Learning on a Budget, ICML 2022, arXiv 2202.02794, algorithm 1. There
         the first query comes before any label; here one label (`initial: 1`) comes before it.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [0.1], [0.2], [9.0], [9.1], [9.2]])
+        >>> rows = {"point": points, "asked": torch.zeros(6, dtype=torch.bool)}
+        >>> picked = TypiClust(query_size=2).select(rows, torch.Generator().manual_seed(0))
+        >>> sorted(place // 3 for place in picked.tolist())  # one of each cluster
+        [0, 1]
     """
 
     sees_asked: ClassVar[bool] = True
@@ -67,7 +75,8 @@ class ProbCover(AcquisitionStrategy):
         query_size: Labels to ask for.
         batch_size: Samples a step of the pass over the pool; null for the data's.
         delta: Radius between normalised embeddings, above 0 to 2; null to find it.
-        candidates: Look at so many unlabelled samples at most, drawn at random: the cost grows with its square.
+        candidates: Look at so many unlabelled samples at most, drawn at random, to choose from and to cover: the cost
+            grows with its square. Up to so many the choice is exact; beyond, what a ball covers is estimated.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -75,6 +84,12 @@ class ProbCover(AcquisitionStrategy):
     Reference:
         O. Yehuda, A. Dekel, G. Hacohen, D. Weinshall, Active Learning Through a Covering Lens, NeurIPS 2022, arXiv
         2205.11320, algorithm 1 and section 3.3.
+
+    Example:
+        >>> points = torch.tensor([[0.0], [0.4], [0.8], [9.0]])
+        >>> rows = {"point": points, "asked": torch.zeros(4, dtype=torch.bool)}
+        >>> ProbCover(delta=0.5, query_size=1).select(rows, torch.Generator().manual_seed(0))  # it covers three
+        tensor([1])
     """
 
     sees_asked: ClassVar[bool] = True
@@ -84,7 +99,7 @@ class ProbCover(AcquisitionStrategy):
         query_size: int = 10,
         batch_size: int | None = None,
         delta: float | None = None,
-        candidates: int = 50_000,
+        candidates: int = 100_000,
     ) -> None:
         super().__init__(query_size, batch_size)
         require_candidates(candidates, query_size)

@@ -16,6 +16,12 @@ class LeastConfidence(AcquisitionStrategy):
     Reference:
         D. Lewis, W. Gale, A Sequential Algorithm for Training Text Classifiers, SIGIR 1994; B. Settles, Active Learning
         Literature Survey, University of Wisconsin-Madison, 2009, section 3.1.
+
+    Example:
+        >>> from torch import nn, tensor
+        >>> said = Predictions(nn.Identity(), tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]).log(), seed=0)
+        >>> LeastConfidence().score(said)  # 1 - 0.5, 1 - 0.8
+        tensor([0.5000, 0.2000])
     """
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -32,6 +38,12 @@ class Margin(AcquisitionStrategy):
 
     Reference:
         T. Scheffer, C. Decomain, S. Wrobel, Active Hidden Markov Models for Information Extraction, IDA 2001.
+
+    Example:
+        >>> from torch import nn, tensor
+        >>> said = Predictions(nn.Identity(), tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]).log(), seed=0)
+        >>> Margin().score(said)  # 1 - (0.5 - 0.3), 1 - (0.8 - 0.1)
+        tensor([0.8000, 0.3000])
     """
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -48,6 +60,12 @@ class Ratio(AcquisitionStrategy):
 
     Reference:
         R. Monarch, Human-in-the-Loop Machine Learning, Manning 2021, section 3.2.3 (ratio of confidence).
+
+    Example:
+        >>> from torch import nn, tensor
+        >>> said = Predictions(nn.Identity(), tensor([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]]).log(), seed=0)
+        >>> Ratio().score(said)  # 0.3 / 0.5, 0.1 / 0.8
+        tensor([0.6000, 0.1250])
     """
 
     def score(self, predictions: Predictions) -> Tensor:
@@ -64,6 +82,12 @@ class Entropy(AcquisitionStrategy):
 
     Reference:
         B. Settles, Active Learning Literature Survey, University of Wisconsin-Madison, 2009, section 3.1, Eq. 2.
+
+    Example:
+        >>> from torch import nn, tensor
+        >>> said = Predictions(nn.Identity(), tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0]]).log(), seed=0)
+        >>> Entropy().score(said)  # log 4, and nothing
+        tensor([1.3863, 0.0000])
     """
 
     def score(self, predictions: Predictions) -> Tensor:

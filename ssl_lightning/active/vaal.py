@@ -1,8 +1,6 @@
 """VAAL: a discriminator learns to tell labelled from unlabelled samples, and what it is sure of is asked for."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import lightning as L
@@ -13,6 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 from ssl_lightning.active.pool import PoolDataModule
 from ssl_lightning.active.strategy import AcquisitionStrategy, Predictions
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.passes import in_evaluation
 from ssl_lightning.engine.processes import share_buffers
 from ssl_lightning.engine.ranges import at_least, rates, sizes, whole
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
@@ -137,19 +136,6 @@ def form_of(inputs: Any) -> Form:
     return "embeddings"
 
 
-@contextmanager
-def _looking(module: nn.Module) -> Iterator[None]:
-    """Let a module in training say what it would in evaluation, leaving no trace."""
-    modes = [(child, child.training) for child in module.modules()]
-    try:
-        module.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for child, training in modes:
-            child.training = training
-
-
 def vae_loss(images: Tensor, decoded: Tensor, mean: Tensor, log_variance: Tensor, beta: float) -> Tensor:
     r"""Negative evidence lower bound a pixel value, :math:`\frac{1}{D} (\lVert x - \hat x \rVert^2 + \beta\, KL)`.
 
@@ -206,6 +192,11 @@ class VAAL(AcquisitionStrategy):
         to 4. The bound is divided by the number of pixel values, so that the adversarial term weighs the same at any
         image size; the authors' code averages the error and sums the divergence. The paper knows images alone: vectors
         and embeddings in their place are ours, each number of which is brought to mean 0 and variance 1 first.
+
+    Example:
+        >>> strategy = VAAL(query_size=10)
+        >>> strategy.needs_fit  # its networks train beside the model
+        True
     """
 
     needs_fit: ClassVar[bool] = True
@@ -261,7 +252,7 @@ class VAAL(AcquisitionStrategy):
         if form_of(raw) == "images":
             return raw.shape, "images"
         batch = trainer.strategy.batch_to_device(first, trainer.strategy.root_device)
-        with _looking(module):
+        with in_evaluation(module), torch.no_grad():
             inputs = module.prepare(batch) if hasattr(module, "prepare") else batch.input
             form = form_of(inputs)
             if form == "embeddings" and not hasattr(module, "embed"):
@@ -295,7 +286,7 @@ class VAAL(AcquisitionStrategy):
         inputs = views[0] if isinstance(views, list) else views
         if self._form != "embeddings":
             return inputs.float()  # type: ignore[no-any-return]
-        with _looking(module):
+        with in_evaluation(module), torch.no_grad():
             return module.embed(inputs).float()  # type: ignore[no-any-return]
 
     def vae_objective(self, labelled: Tensor, unlabelled: Tensor, generator: torch.Generator) -> Tensor:

@@ -258,7 +258,7 @@ class SpectrogramTransformer(Backbone):
 
     def encode_seen(self, inputs: Padded, seen: Tensor) -> Encoded:
         """Encode the patches that are seen, and nothing of the others."""
-        places, within = seen_first(seen)
+        places, within = seen_first(seen, inputs.values.device)
         values = self.cut(inputs).values
         chosen = places.clamp(max=values.shape[1] - 1)[..., None]
         tokens = self.project(values.gather(1, chosen.expand(-1, -1, values.shape[2])))

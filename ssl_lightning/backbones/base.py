@@ -24,6 +24,7 @@ class Backbone(nn.Module):
     """
 
     takes: ClassVar[tuple[str, ...]] = ()  # what data, as `MODALITIES` calls them; empty for any
+    channels_last: bool = False  # it is faster by images in this memory format, as convolutional networks are
     feature_dim: int
 
     def __init__(self, **init_args: Any) -> None:
@@ -316,6 +317,17 @@ def plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             left, right = (weights[f"{layer}{mark}0.{side}"] for side in ("_u", "_v"))
             found[f"{layer}.weight"] = value / torch.vdot(left, value.flatten(1) @ right)
     return found
+
+
+def convolves(network: nn.Module) -> bool:
+    """Tell whether a network has two-dimensional convolutions that overlap, as those that cut patches do not.
+
+    Example:
+        >>> convolves(nn.Conv2d(3, 8, 3)), convolves(nn.Conv2d(3, 8, 16, stride=16))
+        (True, False)
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    return any(max(layer.kernel_size) > max(layer.stride) for layer in layers)
 
 
 def with_channels(first: nn.Conv2d, channels: int) -> nn.Conv2d:

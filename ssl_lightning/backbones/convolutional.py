@@ -22,6 +22,7 @@ class ConvNet(Backbone):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("images",)
+    channels_last = True
 
     def __init__(self, channels: int = 1, width: int = 32, dropout: float = 0.0) -> None:
         sizes(1, channels=channels, width=width)
@@ -79,6 +80,7 @@ class StridedNet(Backbone):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("images",)
+    channels_last = True
 
     def __init__(self, channels: int = 1, image_size: int = 28, width: int = 32) -> None:
         sizes(1, channels=channels, width=width)
@@ -113,6 +115,7 @@ class LeNet(Backbone):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("images",)
+    channels_last = True
 
     def __init__(self, channels: int = 1, image_size: int = 28, dropout: float = 0.5) -> None:
         sizes(1, channels=channels)
@@ -155,6 +158,7 @@ class ResNet(Backbone):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("images",)
+    channels_last = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ssl_lightning.backbones.base import Backbone, with_channels
+from ssl_lightning.backbones.base import Backbone, convolves, with_channels
 from ssl_lightning.engine.naming import meant
 from ssl_lightning.engine.ranges import given, sizes, text
 
@@ -58,6 +58,7 @@ class Torchvision(Backbone):
                 (path, layer) for path, layer in self.net.named_modules() if isinstance(layer, nn.Conv2d)
             )
             self.net.set_submodule(path, with_channels(first, channels))
+        self.channels_last = convolves(self.net)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images `(N, channels, H, W)` to embeddings `(N, feature_dim)`."""
@@ -105,6 +106,7 @@ class Timm(Backbone):
                 raise
             raise ValueError(_offline(name, os.environ.get("HF_HOME", "~/.cache/huggingface"), error)) from error
         self.feature_dim = getattr(self.net, "head_hidden_size", None) or self.net.num_features
+        self.channels_last = convolves(self.net)
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode images `(N, channels, H, W)` to embeddings `(N, feature_dim)`."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between
 
 
@@ -117,11 +118,12 @@ def draw_hidden(patches: Patches, ratio: float, generator: torch.Generator) -> T
     return rank < wanted[:, None]
 
 
-def seen_first(seen: Tensor) -> tuple[Tensor, Tensor | None]:
+def seen_first(seen: Tensor, device: torch.device | None = None) -> tuple[Tensor, Tensor | None]:
     """Return the places that are seen, in order, and which of them are padding.
 
     Args:
-        seen: Boolean, `(N, P)`.
+        seen: Boolean, `(N, P)`; on the CPU, no GPU has to be waited for.
+        device: Of the answer; null for that of `seen`.
 
     Returns:
         Places `(N, K)`, with P for padding, K being the most that a sample has; boolean `(N, K)`, true for places that
@@ -133,13 +135,13 @@ def seen_first(seen: Tensor) -> tuple[Tensor, Tensor | None]:
                 [0, 3]]), tensor([[ True,  True],
                 [ True, False]]))
     """
-    count = seen.sum(dim=1)
+    count, device = seen.sum(dim=1), seen.device if device is None else device
     most = int(count.max())
     places = seen.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
     if int(count.min()) == most:
-        return places, None
+        return onto(places, device), None
     inside = torch.arange(most, device=seen.device) < count[:, None]
-    return places.masked_fill(~inside, seen.shape[1]), inside
+    return onto(places.masked_fill(~inside, seen.shape[1]), device), onto(inside, device)
 
 
 def run_blocks(blocks: Iterable[Any], tokens: Tensor, inside: Tensor | None) -> Tensor:

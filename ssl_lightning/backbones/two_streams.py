@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones.base import Backbone
 from ssl_lightning.backbones.co_attention import CoAttention, Sublayer
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, sizes, whole
 from ssl_lightning.transforms.padded import Padded, inside
 from ssl_lightning.transforms.pairs import Pair
@@ -128,7 +129,8 @@ class TwoStreams(Backbone):
         """Encode words by themselves, `(N, T, d)`."""
         total = text.values.shape[1]
         words = self.word(text.values) * math.sqrt(self.feature_dim)
-        words = self.drop(self.start_words(words + positions(total, self.feature_dim).to(words)))
+        place = onto(positions(total, self.feature_dim), words.device, words.dtype)
+        words = self.drop(self.start_words(words + place))
         mask = inside(text.length, total)
         for layer in self.text_layers:
             words = layer(words, mask=mask)

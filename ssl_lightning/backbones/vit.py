@@ -10,6 +10,7 @@ from torchvision.models import VisionTransformer
 
 from ssl_lightning.backbones.base import Backbone, with_channels
 from ssl_lightning.backbones.patches import Encoded, PatchEncoder, Patches, seen_first
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import given, layers, one_of, sizes
 
 
@@ -118,14 +119,14 @@ class ImagePatches:
     def positions(self, patches: int, dim: int) -> Tensor:
         """Return fixed codes of the class token, 0, and of the places in the image."""
         codes = get_2d_sine_cosine_positional_embedding(dim, round(patches**0.5), cls_token=True)
-        return torch.from_numpy(codes).float().to(self.net.class_token.device)
+        return onto(torch.from_numpy(codes).float(), self.net.class_token.device)
 
     def encode_seen(self, inputs: Tensor, seen: Tensor) -> Encoded:
         """Encode the class token and the patches that are seen, and nothing of the others."""
         encoder = MaskedVisionTransformerTorchvision(
             self.net, weight_initialization="skip", pos_embed_initialization="skip"
         )
-        places, within = seen_first(nn.functional.pad(seen, (1, 0), value=True))
+        places, within = seen_first(nn.functional.pad(seen, (1, 0), value=True), inputs.device)
         return Encoded(encoder.encode(inputs, idx_keep=places), places, within)
 
     def encode_filled(self, inputs: Tensor, hidden: Tensor, token: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ def active(
     val_share: float = 0.0,
     cold_start: AcquisitionStrategy | None = None,
     wait: bool = True,
+    cache: str = "auto",
 ) -> list[dict[str, Any]]:
     """Active learning: each round trains a fresh model on what is labelled, then labels what the strategy wants.
 
@@ -66,6 +67,8 @@ def active(
         cold_start: Chooses the initial labels by the first model's embeddings; null for a random choice, but for
             `TypiClust` where people answer and the model is pretrained.
         wait: Wait for answers that come later, as from people; else stop, and go on by the same command.
+        cache: Folder for the embeddings of a frozen encoder, which several runs can share; `auto` for `embeddings` in
+            the run's; `off` to encode every time.
 
     Returns:
         One row a round, as in `rounds.csv`.
@@ -74,7 +77,7 @@ def active(
         test_share = default_test_share(oracle, data, folder, store)
     names = read_classes(classes)
     pool = PoolDataModule(data, initial, balanced, steps_per_epoch, store, oracle, None, names, test_share, val_share)
-    return run_rounds(make_model, make_trainer, pool, strategy, rounds, folder, stop, settings, cold_start, wait)
+    return run_rounds(make_model, make_trainer, pool, strategy, rounds, folder, stop, settings, cold_start, wait, cache)
 
 
 def default_test_share(oracle: Oracle | None, data: DataModule, folder: str, store: str | None) -> float:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import yaml
 from rich.console import Console
 
 from ssl_lightning.commands import configs
 from ssl_lightning.commands.catalogue import entries
+from ssl_lightning.engine.csv_files import replacing
 from ssl_lightning.engine.naming import PLUGINS, meant
-from ssl_lightning.experiments.aggregate import curve_of, unit_of
+from ssl_lightning.experiments.aggregate import areas, curve_of, curves_of, unit_of
+from ssl_lightning.experiments.fits import FINISHED
 from ssl_lightning.experiments.grid import ACTIVE, Outcome, Task, run_grid
+from ssl_lightning.experiments.ranks import ranking
 from ssl_lightning.experiments.runs import (
     COMPARISON_FILE,
     DEFAULT_METRIC,
@@ -54,6 +60,10 @@ class CompareConfig:
         metric: key in the runs' rounds.csv.
         range: first and last number of labels that pairs and areas are averaged over; None takes all.
         jobs: worker processes; the cores are shared out among them.
+        gpus: numbers of GPUs, each worker sees one of them, in turn; empty where all see all, or there are none.
+        data: name -> arguments of a data set: every arm is run on each, and ranked over all; empty for the arms' own.
+        target: value of the metric of which the table says with how many labels it is reached; None for none.
+        command: `active`, or `fit` to compare methods by what they log of each epoch, as `val/knn_accuracy`.
     """
 
     folder: Path
@@ -64,6 +74,10 @@ class CompareConfig:
     metric: str = DEFAULT_METRIC
     range: tuple[int, int] | None = None
     jobs: int = 1
+    gpus: tuple[int, ...] = ()
+    data: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    target: float | None = None
+    command: Literal["active", "fit"] = "active"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be compared before an hour is spent on it."""
@@ -73,11 +87,14 @@ class CompareConfig:
             raise ValueError(f"`seeds={list(self.seeds)}` must be different integers from 0 to 2^32 - 1, at least one")
         if self.jobs < 1:
             raise ValueError(f"`jobs={self.jobs}` must be at least 1")
+        if min(self.gpus, default=0) < 0 or len(set(self.gpus)) < len(self.gpus):
+            raise ValueError(f"`gpus={list(self.gpus)}` must be different numbers of GPUs, from 0")
         if self.range is not None and self.range[0] > self.range[1]:
             raise ValueError(f"`range={list(self.range)}` must be [first, last] with first <= last")
-        same = [name for name, count in Counter(map(slug, self.arms)).items() if count > 1]
-        if same:
-            raise ValueError(f"`arms` holds two names with the same folder `{same[0]}`; rename one")
+        for key, names in (("arms", self.arms), ("data", self.data)):
+            same = [name for name, count in Counter(map(slug, names)).items() if count > 1]
+            if same:
+                raise ValueError(f"`{key}` holds two names with the same folder `{same[0]}`; rename one")
         for better, baseline in self.pairs:
             for name in (better, baseline):
                 if name not in self.arms:
@@ -85,9 +102,19 @@ class CompareConfig:
                         f"`pairs` names the unknown arm `{name}`{meant(name, self.arms)}; there are "
                         f"{', '.join(self.arms)}"
                     )
-        for argument in (*self.base, *(part for arm in self.arms.values() for part in arm)):
+        parts = [part for given in (*self.arms.values(), *self.data.values()) for part in given]
+        for argument in (*self.base, *parts):
             if argument.partition("=")[0] in _OURS:
                 raise ValueError(f"`{argument}` is set by compare for each run; use `seeds` and `folder` instead")
+
+    def each(self) -> dict[str, CompareConfig]:
+        """The comparison on each data set, in a folder of its name; where none is named, this one."""
+        if not self.data:
+            return {"": self}
+        return {
+            name: replace(self, folder=self.folder / slug(name), base=(*self.base, *given), data={})
+            for name, given in self.data.items()
+        }
 
     def tasks(self) -> list[Task]:
         """All runs, seed by seed, so that a stopped comparison already has some of every arm."""
@@ -96,8 +123,15 @@ class CompareConfig:
             for name, arm in self.arms.items():
                 folder = run_folder(self.folder, name, seed)
                 given = [part.replace("{seed}", str(seed)) for part in (*self.base, *arm)]
-                arguments = ("active", *given, "--seed_everything", str(seed), "--folder", str(folder))
-                tasks.append(Task(f"{name}, seed {seed}", arguments, folder))
+                last = folder / "checkpoints" / "last.ckpt"
+                more: list[str] = []
+                if self.command == "fit":
+                    more = ["--ckpt_path", str(last)] if last.is_file() else []
+                elif not any(part.partition("=")[0] == "--cache" for part in given):
+                    more = ["--cache", str(self.folder / "embeddings")]
+                own = ("--seed_everything", str(seed), "--folder", str(folder))
+                arguments = (self.command, *given, *own, *more)
+                tasks.append(Task(f"{name}, seed {seed}", arguments, folder, self.folder.name))
         return tasks
 
 
@@ -144,7 +178,7 @@ def _as_typed(key: str, value: Any) -> Any:
 
     if key == "base" and isinstance(value, list):
         return [typed(part) for part in value]
-    if key == "arms" and isinstance(value, dict):
+    if key in ("arms", "data") and isinstance(value, dict):
         return {
             str(name): [typed(part) for part in arm] if isinstance(arm, list) else arm for name, arm in value.items()
         }
@@ -152,9 +186,10 @@ def _as_typed(key: str, value: Any) -> Any:
 
 
 def compare(config: CompareConfig, runner: str = ACTIVE, console: Console | None = None) -> tuple[Comparison, int]:
-    """Run what is not finished yet, aggregate, and write `summary.csv`, `table.md` and `table.txt`.
+    """Run what is not finished yet, aggregate, and write `summary.csv`, `table.md` and `table.txt`, of each data set.
 
-    Calling it again goes on where it stopped: a finished run is recognised by `active` itself.
+    Calling it again goes on where it stopped: a finished run is recognised by `active` itself. A run whose process died
+    is begun once more.
 
     Args:
         config: what to compare.
@@ -162,31 +197,79 @@ def compare(config: CompareConfig, runner: str = ACTIVE, console: Console | None
         console: where to print the table; stdout by default.
 
     Returns:
-        The comparison of all runs that can be read, and the number of failed runs.
+        The comparison of all runs that can be read, of several data sets the last, and the number of failed runs.
 
     Raises:
-        ValueError: If no run logs the metric: before the first, where only classes of ours are named, else after it.
+        ValueError: If no run logs the metric: before the first, where only classes of ours are named, else after it; or
+            if another comparison runs in the folder.
     """
     console = console or Console()
-    _require_metric(config)
-    _write_record(config)
-    failed = [o for o in run_grid(config.tasks(), config.jobs, runner, describe=_reached(config.metric)) if o.code]
-    for outcome in failed:
-        _print_failure(console, outcome)
+    parts = config.each()
+    for part in parts.values():
+        _require_metric(part)
+    with _alone(config.folder):
+        for part in parts.values():
+            _write_record(part)
+        tasks = [task for part in parts.values() for task in part.tasks()]
+        if config.command == "fit":  # `active` sees for itself that it has finished
+            tasks = [task for task in tasks if not (task.folder / FINISHED).is_file()]
+        outcomes = run_grid(tasks, config.jobs, runner, describe=_reached(config.metric), gpus=config.gpus)
+        failed = [outcome for outcome in outcomes if outcome.code]
+        for outcome in failed:
+            _print_failure(console, outcome)
+        found = {name: _conclude(part, name, console) for name, part in parts.items()}
+        _rank(config, found, console)
+    return list(found.values())[-1], len(failed)
+
+
+def _conclude(config: CompareConfig, name: str, console: Console) -> Comparison:
+    """Write and print the table of one data set."""
     comparison = read_comparison(config.folder)
-    write_tables(comparison, config.folder)
+    write_tables(comparison, config.folder, config.target)
+    if name:
+        console.print(f"\n{name}", markup=False, style="bold")
     console.print(rich_table(comparison))
-    for line in conclusions(comparison):
+    for line in conclusions(comparison, config.target):
         console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)
-    return comparison, len(failed)
+    return comparison
+
+
+def _rank(config: CompareConfig, found: Mapping[str, Comparison], console: Console) -> None:
+    """Rank arms over data sets by their areas."""
+    scores = {}
+    for name, comparison in found.items():
+        by_arm, _ = areas(curves_of(comparison), config.range)
+        scores[name] = {arm: float(values.mean()) for arm, values in by_arm.items() if not np.isnan(values).any()}
+    lines = ranking(scores, unit_of(config.metric).higher_is_better)
+    if lines:
+        with replacing(config.folder / "ranks.md") as file:
+            file.write("\n".join(lines) + "\n")
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse a second comparison in the folder while one runs; the lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another `compare` runs in `folder={folder}`; wait for it, stop it, or give another `--folder`."
+            ) from None
+        except OSError:  # a file system that cannot lock
+            pass
+        yield
 
 
 def main(argv: list[str]) -> int:
     """Entry point of `ssl-lightning compare`."""
     parser = argparse.ArgumentParser(
         prog="ssl-lightning compare",
-        description="Run several arms of active learning with several seeds, and say which is better and how sure that "
-        "is. The same command goes on where it was stopped.",
+        description="Run several arms of active learning, or several methods, with several seeds, and say which is "
+        "better and how sure that is. The same command goes on where it was stopped.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -207,10 +290,12 @@ def main(argv: list[str]) -> int:
     if not args.no_report:
         from ssl_lightning.experiments import plots, report  # here, since --help need not wait for matplotlib
 
-        plots.learning_curves(comparison, config.folder / "curves.png", config.folder / "curves.svg")
-        report.write_report(comparison, config.folder / "report.html")
+        for part in config.each().values():
+            comparison = read_comparison(part.folder)
+            plots.learning_curves(comparison, part.folder / "curves.png", part.folder / "curves.svg")
+            report.write_report(comparison, part.folder / "report.html")
         written += ["curves.png", "curves.svg", "report.html"]
-    print(f"Wrote {', '.join(written)} to {config.folder}")
+    print(f"Wrote {', '.join(written)} to {', '.join(str(part.folder) for part in config.each().values())}")
     return 1 if failed else 0
 
 
@@ -219,6 +304,7 @@ _EXAMPLE = """an example of CONFIG (paths are relative to where the command is c
   folder: runs/digits-demo
   seeds: [0, 1, 2]
   jobs: 2                                        # runs at a time
+  gpus: [0, 1]                                   # each of them on one of these; leave it out where there are none
   base: [-c, experiment/digits_active]   # arguments of every `ssl-lightning active`
   arms:                                          # name: further arguments
     "Entropy, scratch": [--strategy, Entropy]
@@ -227,12 +313,16 @@ _EXAMPLE = """an example of CONFIG (paths are relative to where the command is c
     - ["Entropy, SSL", "Entropy, scratch"]
   metric: test/accuracy
   range: [20, 60]                                # labels that pairs are averaged over
+  target: 0.9                                    # with how many labels is it reached?
+  data:                                          # each arm on each of these, ranked over all; leave it out for one
+    digits: [--data, Digits]
+    mine: [--data, ImageFolder, --data.root, pictures]
 """
 
 
 def _require_metric(config: CompareConfig) -> None:
     """Refuse a metric that an arm is known not to log, before the first run."""
-    for name, arm in config.arms.items():
+    for name, arm in config.arms.items() if config.command == "active" else ():
         known = _columns([part.replace("{seed}", str(config.seeds[0])) for part in (*config.base, *arm)])
         if known and config.metric not in known:
             raise ValueError(
@@ -313,6 +403,10 @@ _REQUIRED = {
     "metric": "a metric's key, such as test/accuracy",
     "range": "[first, last] numbers of labels",
     "jobs": "an integer",
+    "gpus": "a list of integers, such as [0, 1]",
+    "data": "a mapping of names to lists of arguments, such as `digits: [--data, Digits]`",
+    "target": "a number, as 0.9",
+    "command": "active or fit",
 }
 
 
@@ -327,7 +421,7 @@ def _reached(metric: str) -> Callable[[Task], str]:
         curve_of([run], metric)  # refuses a metric that strangers do not log after the first run, not after the last
         labels, value = run.curves[metric][-1]
         unit = unit_of(metric)
-        return f"{metric} {unit.number(value)} {unit.symbol} at {labels} labels"
+        return f"{metric} {unit.number(value)} {unit.symbol} at {labels} {run.axis}"
 
     return describe
 

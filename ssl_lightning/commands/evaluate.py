@@ -15,10 +15,11 @@ from ssl_lightning.backbones import Backbone, describe
 from ssl_lightning.checkpoint import checkpoint_of, describe_briefly, require_kind
 from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.settings import settings_of
-from ssl_lightning.commands.startup import add_trust, load_plugins, quieten, say
+from ssl_lightning.commands.startup import add_trust, load_plugins, say
 from ssl_lightning.data import DataModule
 from ssl_lightning.data.base import FACTS
 from ssl_lightning.engine.naming import meant
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.evaluation.judge import RAW, UNTRAINED, Judge, Subject, load_subject
 from ssl_lightning.evaluation.knn import require_temperature
 from ssl_lightning.experiments.results import PROTOCOLS, USUAL, markdown, read, write

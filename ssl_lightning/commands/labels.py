@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from ssl_lightning.engine.csv_files import read_table, write_csv, write_lines
 from ssl_lightning.engine.naming import meant
+from ssl_lightning.experiments.runs import read_yaml
 from ssl_lightning.labelling.audit import export_opinions, import_opinions, report
 from ssl_lightning.labelling.records import Answer, Event, require_class_name
 from ssl_lightning.labelling.store import LabelStore
@@ -27,6 +28,7 @@ READ = {
     "kind": ("kind",),
 }
 LIMITS = {"path": 4096, "annotator": 255}  # of the store's columns
+OF_FILES = ("ImageFolder", "AudioFolder")  # data whose keys are paths below their `root`
 SOURCE = "import"  # what the history says of imported answers
 
 
@@ -143,6 +145,7 @@ def import_labels(options: Any) -> int:
     ]
     new = [row for row in rows if not _is_there(row, known.get(row.key, ()))]
     asked = {query.key for query in store.queries()}
+    _require_files(Path(options.run), [row.key for row in new if row.key not in asked], shown)
     if new:
         store.record([_answer(row) for row in new], asks=True)
     joining = len({row.key for row in new} - asked)
@@ -151,6 +154,22 @@ def import_labels(options: Any) -> int:
         f"ones; there already: {len(rows) - len(new)}; rows without a class: {empty}"
     )
     return 0
+
+
+def _require_files(run: Path, keys: Sequence[str], shown: str) -> None:
+    """Refuse paths that are no files of the folder whose samples a run labels, where it is one and is there."""
+    config = run / "config.yaml"
+    data = (read_yaml(config).get("data") or {}) if config.is_file() else {}
+    name = str(data.get("class_path", "")).rpartition(".")[2] if isinstance(data, dict) else ""
+    root = Path(str((data.get("init_args") or {}).get("root", "")) or ".") if name in OF_FILES else None
+    if root is None or not root.is_dir():
+        return
+    lost = [key for key in keys if not (root / key).is_file()]
+    if lost:
+        raise ValueError(
+            f"{shown}: `path={lost[0]}`{f' and {len(lost) - 1} others are' if len(lost) > 1 else ' is'} no file of "
+            f"`{root}`, whose samples the run labels; give paths as they are below that folder."
+        )
 
 
 def read_rows(path: Path, shown: str) -> tuple[list[Row], int]:

@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
         if len(kinds) > 1:
             print(f"{kind}:")
         found = [entry for entry in entries() if entry.kind == kind]
-        wide, about = (max((len(entry[place]) for entry in found), default=0) for place in (0, -1))
+        wide = max((len(entry.name) for entry in found), default=0)
+        about = max((len(entry.modality) for entry in found), default=0)
         for entry in found:
             what = f"{entry.modality:<{about}}  " if about else ""
             print(f"{entry.name:<{wide}}  {entry.family:<16}  {what}{entry.sentence}  {entry.paper}".rstrip())

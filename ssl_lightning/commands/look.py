@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ssl_lightning.commands.plan import LARGE, LARGE_GPU, SMALL, SMALLEST, spec
+from ssl_lightning.commands.start_plan import LARGE, LARGE_GPU, SMALL, SMALLEST, spec
 from ssl_lightning.data.audio import SOUNDS
 from ssl_lightning.data.columns import MISSING
 from ssl_lightning.data.files import PICTURES, find_files

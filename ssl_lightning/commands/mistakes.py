@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from inspect import Parameter, signature
 from pathlib import Path
@@ -14,6 +14,7 @@ from ssl_lightning.engine.naming import arguments, import_class, meant
 
 COMMANDS = {
     "start": "from a folder to a model: look, pretrain, ask for labels, train, test, report, in one command",
+    "init": "look at a folder, say what is in it, and write configs for it that run",
     "fit": "pretrain a method on unlabelled data, or train a classifier",
     "validate": "judge a checkpoint on the validation part",
     "test": "judge a checkpoint on the test part",
@@ -25,7 +26,7 @@ COMMANDS = {
     "label": "open the page where people label what an active run asks for",
     "labels": "export, import, or list the history of a run's labels; audit them",
     "compare": "run several strategies over several seeds, and say how sure the difference is",
-    "report": "make a page of finished active runs",
+    "report": "make a page of finished runs",
     "list": "methods, strategies, backbones, data, configs",
 }
 KINDS = {
@@ -41,6 +42,28 @@ ABSTRACT = ("LightningModule", "LightningDataModule", "Module", "Callback", "Log
 def no_command(name: str) -> str:
     """Say that there is no such command, and which there are."""
     return f"there is no command `{name}`{meant(name, COMMANDS)}; the commands are {', '.join(COMMANDS)}."
+
+
+def no_option(name: str, options: Iterable[str], command: str) -> str:
+    """Say that there is no such option, and which was perhaps meant."""
+    return f"there is no option `{name}`{meant(name, options)}; `{command} --help all` tells all."
+
+
+def no_argument(owner: str, name: str, accepted: Iterable[str]) -> str:
+    """Say that a class has no such argument, and which it takes, if that is known."""
+    accepted = sorted(set(accepted))
+    which = f"; it takes {', '.join(accepted)}." if accepted else "."
+    return f"`{owner}` has no argument `{name}`{meant(name, accepted)}{which}"
+
+
+def no_class(name: str, option: str) -> str:
+    """Say that there is no such class, and which an option can take."""
+    names = _names(option)
+    listed = f"; there are {', '.join(names)}" if option.rpartition(".")[2].lstrip("-") in KINDS else ""
+    return (
+        f"{option}: there is no class `{name}`{meant(name, names)}{listed}. A class of your own is named by its dotted "
+        "path, `my_module.MyClass`."
+    )
 
 
 def own_mistake(error: BaseException | None) -> ValueError | None:
@@ -73,7 +96,7 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
         return no_command(found[1])
     if found := re.search(r"unrecognized arguments: (\S+)(.*)", message, re.IGNORECASE):
         name = found[1].split("=")[0]
-        return f"there is no option `{name}`{meant(name, _options(parser))}{_see(parser)}."
+        return no_option(name, _options(parser), parser.prog.replace(" [options]", ""))
     if found := re.search(r"does not accept option '([^']+)'", message):
         return _unknown_key(found[1], parser, given or {})
     if unaccepted := re.findall(r"(?:class_path '([^']+)':\s+)?Option '([^']+)' is not accepted", message):
@@ -81,7 +104,7 @@ def explain(message: str, parser: Any, given: Mapping[str, Any] | None = None) -
     if "Expected an instantiatable class" in message and (found := re.search(r"NestedArg\(key='([^']+)'", message)):
         return f"`{option}.{found[1]}` comes before the class it belongs to; give `{option} CLASS` first."
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return _parts(option, owners, parser, found[1]) or _no_class(found[1], option)
+        return _parts(option, owners, parser, found[1]) or no_class(found[1], option)
     if found := re.search(r"(?:No module named|Failed to import|Import path|does not correspond)[^\n]*", message):
         name = _value(message) or ""
         if "does not correspond" in found[0] and option.endswith("backbone"):
@@ -188,9 +211,8 @@ def _not_accepted(pairs: list[tuple[str, str]], option: str) -> str:
         return f"`{option}` has the unknown key `{first}`{perhaps}; a class is given by `class_path` and `init_args`."
     if _is_abstract(path):  # no class was named before
         return f"`{option}.{name}` comes before the class it belongs to; give `{option} CLASS` first."
-    accepted = sorted(set(arguments(import_class(path)))) if path else []
-    which = f"; it takes {', '.join(accepted)}." if accepted else "."
-    return f"`{path.rpartition('.')[2] or option}` has no argument `{name}`{meant(name, accepted)}{which}"
+    accepted = arguments(import_class(path)) if path else ()
+    return no_argument(path.rpartition(".")[2] or option, name, accepted)
 
 
 def _is_abstract(path: str) -> bool:
@@ -260,19 +282,10 @@ def _names(option: str) -> list[str]:
     return [name for name in names if name == "Classifier" or name not in BASES.values()]
 
 
-def _no_class(name: str, option: str) -> str:
-    names = _names(option)
-    listed = f"; there are {', '.join(names)}" if option.rpartition(".")[2].lstrip("-") in KINDS else ""
-    return (
-        f"{option}: there is no class `{name}`{meant(name, names)}{listed}. A class of your own is named by its dotted "
-        "path, `my_module.MyClass`."
-    )
-
-
 def _options(parser: Any) -> Iterator[str]:
     for action in parser._actions:
         yield from (option for option in action.option_strings if option.startswith("--"))
 
 
 def _see(parser: Any) -> str:
-    return f"; `{parser.prog.replace(' [options]', '')} --help` tells all"
+    return f"; `{parser.prog.replace(' [options]', '')} --help all` tells all"

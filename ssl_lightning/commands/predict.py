@@ -15,12 +15,13 @@ from ssl_lightning.commands.parsing import Parser
 from ssl_lightning.commands.predictions import write_classes, write_embeddings
 from ssl_lightning.commands.sorting import require_new, sort_files
 from ssl_lightning.commands.sources import batches, open_source, parts_of, require_fit, take_size
-from ssl_lightning.commands.startup import add_trust, load_plugins, quieten, say
+from ssl_lightning.commands.startup import add_trust, load_plugins, say
 from ssl_lightning.data.base import DataModule
 from ssl_lightning.data.samples import Part
 from ssl_lightning.engine.naming import known_class
 from ssl_lightning.engine.passes import make_fabric
 from ssl_lightning.engine.processes import first_process, gather, joined
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.base import map_tensors
@@ -246,8 +247,8 @@ def main(arguments: list[str]) -> int:
         )
     _check_sorting(settings)
     predictor = load_predictor(checkpoint_of(settings.checkpoint), settings.trust)
-    path = output_path(settings.output, predictor)
     parts = _open_parts(options, settings, arguments, predictor.opened)
+    path = output_path(settings.output, predictor)
     if settings.sort is not None:
         _require_files(parts, predictor, settings.sort)
     fabric = make_fabric(settings.accelerator, settings.precision)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from ssl_lightning.commands.active import read_classes
 from ssl_lightning.commands.parsing import Parser
-from ssl_lightning.commands.plan import TEST_SIZE
+from ssl_lightning.commands.start_plan import TEST_SIZE
 from ssl_lightning.commands.start_run import Result, StartRun
-from ssl_lightning.commands.startup import load_plugins, quieten, say
+from ssl_lightning.commands.startup import load_plugins, say
 from ssl_lightning.engine.naming import meant
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.engine.ranges import above, between, one_of, seeds, whole
 
 ORACLES = ("GroundTruth", "Human")

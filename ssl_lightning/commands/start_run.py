@@ -15,7 +15,10 @@ from ssl_lightning.commands import report
 from ssl_lightning.commands.configs import find_config, read_config
 from ssl_lightning.commands.look import Found, look
 from ssl_lightning.commands.parsing import Parser
-from ssl_lightning.commands.plan import (
+from ssl_lightning.commands.predict import load_predictor, run_all
+from ssl_lightning.commands.predictions import write_classes
+from ssl_lightning.commands.sources import parts_of
+from ssl_lightning.commands.start_plan import (
     CHOICES,
     PEOPLE_TEST,
     TRIAL_SECONDS,
@@ -24,22 +27,21 @@ from ssl_lightning.commands.plan import (
     divide_labels,
     make_plan,
 )
-from ssl_lightning.commands.predict import load_predictor, run_all
-from ssl_lightning.commands.predictions import write_classes
-from ssl_lightning.commands.sources import parts_of
 from ssl_lightning.commands.startup import say
 from ssl_lightning.commands.steps import ACTIVE, COMMANDS, PRETRAIN, TRAIN, Steps, as_text
 from ssl_lightning.data import DataModule, LabelledBy
 from ssl_lightning.data.listing import printable
 from ssl_lightning.engine.csv_files import replacing, write_csv
 from ssl_lightning.engine.modalities import modality_of
+from ssl_lightning.engine.naming import meant
 from ssl_lightning.engine.passes import make_fabric
 from ssl_lightning.evaluation.features_check import PRETRAINED, FeaturesCheck, check_features, features_of
-from ssl_lightning.functional.scoring import wilson
+from ssl_lightning.functional.intervals import wilson
 from ssl_lightning.labelling import INITIAL, LabelStore
 
 NO_MATTER = {"dry_run", "folder"}  # options that may be others when a run goes on
 BATCH = 256  # samples that are predicted at once
+SHOWN = 2000  # samples of a part that the report looks at
 
 
 class Result(NamedTuple):
@@ -163,12 +165,18 @@ class StartRun:
     def _require(self) -> None:
         data, options = self.data, self.options
         assert data.train_samples is not None
-        names = list(data.class_names) if data.num_classes > 1 or data.class_names != ("0",) else []
+        names = self._named()
         known = {*names, *(options.classes or [])}
         if len(known) < 2:
             remedy = "a folder for each class" if options.oracle == "GroundTruth" else "`--classes cat,dog`"
             what = f"names the single class `{next(iter(known))}`" if known else "names no class"
             raise ValueError(f"`folder={self.source}` {what}; at least 2 are required: give {remedy}.")
+        strange = [name for name in options.classes or [] if name not in names]
+        if options.oracle == "GroundTruth" and names and strange:
+            raise ValueError(
+                f"`classes` names `{strange[0]}`{meant(strange[0], names)}, which is no class of "
+                f"`folder={self.source}`, whose own labels answer; leave `classes` out."
+            )
         labelled = len(data.train_indices) - self.unlabelled
         if options.oracle == "GroundTruth" and not labelled:
             raise ValueError(
@@ -182,6 +190,11 @@ class StartRun:
             raise ValueError(
                 f"`labels={options.labels}` exceeds the {pool} samples that can be asked for; give at most {pool}."
             )
+
+    def _named(self) -> list[str]:
+        """Return the classes that the data name."""
+        unnamed = self.data.num_classes <= 1 and tuple(self.data.class_names) == ("0",)
+        return [] if unnamed else list(self.data.class_names)
 
     def _plan(self) -> Plan:
         """Measure a step of each training, once, and divide the minutes."""
@@ -198,7 +211,7 @@ class StartRun:
         folder = self.folder / "trial"
         folder.mkdir(parents=True, exist_ok=True)
         keys = [self.data.train_samples.keys[place] for place in self.data.train_indices.tolist()]  # type: ignore[union-attr]
-        names = sorted({*self.data.class_names, *(self.options.classes or [])})
+        names = sorted({*self._named(), *(self.options.classes or [])})
         some = [{"path": key, "class": names[n % len(names)]} for n, key in enumerate(keys[: self.options.labels])]
         write_csv(folder / "labels.csv", ["path", "class"], some)
         initial, query, rounds = divide_labels(self.options.labels)
@@ -221,7 +234,7 @@ class StartRun:
         data, plan, options = self.data, self.plan, self.options
         assert data.test_samples is not None
         minutes = {name: f"{seconds / 60:.1f} min" for name, seconds in plan.seconds.items()}
-        names = [*data.class_names, *(options.classes or [])]
+        names = list(dict.fromkeys([*self._named(), *(options.classes or [])]))
         shown = ", ".join(printable(name) for name in names[:8]) + " ..." * (len(names) > 8)
         who = (
             "the folder's own labels answer: a simulation"
@@ -364,7 +377,9 @@ class StartRun:
         said = "nothing was set apart to test"
         if accuracy is not None:
             said = f"test accuracy {100 * accuracy:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f}, of {len(right)})"  # type: ignore[operator]
-        report.main([str(self.folder / "active"), "--output", str(page), "--title", f"{self.source}: {said}"])
+        shown = [str(self.folder / name) for name in ("active", "train")]
+        options = ["--limit", str(SHOWN), "--accelerator", "gpu" if self.gpu else "cpu"]
+        report.main([*shown, "--output", str(page), "--title", f"{self.source}: {said}", *options])
         say(
             f"\n{said}, with {self.options.labels} labels\nclasses: {', '.join(predictor.class_names)}\n"
             f"model: {checkpoint}\na class for each of {len(found.keys)} samples: {table}\nreport: {page}"

@@ -1,36 +1,17 @@
-"""What every command that builds classes does first: quiet, plug-ins, modules beside the command."""
+"""What every command that builds classes does first: plug-ins, modules beside the command."""
 
 import argparse
 import contextlib
-import logging
 import os
 import sys
-import warnings
 from importlib.metadata import entry_points
 from itertools import pairwise
 
-from lightning.fabric.utilities.rank_zero import rank_zero_module  # type: ignore[attr-defined]
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from ssl_lightning.engine.naming import PLUGINS, import_class
 from ssl_lightning.engine.processes import first_process
-
-
-def quieten() -> None:
-    """Leave out what Lightning tells everybody at every start, and what does not apply to our loaders."""
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    rank_zero_module.log.setLevel(logging.WARNING)  # whichever of the lightning packages was imported last
-    for text in (
-        ".*does not have many workers.*",
-        ".*your dataloader is not resumable.*",  # the data module is
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*smaller than the logging interval.*",
-        ".*Total length of `list` across ranks is zero.*",  # no validation part
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*module\\(s\\) in eval mode at the start of training.*",  # a frozen encoder is
-    ):
-        warnings.filterwarnings("ignore", text)
 
 
 def say(text: str) -> None:

@@ -1,57 +1,15 @@
-"""The steps of `start` as configs of `fit` and `active`, and the clock that measures a step of each."""
+"""The steps of `start` as configs of `fit` and `active`."""
 
-import json
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import yaml
-from lightning.pytorch.callbacks import Callback
 
 from ssl_lightning.commands.look import Found
-from ssl_lightning.commands.plan import CHOICES, WARMUP, Plan, spec
-from ssl_lightning.engine.csv_files import replacing
+from ssl_lightning.commands.start_plan import CHOICES, WARMUP, Plan, spec
 
 PRETRAIN, ACTIVE, TRAIN = "1-pretrain.yaml", "2-active.yaml", "3-train.yaml"
 COMMANDS = {PRETRAIN: "fit", ACTIVE: "active", TRAIN: "fit"}
-WARM_STEPS = 2  # that are not counted: the first are slower
-MOST_TRIED = 40  # steps of a trial
-
-
-class StepClock(Callback):
-    """Measures the seconds of a step, writes them into a file, and ends the fit.
-
-    Args:
-        file: Of JSON, with the number alone.
-        seconds: After which the fit ends, if three steps are done.
-    """
-
-    def __init__(self, file: str, seconds: float = 10.0) -> None:
-        self.file, self.seconds = file, seconds
-        self._times: list[float] = []
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin."""
-        self._times = [time.perf_counter()]
-
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Note the time of a step."""
-        if trainer.strategy.root_device.type == "cuda":
-            import torch
-
-            torch.cuda.synchronize()
-        self._times.append(time.perf_counter())
-        done = len(self._times) - 1
-        enough = self._times[-1] - self._times[0] > self.seconds and done > WARM_STEPS
-        trainer.should_stop |= enough or done >= MOST_TRIED
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the middle one."""
-        steps = [after - before for before, after in zip(self._times, self._times[1:], strict=False)]
-        with replacing(Path(self.file)) as file:
-            json.dump(statistics.median(steps[WARM_STEPS:] or steps), file)
 
 
 class Steps:
@@ -84,9 +42,6 @@ class Steps:
         """Return the encoder."""
         return (self.choice.gpu_backbone if self.gpu else None) or self.choice.backbone
 
-    def _images(self) -> dict[str, Any]:
-        return {"channels_last": True} if self.found.kind == "images" else {}
-
     def _base(self, name: str) -> dict[str, Any]:
         return {"seed_everything": self.options.seed, "folder": str(self.folder / name)}
 
@@ -98,7 +53,7 @@ class Steps:
         views = choice.gray_views if gray else choice.views
         model = spec(
             "SimCLR", backbone=self.backbone(), **({"views": views} if views else {}), temperature=choice.temperature,
-            optimizer={"name": "adamw", "lr": choice.lr, "warmup": WARMUP}, **self._images(),
+            optimizer={"name": "adamw", "lr": choice.lr, "warmup": WARMUP},
         )  # fmt: skip
         data = self.data(batch_size=min(choice.batch, self.pool), steps_per_epoch=steps)
         return {**self._base("pretrain"), "data": data, "model": model, "trainer": self.trainer(epochs)}
@@ -119,7 +74,7 @@ class Steps:
             config["oracle"] = "Human"
             config |= {"classes": self.options.classes} if self.options.classes else {}
             config |= {} if self.options.test_share is None else {"test_share": self.options.test_share}
-        model = spec("Classifier", checkpoint=self.checkpoint, freeze=True, **self._images())
+        model = spec("Classifier", checkpoint=self.checkpoint, freeze=True)
         data = self.data(batch_size=min(self.choice.batch, self.pool))
         return {**config, "data": data, "model": model, "trainer": self.trainer(1)}
 
@@ -130,7 +85,7 @@ class Steps:
         begin = {"checkpoint": self.checkpoint} if pretrained else {"backbone": self.backbone()}
         lr = choice.train_lr if pretrained else choice.lr
         optimizer = {"name": "adamw", "lr": lr, "weight_decay": 0.01, "warmup": WARMUP}
-        model = spec(choice.classifier, **begin, **choice.classifier_options, optimizer=optimizer, **self._images())
+        model = spec(choice.classifier, **begin, **choice.classifier_options, optimizer=optimizer)
         data = spec(
             "LabelledBy", data=self.data(), labels=labels or str(self.folder / "labels.csv"), val_size=0,
             batch_size=choice.train_batch, steps_per_epoch=steps,
@@ -139,7 +94,7 @@ class Steps:
 
     def trial(self, config: dict[str, Any], file: Path, seconds: float) -> dict[str, Any]:
         """Return the config of a trial of another one."""
-        clock = spec(f"{__name__}.StepClock", file=str(file), seconds=seconds)
+        clock = spec("ssl_lightning.engine.clock.StepClock", seconds=seconds, file=str(file))
         trainer = {**config["trainer"], "callbacks": [clock], "logger": False, "enable_checkpointing": False}
         quiet = {"enable_progress_bar": False, "enable_model_summary": False}
         return {**config, "folder": str(file.parent), "trainer": {**trainer, **quiet}}

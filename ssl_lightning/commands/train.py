@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 # imported, their classes can be named bare
-from ssl_lightning import active, backbones, data, evaluation, methods, supervised  # noqa: F401
+from ssl_lightning import __version__, active, backbones, data, evaluation, methods, supervised  # noqa: F401
 from ssl_lightning.checkpoint import read
 from ssl_lightning.commands.active import active as active_run
 from ssl_lightning.commands.active import read_classes
@@ -35,11 +36,14 @@ from ssl_lightning.commands.refusals import (
     require_single,
 )
 from ssl_lightning.commands.settings import settings_of
-from ssl_lightning.commands.startup import import_data, load_plugins, quieten, require_wandb, say
+from ssl_lightning.commands.startup import import_data, load_plugins, require_wandb, say
+from ssl_lightning.commands.trial import QUIET, plan_fit
 from ssl_lightning.engine.lines import ProgressLines
+from ssl_lightning.engine.loggers import log_files, wandb_logger
 from ssl_lightning.engine.naming import arguments, import_class
 from ssl_lightning.engine.precision import AUTO, fast_precision, multiplies_bf16
 from ssl_lightning.engine.processes import first_process
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.engine.ranges import seeds
 from ssl_lightning.labelling import human, label_studio, noise  # noqa: F401
 
@@ -104,6 +108,7 @@ class CLI(LightningCLI):
     classes: list[str]  # that people answer, beside those of the data
     learnt: dict[str, Any]  # of these, what the checkpoint that is validated, tested or predicted by says instead
     saved_groups: set[str]  # names of what the checkpoint to go on from tells of its optimizer
+    saved_precision: str | None = None  # number format of that checkpoint's fit
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -167,6 +172,12 @@ class CLI(LightningCLI):
             default=None,
             help="Folder of the run: config, metrics, checkpoints. Null: runs/active for `active`, else numbered.",
         )
+        if self.command == "fit":
+            parser.add_argument(
+                "--plan",
+                action="store_true",
+                help="Take some steps, say how long the fit takes here and what would be faster, and write nothing.",
+            )
         parser.add_argument(
             "--wandb",
             type=Literal["off", "online", "offline"],
@@ -256,6 +267,8 @@ class CLI(LightningCLI):
             saved = read(ckpt_path, "ckpt_path")  # says what is wrong with it in a line
             groups = [group for state in saved.get("optimizer_states") or [] for group in state["param_groups"]]
             self.saved_groups = {str(key) for group in groups[:1] for key in group}
+            if command == "fit":
+                self.saved_precision = saved["ssl_lightning"].get("precision")
             classes = dict(saved["ssl_lightning"].get("facts") or {}).get("num_classes")
             if command in ("validate", "test", "predict") and isinstance(classes, int):
                 self.learnt = {"num_classes": classes}
@@ -265,6 +278,9 @@ class CLI(LightningCLI):
         given = os.environ[FOLDER] = given or agree_on_folder(command, first_process())
         self.folder = Path(given)
         self._choose_precision()
+        if self.plans:
+            vars(self._get(self.config, "trainer")).update(QUIET)
+            return
         method = self._get(self.config, "model")
         if command == "active" and method is not None and _is_method(str(method.class_path)):
             raise ValueError(
@@ -280,6 +296,11 @@ class CLI(LightningCLI):
                 "folder."
             )
 
+    @property
+    def plans(self) -> bool:
+        """Whether the fit is only timed."""
+        return bool(self.command == "fit" and self._get(self.config, "plan"))
+
     def _choose_precision(self) -> None:
         """Take the number format that is fast here for `auto`, or that of the run that goes on."""
         trainer = self._get(self.config, "trainer")
@@ -287,7 +308,7 @@ class CLI(LightningCLI):
         if trainer.precision == AUTO:
             told = self.folder / "config.yaml"
             known = dict(read_config(told, str(told)).get("trainer") or {}) if told.is_file() else {}
-            before = known.get("precision")
+            before = self.saved_precision or known.get("precision")
             trainer.precision = before or fast_precision(str(trainer.accelerator))
             say(f"precision: {trainer.precision}, {'as before' if before else 'the fastest here'}")
         elif "bf16" in str(trainer.precision) and imitates:
@@ -315,6 +336,8 @@ class CLI(LightningCLI):
             if config.enable_progress_bar is None:
                 kwargs.setdefault("enable_progress_bar", False)  # a bar is none in a log
             callbacks.append(ProgressLines(to_the_end=self.subcommand == "fit"))
+        if config.enable_model_summary is None:
+            kwargs.setdefault("enable_model_summary", False)  # a line says what is there
         if "logger" not in kwargs:  # W&B begins a run for each that is made
             kwargs["logger"] = config.logger if config.logger not in (None, True) else self._loggers()
         kwargs.setdefault("default_root_dir", config.default_root_dir or str(self.folder))
@@ -325,10 +348,7 @@ class CLI(LightningCLI):
         loggers: list[Logger] = [CSVLogger(self.folder, name="logs")]
         mode = self._get(self.config, "wandb")
         if mode != "off":
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # W&B writes in a process of its own, which outlives a change of the working directory
-            folder = self.folder.absolute()
-            logger = WandbLogger(project="ssl-lightning", name=folder.name, save_dir=folder, mode=mode)
+            logger = wandb_logger(self.folder, mode)
             require_wandb(logger)
             loggers.append(logger)
         return loggers
@@ -336,11 +356,13 @@ class CLI(LightningCLI):
     def _save_config(self) -> None:
         if not first_process():
             return
-        parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)]
+        parser, config = self._parser(self.subcommand), self.config[str(self.subcommand)].clone()
+        config.pop("plan", None)
         self.folder.mkdir(parents=True, exist_ok=True)
         # a run's own config is not replaced by that of its test
         name = "config.yaml" if self.subcommand in ("fit", "active") else f"{self.subcommand}.yaml"
-        (self.folder / name).write_text(parser.dump(config, skip_none=False), encoding="utf-8")
+        text = f"{_header()}{parser.dump(config, skip_none=False)}"
+        (self.folder / name).write_text(text, encoding="utf-8")
         if isinstance(self.datamodule, data.DataModule) and self.subcommand in ("fit", "active"):
             self.datamodule.save(self.folder)
         for logger in self.trainer.loggers:
@@ -350,11 +372,29 @@ class CLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Save the config, and say what will be lost of a class that lives nowhere."""
+        if self.plans:
+            return
         require_same_optimizer(self.model, self.saved_groups)
         self._save_config()
         if type(self.model).__module__ == "__main__":
             rank_zero_warn("the model's class is defined in __main__: its checkpoint cannot be opened without it.")
+        say(f"model: {_size(self.model)}")
         say(f"folder: {self.folder}")
+
+    def fit(self, **kwargs: Any) -> None:
+        """Train, or say how long that takes."""
+        if self.plans:
+            plan_fit(self)
+        else:
+            self.trainer.fit(**kwargs)
+            self._keep_files()
+
+    def _keep_files(self) -> None:
+        """Let loggers that keep files have the model, and the table of labels where there is one."""
+        checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+        log_files(self.trainer.loggers, f"{self.folder.name}-model", "model", checkpoints[-1:])
+        tables = [self.folder / name for name in ("queries.csv", "rounds.csv")]
+        log_files(self.trainer.loggers, f"{self.folder.name}-labels", "dataset", tables)
 
     before_validate = before_test = _save_config
 
@@ -388,11 +428,18 @@ class CLI(LightningCLI):
 
         pooled = kwargs.pop("datamodule")
 
+        saved: list[list[str] | None] = []
+
         def make_model() -> L.LightningModule:
             if self.classes:
                 self.classes = list(pooled.class_names)  # those that people have named since among them
-            self._save_config()  # not before the settings were found to be those of the folder's run
-            self.config_init = self.parser.instantiate_classes(self.config)
+            self.facts = dict(pooled.facts)
+            if self.classes not in saved:
+                self._save_config()  # not before the settings were found to be those of the folder's run
+                saved[:] = [self.classes]
+            config = self.config.clone()
+            config[str(self.subcommand)]["data"] = pooled  # as it is: read once, not every round
+            self.config_init = self.parser.instantiate_classes(config)
             model: L.LightningModule = self._get(self.config_init, "model")
             return model
 
@@ -409,7 +456,16 @@ class CLI(LightningCLI):
         if kwargs.get("oracle") is not None and kwargs["oracle"].external:
             self.classes = self.classes or list(pooled.class_names)
         active_run(make_model, make_trainer, pooled, folder=str(self.folder), settings=settings, **kwargs)
+        self._keep_files()
         say(f"folder: {self.folder}")
+
+
+def _size(model: L.LightningModule) -> str:
+    """Return the class of a model and of its encoder, and how many numbers are learnt."""
+    learnt = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    fixed = sum(weight.numel() for weight in model.parameters()) - learnt
+    encoder = f" on {type(model.backbone).__name__}" if hasattr(model, "backbone") else ""
+    return f"{type(model).__name__}{encoder}, {learnt:,} parameters to learn" + (f", {fixed:,} fixed" if fixed else "")
 
 
 def _is_method(path: str) -> bool:
@@ -425,6 +481,12 @@ def _options(node: Any, prefix: str = "") -> list[tuple[str, Any]]:
     if isinstance(node, list) and any(isinstance(item, dict) for item in node):  # as of callbacks
         return [found for item in node for found in _options(item, prefix)]
     return [(prefix, node)]
+
+
+def _header() -> str:
+    """Return comments for the top of a run's config: the command, as it was given, and versions."""
+    lines = shlex.join(["ssl-lightning", *sys.argv[1:]]).splitlines()
+    return "".join(f"# {line}\n" for line in [*lines, f"ssl-lightning=={__version__}", f"torch=={torch.__version__}"])
 
 
 def main(argv: list[str]) -> int:

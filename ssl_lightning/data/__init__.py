@@ -10,6 +10,7 @@ from ssl_lightning.data.labelled_by import LabelledBy
 from ssl_lightning.data.pairs import Pairs
 from ssl_lightning.data.samples import Batch, Samples, Shown, TensorSamples
 from ssl_lightning.data.spoken_digits import SpokenDigits
+from ssl_lightning.data.streaming import Streamed
 from ssl_lightning.data.table import Table
 from ssl_lightning.data.text import Texts
 from ssl_lightning.data.torchvision_sets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, FashionMNIST
@@ -35,6 +36,7 @@ __all__ = [
     "Samples",
     "Shown",
     "SpokenDigits",
+    "Streamed",
     "Table",
     "TensorSamples",
     "Texts",

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +14,24 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ssl_lightning.data.embedding_files import Names
+from ssl_lightning.data.embeddings import Embeddings
+from ssl_lightning.data.gallery import Gallery, chosen, class_of, describe
 from ssl_lightning.data.ragged import RaggedSamples
-from ssl_lightning.data.samples import Batch, Samples, Shown, Split, TensorSamples, Viewed, content_keys, keep
+from ssl_lightning.data.samples import (
+    Batch,
+    Samples,
+    Shown,
+    Split,
+    TensorSamples,
+    Viewed,
+    content_keys,
+    content_names,
+    keep,
+)
 from ssl_lightning.data.sampling import ShareSampler, TrainSampler, Unlabelled, require_picklable
 from ssl_lightning.data.splits import chosen_by_count, chosen_by_share, keep_labels, tell_missing, with_copies
+from ssl_lightning.engine.naming import class_path
 from ssl_lightning.engine.ranges import at_least, given, whole
 from ssl_lightning.engine.seeding import base_seed, derive_generator
 from ssl_lightning.transforms.base import PerSample, Unchanged
@@ -94,6 +109,7 @@ class DataModule(L.LightningDataModule, ABC):
         self.test_samples: Samples | None = None
         self.train_indices = torch.empty(0, dtype=torch.int64)
         self.val_indices = torch.empty(0, dtype=torch.int64)
+        self.embeddings = Embeddings(self.sample_names)  # of the samples, by the frozen encoder that asked last
         self._resumed: tuple[int, int] | None = None  # epoch and steps of it that are done
         self._groups: Tensor | None = None
         self._sampler: TrainSampler | None = None
@@ -177,6 +193,23 @@ class DataModule(L.LightningDataModule, ABC):
         samples, place = self.find(key)
         return Shown("text", str(samples.__getitems__([place]).input))
 
+    def gallery(self, samples: int | Sequence[int | str] = 12) -> Gallery:
+        """Return training samples for a notebook to show, with their classes.
+
+        Args:
+            samples: Their keys or positions in the training part; or how many, evenly chosen.
+
+        Raises:
+            ValueError: If nothing is loaded yet, or there is no such sample.
+        """
+        if self.train_samples is None:
+            raise ValueError(f"`{type(self).__name__}` has nothing to show yet; call its `setup()` first.")
+        keys = chosen(self, samples)
+        return Gallery(self, keys, [class_of(self, key) for key in keys])
+
+    def _repr_html_(self) -> str:
+        return describe(self)
+
     def path_of(self, key: str) -> str | None:
         """Return the file that a sample is read from, or null where it is not one file."""
         return None
@@ -191,6 +224,12 @@ class DataModule(L.LightningDataModule, ABC):
     def fingerprint(self, key: str) -> str | None:
         """Return what tells a sample's content from another of the same key; null where keys cannot change content."""
         return None
+
+    def sample_names(self, split: str) -> Names:
+        """Return what tells the input of each sample of a part from all others, whatever its key, `(N, 2)`."""
+        samples = self.train_samples if split == "train" else self.test_samples
+        read_as = {name: value for name, value in self.facts.items() if name not in ("num_classes", "class_names")}
+        return content_names(samples, self.fingerprint, f"{class_path(type(self))} {read_as}")
 
     def find(self, key: str) -> tuple[Samples, int]:
         """Return the part that a sample is in, and its position there.
@@ -251,6 +290,7 @@ class DataModule(L.LightningDataModule, ABC):
                 f"`key={twice}` names {times} samples of `{type(self).__name__}` ({split} part); keys must be unique."
             )
         self._places = {}
+        self.embeddings.forget(self.embeddings.name(split))
         if self.resident:
             if not isinstance(samples, TensorSamples | RaggedSamples):
                 raise ValueError("`resident=true` needs decoded samples: raise `memory_gib`, or leave it out.")
@@ -408,12 +448,21 @@ class DataModule(L.LightningDataModule, ABC):
             samples,
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=keep,
+            collate_fn=partial(keep, part=self._named_part(samples)),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available() and not self.resident,
             generator=derive_generator(self.split_seed, "workers"),  # else every pass would draw from the global one
         )
+
+    def _named_part(self, samples: Any) -> str | None:
+        """Return what names the part that a loader's samples are; null for others."""
+        while samples is not self.train_samples and getattr(samples, "same_places", False):
+            samples = samples.samples  # without other labels, without views
+        for split, part in (("train", self.train_samples), ("test", self.test_samples)):
+            if samples is part:
+                return self.embeddings.name(split)
+        return None
 
     @property
     def epoch(self) -> int | None:

@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any, ClassVar
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ssl_lightning.data.image_data import ImageData
@@ -43,6 +42,8 @@ class Digits(ImageData):
 @cache  # read once in a process: it is a file of text
 def _digits(split_seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the images, their classes, and which of them test."""
+    from sklearn.datasets import load_digits  # here, since nothing else wants it
+
     digits = load_digits()
     images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
     targets = torch.from_numpy(digits.target).long()

@@ -94,7 +94,7 @@ class FromDataset(DataModule):
         super().__init__(**kwargs)
         between(0, 1, "[)", test_size=test_size)
         self.test_size = test_size
-        parts = [read("dataset", dataset)] + ([read("test", test)] if test is not None else [])
+        parts = [read("dataset", dataset, keys is not None)] + ([read("test", test)] if test is not None else [])
         self.class_names = names_of(class_names, parts)
         self.num_classes = max(1, len(self.class_names))
         known = places_of(parts[0].classes, self.class_names)

@@ -30,8 +30,8 @@ def decode(path: Path, channels: int, size: int) -> Tensor:
     bits is scaled to 0..255 from the range of its kind: 16 bits from 0..65535 and 12 bits from 0..4095; 32-bit whole
     numbers from 0..255 or 0..65535 and floats from 0..1, 0..255 or 0..65535, the first that holds all (floats may
     exceed it by a tenth, and are cut; what is no number is black); else, as where some are negative, from the least to
-    the greatest. JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where that gives whole pixels and at least 4
-    times `size`: up to 3 levels from the slow way, 0.6 in the mean.
+    the greatest. JPEG files are decoded at 1/2, 1/4 or 1/8 of their size where that gives at least 4 times `size` (and
+    whole pixels, if they are to be turned): up to 6 levels from the slow way, 0.6 in the mean.
 
     Args:
         path: Of the file.
@@ -45,10 +45,11 @@ def decode(path: Path, channels: int, size: int) -> Tensor:
         ValueError: If the file is no readable image, or has more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million
             unless changed); the message names it.
     """
-    image = _picture(path, size).convert("L" if channels == 1 else "RGB")
+    image, sides = _picture(path, size)
+    image = _as(image, "L" if channels == 1 else "RGB")
     if image.size != (size, size):
         # As scaling all and cropping then, but only what remains is made: a line of 1 x 5000 px needs no room.
-        image = image.resize((size, size), Image.Resampling.BILINEAR, box=_central(image.size, size))
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box=_central(sides, size))
     pixels: Tensor = F.pil_to_tensor(image)
     return pixels
 
@@ -66,7 +67,7 @@ def thumbnail(path: Path, side: int = 256) -> bytes:
     Raises:
         ValueError: As `decode`.
     """
-    image = _picture(path, side)
+    image, _ = _picture(path, side)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     image.info.clear()  # a profile or a transparent colour belongs to the file's own mode
     buffer = io.BytesIO()
@@ -128,22 +129,36 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _picture(path: Path, least: int) -> Image.Image:
-    """Read a picture, `L` or `RGB`, upright and opaque; a large JPEG not much larger than the least side needed."""
+def _picture(path: Path, least: int) -> tuple[Image.Image, tuple[float, float]]:
+    """Read a picture, `L` or `RGB`, upright and opaque; a large JPEG not much larger than the least side needed.
+
+    Returns:
+        The picture, and its width and height in pixels: of one that was decoded at a part of its size, the last column
+        and row may be there in part.
+    """
     try:
         with Image.open(path, formats=_formats()) as file:
             _require_size(*file.size)
             raw = _raw_mode(file)
             turn = None if file.format == "TIFF" else _turn(file)  # Pillow turns TIFF itself when it loads them
-            for part in (8, 4, 2):
-                if min(file.size) >= part * 4 * least and file.width % part == 0 and file.height % part == 0:
-                    file.draft(None, (file.width // part, file.height // part))
-                    break
+            sides = _draft(file, least, whole=turn is not None)
             file.load()
             image = _opaque(file, raw)
     except Exception as error:  # damaged bytes raise nearly everything, of Pillow and of what it calls
         raise _unreadable(path, error) from error
-    return image if turn is None else image.transpose(turn)
+    if turn is not None:
+        image = image.transpose(turn)
+        return image, image.size
+    return image, sides or image.size
+
+
+def _draft(file: Image.Image, least: int, whole: bool) -> tuple[float, float] | None:
+    """Have a JPEG decoded at a part of its size, at least 4 times what is needed; return what that measures."""
+    width, height = file.size
+    for part in (8, 4, 2):
+        if min(width, height) >= part * 4 * least and not (whole and (width % part or height % part)):
+            return (width / part, height / part) if file.draft(None, (width // part, height // part)) else None
+    return None
 
 
 def _require_size(width: int, height: int) -> None:
@@ -175,9 +190,11 @@ def _opaque(image: Image.Image, raw: str) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         white.alpha_composite(image.convert("RGBA"))
         return white.convert("RGB")
-    if image.mode == "1":
-        return image.convert("L")
-    return image if image.mode == "L" else image.convert("RGB")
+    return _as(image, "L" if image.mode in ("1", "L") else "RGB")
+
+
+def _as(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # which would copy
 
 
 def _mend_transparent_colour(image: Image.Image, raw: str) -> None:
@@ -223,7 +240,7 @@ def _scaled(values: npt.NDArray[Any], tops: Sequence[int], excess: float) -> npt
     return np.nan_to_num(levels, copy=False, nan=0).astype(np.uint8)
 
 
-def _central(sides: tuple[int, int], size: int) -> tuple[float, float, float, float]:
+def _central(sides: tuple[float, float], size: int) -> tuple[float, float, float, float]:
     """Return left, top, right and bottom of the square that is the centre once the shorter side measures `size`."""
     shorter = min(sides)
     spans = []

@@ -39,29 +39,30 @@ class Foreign(NamedTuple):
     by_content: bool
 
 
-def read(name: str, dataset: Any) -> Foreign:
+def read(name: str, dataset: Any, named: bool = False) -> Foreign:
     """Read a data set: its lists where it has them, else every sample, once.
 
     Args:
         name: Of the argument that gave it.
         dataset: Map-style.
+        named: Somebody else gives the keys: not every sample is read for them.
 
     Raises:
         ValueError: If it is none, or its samples are nothing that can be learnt from.
     """
     _require_map_style(name, dataset)
     labels, files = _listed_labels(dataset), files_of(dataset)
-    keys = _paths(dataset, files) or _numbers(dataset)
+    keys = [str(place) for place in range(len(dataset))] if named else _paths(dataset, files) or _numbers(dataset)
     contents = []
     if labels is None or not keys:
         found = []
         for place in range(len(dataset)):
             item = item_of(dataset, place)
             found.append(label_of(item))
-            if not keys:
+            if not keys and not named:
                 contents.append(content_of(input_of(item)))
         labels = found if labels is None else labels
-    by_content = not keys
+    by_content = not keys and not named
     if by_content and not _repeats(dataset, contents):
         rank_zero_warn(
             f"samples of `{type(dataset).__name__}` differ from one reading to the next (a random transform?), so they "

@@ -19,7 +19,9 @@ from ssl_lightning.engine.ranges import one_of, whole
 
 
 class LazyImages(Dataset[Batch]):
-    """Images decoded when asked for, where they are too many to keep; use `num_workers`.
+    """Images decoded when asked for, where they are too many to keep.
+
+    A batch is decoded by as many threads as torch uses: all cores in the process that trains, one in a loader's worker.
 
     Args:
         paths: Files.
@@ -39,8 +41,26 @@ class LazyImages(Dataset[Batch]):
         return Batch(decode(self.paths[index], self.channels, self.size), self.targets[index], torch.tensor(index))
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        images = torch.stack([decode(self.paths[index], self.channels, self.size) for index in indices])
+        images = decode_all([self.paths[index] for index in indices], self.channels, self.size, torch.get_num_threads())
         return Batch(images, self.targets[indices], torch.as_tensor(indices))
+
+
+def decode_all(paths: Sequence[Path], channels: int, size: int, threads: int | None = None) -> Tensor:
+    """Decode several pictures, as `decode` does one.
+
+    Args:
+        paths: Of the files, at least one.
+        channels: 1 for gray, 3 for colour.
+        size: Side of the results in pixels.
+        threads: That decode; null for what Python takes, some more than cores, which suits slow disks.
+
+    Returns:
+        Pixels `(N, channels, size, size)`, uint8.
+    """
+    if threads == 1:
+        return torch.stack([decode(path, channels, size) for path in paths])
+    with ThreadPoolExecutor(threads) as pool:
+        return torch.stack(list(pool.map(lambda path: decode(path, channels, size), paths)))
 
 
 class ImageFolder(FolderData, ImageData):
@@ -91,9 +111,7 @@ class ImageFolder(FolderData, ImageData):
         lazy = LazyImages(paths, targets, keys, self.channels, self.image_size)
         if not paths or len(paths) * self.channels * self.image_size**2 > self.memory_gib * 2**30:
             return lazy
-        with ThreadPoolExecutor() as pool:
-            images = list(pool.map(lambda path: decode(path, self.channels, self.image_size), paths))
-        return TensorSamples(torch.stack(images), targets, keys)
+        return TensorSamples(decode_all(paths, self.channels, self.image_size), targets, keys)
 
     def check_file(self, path: Path) -> None:
         """Decode a picture."""

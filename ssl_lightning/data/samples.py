@@ -2,11 +2,13 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
@@ -27,12 +29,14 @@ class Batch(NamedTuple):
         index: Positions in the training (or test) part `(N,)`, int64: valid in this process and call only. What
             outlives it, in files and stores, speaks of keys.
         views: Random views, where they were made by the sample while loading; null where they are made by the batch.
+        part: Names the part of one data module that `index` is of, in this process; null where nobody says.
     """
 
     input: Any
     target: Tensor
     index: Tensor  # type: ignore[assignment]  # the word of the contract, over tuple's method
     views: list[Any] | None = None
+    part: str | None = None
 
 
 class Shown(NamedTuple):
@@ -128,11 +132,16 @@ class TensorSamples(Dataset[Batch]):
 class Viewed(Dataset[Batch]):
     """Samples with random views by a function of one sample, made where they are loaded: in the loader's workers.
 
+    Attributes:
+        same_places: Its positions are those of the samples within.
+
     Args:
         samples: The data set.
         views: Makes them.
         seed: Each draw of a sample has views that are a function of this and of the draw's number.
     """
+
+    same_places: ClassVar[bool] = True
 
     def __init__(self, samples: Any, views: PerSample, seed: int) -> None:
         self.samples, self.views, self.seed = samples, views, seed
@@ -238,6 +247,33 @@ def content_keys(inputs: Any) -> list[str]:
     return number_copies(content_of(pytree.tree_map(itemgetter(place), inputs)) for place in range(count))
 
 
+def content_names(samples: Any, fingerprint: Callable[[str], str | None], read_as: str) -> NDArray[np.uint64]:
+    """Return 128 bits that tell each sample's input from any other.
+
+    They are of what is in memory, else of the file, else of what is read, sample by sample.
+
+    Args:
+        samples: A data set of ours.
+        fingerprint: Of a key, as of a data module.
+        read_as: Tells how files are read from other ways, such as at another size.
+
+    Returns:
+        `(N, 2)`.
+    """
+    if isinstance(samples, TensorSamples) and isinstance(samples.inputs, Tensor):
+        rows = samples.inputs.detach().cpu().contiguous()
+        salt = f"{rows.dtype}{tuple(rows.shape[1:])}"
+        bits = (row.numpy().tobytes() for row in rows.reshape(len(rows), -1).view(torch.uint8))
+    else:
+        keys, salt = samples.keys, read_as
+        files = bool(len(keys)) and fingerprint(keys[0]) is not None
+        found = (fingerprint(key) if files else content_of(samples[place].input) for place, key in enumerate(keys))
+        bits = (str(one).encode() for one in found)
+    secret = hashlib.sha256(salt.encode()).digest()
+    digests = b"".join(hashlib.blake2b(one, digest_size=16, key=secret).digest() for one in bits)
+    return np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)
+
+
 def number_copies(contents: Iterable[str]) -> list[str]:
     """Return keys that are contents; exact copies, which nothing tells apart, are numbered.
 
@@ -253,6 +289,6 @@ def number_copies(contents: Iterable[str]) -> list[str]:
     return keys
 
 
-def keep(batch: Any) -> Any:
-    """Collate a batch that `__getitems__` already put together."""
-    return batch
+def keep(batch: Any, part: str | None = None) -> Any:
+    """Collate a batch that `__getitems__` already put together, and say of which part it is."""
+    return batch._replace(part=part) if part and isinstance(batch, Batch) else batch

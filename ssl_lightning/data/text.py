@@ -15,6 +15,7 @@ from ssl_lightning.data.splits import chosen_by_share, tell_missing
 from ssl_lightning.data.text_files import Columns, Row, names_of, number_labels, read_texts
 from ssl_lightning.data.tokenized import TokenizedData
 from ssl_lightning.data.tokenizing import Tokenizer
+from ssl_lightning.engine.hparams import as_settings
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.transforms.base import Unchanged
 from ssl_lightning.transforms.text import text_views
@@ -72,7 +73,7 @@ class Texts(TokenizedData):
         between(0, 1, "[)", test_size=test_size)
         whole(3, max_length=max_length)
         self.test_size, self.skip_corrupt, self.max_length = test_size, skip_corrupt, max_length
-        self.columns = columns or Columns()
+        self.columns = as_settings(Columns, columns, "columns", "a `Columns`, such as `Columns(text='title')`")
         rows = read_texts("path", path, self.columns, skip_corrupt)
         test = [] if test_path is None else read_texts("test_path", test_path, self.columns, skip_corrupt)
         names, targets = number_labels([*rows, *test], names_of(class_names))

@@ -23,11 +23,13 @@ class ProgressLines(Callback):
         self.per_epoch, self.seconds, self.to_the_end = per_epoch, seconds, to_the_end
         self._said = -math.inf
         self._said_step = -1
+        self._began, self._done = 0.0, 0.0  # seconds on the clock, and the share of the fit that was done then
         self._loss: Tensor | None = None  # of the last step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count the seconds."""
         self._said, self._said_step = time.monotonic(), -1
+        self._began, self._done = self._said, _share(trainer, 0)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -61,4 +63,34 @@ class ProgressLines(Callback):
         if self._loss is not None:
             metrics = {"loss": float(self._loss), **{k: v for k, v in metrics.items() if k != "train/loss"}}
         numbers = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if not name.endswith("_epoch"))
-        print(f"epoch {max(epoch, 1)}{of_epochs}, step {step}{of_steps}{numbers}", flush=True)
+        left = "" if last else self._left(now, _share(trainer, step))
+        print(f"epoch {max(epoch, 1)}{of_epochs}, step {step}{of_steps}{numbers}{left}", flush=True)
+
+    def _left(self, now: float, done: float) -> str:
+        """Tell how long the rest takes, as what is done took; nothing where the fit has no end that is known."""
+        if not self._done < done < 1:
+            return ""
+        return f"  {duration((now - self._began) / (done - self._done) * (1 - done))} left"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration.
+
+    Example:
+        >>> duration(42), duration(600), duration(9000)
+        ('42 s', '10.0 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _share(trainer: L.Trainer, step: int) -> float:
+    """Return the share of a fit that is done, by epochs or by steps, whichever ends it first; 0 where neither does."""
+    shares = [0.0]
+    if trainer.max_epochs and trainer.max_epochs > 0:
+        steps = trainer.num_training_batches
+        shares.append((trainer.current_epoch + (0 if math.isinf(steps) else step / max(1, steps))) / trainer.max_epochs)
+    if trainer.max_steps > 0:
+        shares.append(trainer.global_step / trainer.max_steps)
+    return max(shares)

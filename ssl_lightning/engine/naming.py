@@ -15,7 +15,8 @@ PLUGINS = "ssl_lightning.plugins"  # entry point group of strangers' classes
 def class_path(kind: type) -> str:
     """Return the shortest path that a class can be imported by: it outlives a move between files of a package."""
     parts = kind.__module__.split(".")
-    modules = [".".join(parts[:end]) for end in range(1, len(parts))]
+    first = 2 if parts[0] == "ssl_lightning" else 1  # the short names of our package are for people
+    modules = [".".join(parts[:end]) for end in range(first, len(parts))]
     public = (name for name in modules if getattr(sys.modules.get(name), kind.__name__, None) is kind)
     return f"{next(public, kind.__module__)}.{kind.__qualname__}"
 

@@ -1,7 +1,7 @@
 """One pass of a module over data outside Lightning's loops: on its device, leaving no trace, over all processes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import lightning as L
@@ -11,6 +11,18 @@ from torch.nn.parallel import DistributedDataParallel
 from ssl_lightning.engine.processes import Rows, joined, share_buffers
 
 KEEP = 16_384  # rows that are kept without asking whether they are needed
+
+
+@contextmanager
+def in_evaluation(module: torch.nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode, and all its parts back into the mode that each was in."""
+    modes = [(child, child.training) for child in module.modules()]
+    try:
+        module.eval()
+        yield
+    finally:
+        for child, training in modes:
+            child.training = training
 
 
 @contextmanager
@@ -24,17 +36,25 @@ def evaluating(trainer: L.Trainer, module: L.LightningModule) -> Iterator[None]:
         trainer: That fits or fitted the module.
         module: To be used.
     """
-    modes = [(child, child.training) for child in module.modules()]
     device = module.device
     try:
         module.to(trainer.strategy.root_device)
-        module.eval()
-        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        with in_evaluation(module), torch.inference_mode(), trainer.precision_plugin.forward_context():
             yield
     finally:
-        for child, training in modes:
-            child.training = training
         module.to(device)
+
+
+def passing(module: Any, loader: Any) -> AbstractContextManager[None]:
+    """Tell a module that remembers what it encodes that a pass over a loader begins, and ends.
+
+    Args:
+        module: Any; one that remembers has a method of this name.
+        loader: Of a data module of ours.
+    """
+    begin = getattr(module, "passing", None)
+    found: AbstractContextManager[None] = nullcontext() if begin is None else begin(loader)
+    return found
 
 
 def sweep(

@@ -255,7 +255,6 @@ class Judge:
             model = kind(
                 self.data.num_classes, copy.deepcopy(self.subject.backbone), views=views,
                 clean=self.subject.adapted(self.subject.clean), recipe=recipe,
-                channels_last=self.data.facts.get("channels", 1) > 1,
                 optimizer=OptimizerSpec("adamw", self.settings.lr, weight_decay=1e-2, warmup=0.1), **more,
             )  # fmt: skip
             if model.unlabelled_ratio:

@@ -5,13 +5,12 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import CometLogger, Logger, MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.loggers import log_picture
 from ssl_lightning.engine.passes import evaluating
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_generator
@@ -87,27 +86,6 @@ class Pictures(Watcher):
         Image.fromarray(sheet.permute(1, 2, 0).squeeze(2).numpy()).save(path)
         for logger in trainer.loggers:
             log_picture(logger, path, ", ".join(rows), trainer.global_step)
-
-
-def log_picture(logger: Logger, path: Path, caption: str, step: int) -> None:
-    """Give a picture to a logger of Lightning, under the name `pictures`, if it takes images.
-
-    Args:
-        logger: W&B's, TensorBoard's, MLflow's or Comet's; others, such as a CSV file, are passed over.
-        path: Of the PNG file.
-        caption: For W&B.
-        step: The Trainer's global step; W&B counts its own.
-    """
-    image = Image.open(path)
-    experiment: Any = getattr(logger, "experiment", None)
-    if isinstance(logger, WandbLogger):
-        logger.log_image("pictures", [image], caption=[caption])
-    elif isinstance(logger, MLFlowLogger):
-        experiment.log_image(logger.run_id, image, key="pictures", step=step)
-    elif isinstance(logger, CometLogger):
-        experiment.log_image(image, name="pictures", step=step)
-    elif hasattr(experiment, "add_image"):  # TensorBoard's
-        experiment.add_image("pictures", pil_to_tensor(image), global_step=step)
 
 
 def to_pixels(images: Tensor, module: Any) -> Tensor:

@@ -96,6 +96,7 @@ class Difference:
     seeds: tuple[int | None, ...]
     labels: tuple[int, ...]
     left_out: tuple[int | None, ...] = ()
+    axis: str = "labels"
 
     @property
     def mean(self) -> float:
@@ -266,7 +267,8 @@ def sentence(difference: Difference, metric: str) -> str:
     """Say in words how large a paired difference is and how sure that is."""
     unit, interval = unit_of(metric), difference.interval
     count, labels = len(difference.seeds), difference.labels
-    span = f"averaged over {labels[0]} to {labels[-1]} labels" if len(labels) > 1 else f"at {labels[0]} labels"
+    over = f"{labels[0]} to {labels[-1]}" if len(labels) > 1 else f"{labels[0]}"
+    span = f"{'averaged over' if len(labels) > 1 else 'at'} {over} {difference.axis}"
     size = f"{unit.signed(difference.mean)} {unit.points} of {metric}".replace("  ", " ")
     head = f"{difference.better} against {difference.baseline}: {size}, {span}"
     if interval is None:

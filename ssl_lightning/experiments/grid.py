@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ssl_lightning.experiments.fits import FINISHED
+
 ACTIVE = "ssl_lightning.__main__:main"
 LOG_FILE = "log.txt"
 _POLL = 1.0  # seconds between two looks at how far the runs are
@@ -29,11 +31,12 @@ _KILLED = "its worker process was killed; if memory ran out, use fewer `jobs`"
 
 @dataclass(frozen=True)
 class Task:
-    """One run: the arguments after `ssl-lightning`, and the folder they write to."""
+    """One run: the arguments after `ssl-lightning`, the folder they write to, and what W&B calls all of them."""
 
     name: str
     arguments: tuple[str, ...]
     folder: Path
+    group: str = "compare"
 
     @property
     def command(self) -> str:
@@ -65,6 +68,8 @@ def run_grid(
     runner: str = ACTIVE,
     console: Console | None = None,
     describe: Callable[[Task], str] = lambda task: "",
+    retries: int = 1,
+    gpus: Sequence[int] = (),
 ) -> list[Outcome]:
     """Run all tasks, `jobs` at a time, and show how far they are.
 
@@ -77,14 +82,19 @@ def run_grid(
         runner: `module:function` called in the worker with the task's arguments; must return an exit code.
         console: where to show progress; stderr by default.
         describe: a few words on a finished task, such as what it reached.
+        retries: how often a run whose worker died, as of memory that ran out, is begun again, after all others.
+        gpus: numbers of GPUs, of those that this process sees; each worker sees one of them. None: all see all.
 
     Returns:
         The outcomes, in the order of `tasks`.
+
+    Raises:
+        ValueError: a GPU is not among those that `CUDA_VISIBLE_DEVICES` names.
     """
     console = console or Console(stderr=True)
     outcomes: dict[Task, Outcome] = {}
-    waiting = list(reversed(tasks))
-    workers = _Workers(max(1, min(jobs, len(tasks))), runner)
+    waiting, left = list(reversed(tasks)), dict.fromkeys(tasks, retries)
+    workers = _Workers(max(1, min(jobs, len(tasks))), runner, _names_of(gpus))
     try:
         with _progress(console) as progress:
             bar = progress.add_task("", total=len(tasks))
@@ -92,6 +102,11 @@ def run_grid(
                 while waiting and workers.free:
                     workers.start(waiting.pop())
                 for outcome in workers.collect():
+                    if outcome.reason == _KILLED and left[outcome.task]:
+                        left[outcome.task] -= 1
+                        waiting.insert(0, outcome.task)
+                        progress.console.print(f"[yellow]again[/] {escape(outcome.task.name)}: {_KILLED}")
+                        continue
                     outcomes[outcome.task] = outcome
                     progress.console.print(_line(outcome, describe(outcome.task)))
                     progress.advance(bar)
@@ -107,12 +122,20 @@ def run_grid(
 class _Workers:
     """One single-process executor a slot, so that a worker's death is known to belong to its own run."""
 
-    def __init__(self, jobs: int, runner: str) -> None:
+    def __init__(self, jobs: int, runner: str, gpus: Sequence[str] = ()) -> None:
         self.runner = runner
         self.threads = max(1, len(os.sched_getaffinity(0)) // jobs)
         self.others = set(multiprocessing.active_children())
-        self.free = [_new_worker(self.threads) for _ in range(jobs)]
+        self.gpus: dict[ProcessPoolExecutor, str | None] = {}
+        self.free = [self._new(gpus[number % len(gpus)] if gpus else None) for number in range(jobs)]
         self.running: dict[Future[tuple[int, float]], tuple[Task, ProcessPoolExecutor]] = {}
+
+    def _new(self, gpu: str | None) -> ProcessPoolExecutor:
+        # spawn, not fork: torch's threads do not survive a fork
+        context, given = multiprocessing.get_context("spawn"), (self.threads, gpu)
+        worker = ProcessPoolExecutor(1, mp_context=context, initializer=_prepare_worker, initargs=given)
+        self.gpus[worker] = gpu
+        return worker
 
     @property
     def tasks(self) -> list[Task]:
@@ -136,7 +159,7 @@ class _Workers:
             except BrokenProcessPool:
                 outcomes.append(Outcome(task, 1, 0.0, _KILLED))
                 worker.shutdown(wait=False)
-                self.free.append(_new_worker(self.threads))
+                self.free.append(self._new(self.gpus.pop(worker)))
         return outcomes
 
     def kill(self) -> None:
@@ -150,14 +173,21 @@ class _Workers:
             worker.shutdown(wait=False, cancel_futures=True)
 
 
-def _new_worker(threads: int) -> ProcessPoolExecutor:
-    # spawn, not fork: torch's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=context, initializer=_prepare_worker, initargs=(threads,))
+def _names_of(gpus: Sequence[int]) -> list[str]:
+    """Return what `CUDA_VISIBLE_DEVICES` calls GPUs, of those that it lets this process see."""
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if seen and gpus and max(gpus) >= len(seen):
+        raise ValueError(
+            f"`gpus` names GPU {max(gpus)}, but `CUDA_VISIBLE_DEVICES={','.join(seen)}` lets {len(seen)} be seen, "
+            "counted from 0."
+        )
+    return [seen[number] if seen else str(number) for number in gpus]
 
 
-def _prepare_worker(threads: int) -> None:
-    """Give the worker its share of the cores, and let it die with its parent."""
+def _prepare_worker(threads: int, gpu: str | None) -> None:
+    """Give the worker its share of the cores and its GPU, and let it die with its parent."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA is first used
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)  # read when torch and numpy are first imported
     if "torch" in sys.modules:
@@ -176,6 +206,7 @@ def _run(task: Task, runner: str) -> tuple[int, float]:
     """In the worker: call the runner with everything it prints going to the task's log."""
     start = time.perf_counter()
     task.folder.mkdir(parents=True, exist_ok=True)
+    os.environ["WANDB_RUN_GROUP"] = task.group  # where the run logs to W&B
     with _output_to(task.folder / LOG_FILE):
         print(f"$ {task.command}", flush=True)
         try:
@@ -188,6 +219,8 @@ def _run(task: Task, runner: str) -> tuple[int, float]:
         except Exception:
             traceback.print_exc()
             code = 1
+    if not code:
+        (task.folder / FINISHED).touch()
     return code, time.perf_counter() - start
 
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ssl_lightning.engine.drawing import Drawing
 from ssl_lightning.experiments.aggregate import Curve, Floats, curves_of, unit_of
 from ssl_lightning.experiments.runs import Comparison
 
@@ -77,14 +77,13 @@ def learning_curves(
     theme = _DARK if dark else _LIGHT
     curves, styles = curves_of(comparison), styles_of(comparison, dark)
     width = _LEFT + _PLOT + 1.15 + 0.083 * max(len(name) for name in curves)  # inches a letter at 9 points
-    figure = Figure(figsize=(width, _HEIGHT), dpi=160, facecolor=theme.paper)
-    FigureCanvasAgg(figure)
+    figure = Drawing(figsize=(width, _HEIGHT), dpi=160, facecolor=theme.paper)
     left = _LEFT / width
     axes = figure.add_axes((left, 0.175, _PLOT / width, 0.715), facecolor=theme.paper)
     for name, curve in curves.items():
         _draw(axes, curve, styles[name], comparison.metric, band)
     _decorate(axes, comparison, theme)
-    _name_lines(axes, curves, styles, comparison.metric, theme)
+    _name_lines(axes, curves, styles, comparison.metric, theme, comparison.axis)
     figure.text(left, 0.93, title or _title(comparison), fontsize=12.5, fontweight="bold", color=theme.ink)
     marked = "\nBar on the axis: labels that pairs are averaged over." if _marks_range(comparison) else ""
     figure.text(left, 0.065, caption(curves, band) + marked, fontsize=8, va="top", color=theme.faint)
@@ -145,7 +144,8 @@ def _decorate(axes: Axes, comparison: Comparison, theme: _Theme) -> None:
     runs = [run for group in comparison.arms.values() for run in group]
     validation = sorted({run.validation for run in runs} - {0})
     extra = f" (and {' or '.join(map(str, validation))} more for validation)" if validation else ""
-    axes.set_xlabel(f"Labels to train on [samples]{extra}", color=theme.ink, fontsize=10, labelpad=6)
+    over = f"Labels to train on [samples]{extra}" if comparison.axis == "labels" else comparison.axis.capitalize()
+    axes.set_xlabel(over, color=theme.ink, fontsize=10, labelpad=6)
     symbol = f" [{unit.symbol}]" if unit.symbol else ""
     axes.set_ylabel(f"{_readable(comparison.metric)}{symbol}", color=theme.ink, fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9, steps=[1, 2, 5, 10]))
@@ -162,7 +162,7 @@ def _decorate(axes: Axes, comparison: Comparison, theme: _Theme) -> None:
 
 
 def _name_lines(
-    axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Style], metric: str, theme: _Theme
+    axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, Style], metric: str, theme: _Theme, axis: str
 ) -> None:
     """Write each arm's name at the right, level with its line's end or as near as the other names allow."""
     unit = unit_of(metric)
@@ -198,7 +198,7 @@ def _name_lines(
         )
         text = f"{name}  {unit.number(ends[name] / unit.factor)}"
         axes.text(1.12, place, text, transform=axes.transAxes, va="center", fontsize=9, color=theme.ink)
-    header = f"at {int(last)} labels" if len({int(c.labels[-1]) for c in curves.values()}) == 1 else "at the last label"
+    header = f"at {int(last)} {axis}" if len({int(c.labels[-1]) for c in curves.values()}) == 1 else "at the last"
     height = places[-1] + 0.075
     axes.text(1.045, height, header, transform=axes.transAxes, fontsize=8, color=theme.faint, va="center")
 
@@ -224,7 +224,7 @@ def _marks_range(comparison: Comparison) -> bool:
 
 def _title(comparison: Comparison) -> str:
     data = {run.data for runs in comparison.arms.values() for run in runs}
-    return f"{_readable(comparison.metric)} against labels" + (f": {data.pop()}" if len(data) == 1 else "")
+    return f"{_readable(comparison.metric)} against {comparison.axis}" + (f": {data.pop()}" if len(data) == 1 else "")
 
 
 def _readable(metric: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 
 import jinja2
@@ -16,7 +18,8 @@ import numpy as np
 from PIL import Image
 
 from ssl_lightning.experiments.aggregate import Curve, curves_of, penalty_matrix, unit_of
-from ssl_lightning.experiments.plots import caption, learning_curves, styles_of
+from ssl_lightning.experiments.chapter import Chapter
+from ssl_lightning.experiments.plots import learning_curves, styles_of
 from ssl_lightning.experiments.runs import (
     INITIAL_ROUND,
     AskedSample,
@@ -48,6 +51,7 @@ class Cell:
     text: str
     label: str
     score: str
+    guess: str
     name: str
     alt: str
 
@@ -84,49 +88,91 @@ class ArmView:
     rounds: tuple[RoundView, ...]
 
 
-def write_report(comparison: Comparison, path: str | Path, title: str = "") -> Path:
-    """Write the page: learning curves, how sure the differences are, the table, and what was asked in each round.
+def write_report(
+    comparison: Comparison | None,
+    path: str | Path,
+    title: str = "",
+    chapters: Sequence[Chapter] = (),
+    guesses: Mapping[str, str] | None = None,
+) -> Path:
+    """Write the page: learning curves, how sure the differences are, the table, what was asked in each round; chapters.
 
-    Everything is in the one file (pictures as base64), so that it can be mailed. No scripts.
+    Everything is in the one file (pictures as base64), so that it can be mailed. It loads nothing; its one script shows
+    what the points of a map are.
 
     Args:
-        comparison: arms of runs; a single run is an arm with one seed.
+        comparison: arms of runs; a single run is an arm with one seed. None where no run is of active learning.
         path: the HTML file to write.
         title: the page's heading; by default the data and the arms' number.
+        chapters: of runs, one after the other.
+        guesses: what a model takes the samples for that were asked, by their keys.
 
     Returns:
         `path`.
     """
     path = Path(path)
-    runs = [run for group in comparison.arms.values() for run in group]
-    curves, (header, rows) = curves_of(comparison), table_rows(comparison)
-    styles = styles_of(comparison)
-    about, *sentences = conclusions(comparison)
+    script = _source("hover.js.jinja") if any(chapter.map for chapter in chapters) else ""
     page = _template().render(
-        title=title or _title(comparison),
-        summary=_summary(comparison, runs),
-        light=_figure(comparison, dark=False),
-        dark=_figure(comparison, dark=True),
-        alt=_describe(comparison, curves),
-        caption=caption(curves, "std"),
-        sentences=sentences,
-        about=about,
-        header=header,
-        rows=[(row, _best(row, curves, comparison.metric)) for row in rows],
-        penalties=_penalties(curves, unit_of(comparison.metric).higher_is_better),
-        commands=[(name, _command(comparison, name)) for name in comparison.arms],
-        facts=_facts(comparison, runs),
-        arms=[_arm(name, group[0], styles[name].colour) for name, group in comparison.arms.items()],
+        title=title or (_title(comparison) if comparison else _fits_title(chapters)),
+        **({"summary": _fits_summary(chapters)} if comparison is None else _of_comparison(comparison, guesses or {})),
+        commands=[] if comparison is None else _commands(comparison, chapters),
+        comparison=comparison is not None,
+        guesses=bool(guesses),
+        chapters=chapters,
+        script=script,
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+        version=version("ssl-lightning"),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
 
 
+def _of_comparison(comparison: Comparison, guesses: Mapping[str, str]) -> dict[str, object]:
+    runs = [run for group in comparison.arms.values() for run in group]
+    curves, (header, rows) = curves_of(comparison), table_rows(comparison)
+    styles = styles_of(comparison)
+    about, *sentences = conclusions(comparison)
+    return {
+        "summary": _summary(comparison, runs),
+        "light": _figure(comparison, dark=False),
+        "dark": _figure(comparison, dark=True),
+        "alt": _describe(comparison, curves),
+        "sentences": sentences,
+        "about": about,
+        "header": header,
+        "rows": [(row, _best(row, curves, comparison.metric)) for row in rows],
+        "penalties": _penalties(curves, unit_of(comparison.metric).higher_is_better),
+        "facts": _facts(comparison, runs),
+        "arms": [_arm(name, group[0], styles[name].colour, guesses) for name, group in comparison.arms.items()],
+    }
+
+
+def _commands(comparison: Comparison, chapters: Sequence[Chapter]) -> list[tuple[str, str]]:
+    """Name each arm's command, unless it is in the chapter of its only run."""
+    told = {chapter.folder for chapter in chapters}
+    runs = [str(run.folder) for group in comparison.arms.values() for run in group]
+    return [] if told & set(runs) else [(name, _command(comparison, name)) for name in comparison.arms]
+
+
+def _fits_title(chapters: Sequence[Chapter]) -> str:
+    return chapters[0].title if len(chapters) == 1 else f"{len(chapters)} trained models"
+
+
+def _fits_summary(chapters: Sequence[Chapter]) -> str:
+    return ", ".join(chapter.folder for chapter in chapters)
+
+
+def _source(name: str) -> str:
+    return resources.files("ssl_lightning.experiments").joinpath(name).read_text(encoding="utf-8")
+
+
 def _template() -> jinja2.Template:
-    source = resources.files("ssl_lightning.experiments").joinpath("report.html.jinja").read_text(encoding="utf-8")
     # autoescape: names of arms and classes come from the user
-    return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("report.html.jinja")
 
 
 def _title(comparison: Comparison) -> str:
@@ -215,7 +261,7 @@ def _penalties(curves: dict[str, Curve], higher_is_better: bool) -> dict[str, ob
     return {"names": names, "rows": list(zip(names, matrix.tolist(), strict=True)), "means": means.tolist()}
 
 
-def _arm(arm: str, run: Run, colour: str) -> ArmView:
+def _arm(arm: str, run: Run, colour: str, guesses: Mapping[str, str]) -> ArmView:
     numbers = sorted({sample.round for sample in run.asked})
     names = sorted({sample.label for sample in run.asked if sample.label}, key=_natural)
     counts = {number: Counter(sample.label for sample in run.asked_after(number)) for number in numbers}
@@ -223,7 +269,7 @@ def _arm(arm: str, run: Run, colour: str) -> ArmView:
     rounds = []
     for number in numbers:
         bars = tuple(Bar(name, counts[number][name], counts[number][name] / max(tallest, 1)) for name in names)
-        rounds.append(_round(run, number, bars))
+        rounds.append(_round(run, number, bars, guesses))
     long_names = any(len(name) > 2 for name in names)
     return ArmView(arm, colour, run.seed, len(run.rounds), long_names, tuple(rounds))
 
@@ -233,24 +279,29 @@ def _natural(name: str) -> tuple[int, int, str]:
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def _round(run: Run, number: int, bars: tuple[Bar, ...]) -> RoundView:
+def _round(run: Run, number: int, bars: tuple[Bar, ...], guesses: Mapping[str, str]) -> RoundView:
     asked, path = run.asked_after(number), run.strip_of(number)
     strip, texts = _strip(path) if path else None, run.texts_of(number)
     shown = asked[: min(strip.cells if strip else _SHOWN, _SHOWN)]
     drawn = strip.cells if strip else 1
-    cells = tuple(_cell(sample, place, drawn, texts.get(sample.key, "")) for place, sample in enumerate(shown))
+    cells = tuple(
+        _cell(sample, place, drawn, texts.get(sample.key, ""), guesses.get(sample.key, ""))
+        for place, sample in enumerate(shown)
+    )
     labelled = next((one.labelled for one in run.rounds if one.number == number), None)
     after = "" if labelled is None else f", by the model of {labelled} labels"
     title = "Initial labels" if number == INITIAL_ROUND else f"Asked after round {number}{after}"
     return RoundView(f"{title}: {len(asked)} samples", strip, cells, bars, len(asked) - len(shown))
 
 
-def _cell(sample: AskedSample, place: int, drawn: int, text: str) -> Cell:
+def _cell(sample: AskedSample, place: int, drawn: int, text: str, guess: str) -> Cell:
     offset = f"{100 * place / (drawn - 1):.4f}%" if drawn > 1 else "0"
     score = "" if sample.score is None else f"{sample.score:#.3g}"
     where = f" ({sample.path})" if sample.path and sample.path != sample.key else ""
-    alt = f"sample {sample.key}{where}, label {sample.label_text}" + (f", score {score}" if score else "")
-    return Cell(offset, text, sample.label_text, score, sample.key, alt)
+    told = {"score": score, "guess": guess}
+    alt = f"sample {sample.key}{where}, label {sample.label_text}"
+    alt += "".join(f", {name} {value}" for name, value in told.items() if value)
+    return Cell(offset, text, sample.label_text, score, guess, sample.key, alt)
 
 
 def _strip(path: Path) -> Strip:

@@ -6,6 +6,7 @@ Nothing here knows how a run was trained: files in, plain values out.
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from ssl_lightning.engine.csv_files import unescaped
+from ssl_lightning.experiments.fits import epochs_of, seconds_of
 
 COMPARISON_FILE = "comparison.yaml"
 DEFAULT_METRIC = "test/accuracy"
@@ -54,14 +56,15 @@ class FinishedRound:
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
-    """What one `active` run logged."""
+    """What one `active` run logged, or one of `fit`, whose rounds are epochs."""
 
     folder: Path
     config: Mapping[str, Any]
     rounds: tuple[FinishedRound, ...]
     asked: tuple[AskedSample, ...] = ()
+    axis: str = "labels"
 
     @property
     def strategy(self) -> str:
@@ -109,6 +112,15 @@ class Run:
                 curves.setdefault(metric, []).append((one.labelled, value))
         return curves
 
+    def __repr__(self) -> str:
+        return f"Run({self.folder.name}: {self.data}, {len(self.rounds)} rounds)"
+
+    def _repr_html_(self) -> str:
+        """Return the table of rounds, as a notebook shows it."""
+        metrics = list(self.curves)
+        rows = [[str(one.labelled), *(_shown(one.metrics.get(name)) for name in metrics)] for one in self.rounds]
+        return _html_table([self.axis, *metrics], rows)
+
     def asked_after(self, number: int) -> tuple[AskedSample, ...]:
         """Samples asked after round `number` (-1: the initial labels), in the order of choice."""
         return tuple(sorted((a for a in self.asked if a.round == number), key=lambda a: a.position))
@@ -137,7 +149,7 @@ class Run:
         return self.folder / "queries" / ("initial" if number == INITIAL_ROUND else f"round_{number:03d}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Arms, each one setting run with several seeds, and what to contrast.
 
@@ -157,6 +169,32 @@ class Comparison:
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
 
+    @property
+    def axis(self) -> str:
+        """What the curves are over: `labels`, or `epochs` of a fit."""
+        return next((runs[0].axis for runs in self.arms.values() if runs), "labels")
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(f'{name}: {len(runs)} runs' for name, runs in self.arms.items())})"
+
+    def _repr_html_(self) -> str:
+        """Return the table of means and spreads, as a notebook shows it."""
+        from ssl_lightning.experiments.tables import table_rows  # which imports this module
+
+        return _html_table(*table_rows(self))
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [
+        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        for tag, row in [("th", header), *(("td", row) for row in rows)]
+    ]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
 
 def read_run(folder: str | Path) -> Run:
     """Read one run's folder: `config.yaml`, `rounds.csv` and, where present, `queries.csv`.
@@ -167,6 +205,11 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"`folder={folder}` does not exist; {_REMEDY}")
+    if not (folder / "rounds.csv").is_file() and (epochs := epochs_of(folder)):
+        fit = tuple(
+            FinishedRound(row["epoch"] - 1, row["epoch"], 0, 0, seconds_of(folder) / len(epochs), row) for row in epochs
+        )
+        return Run(folder, read_yaml(folder / "config.yaml"), fit, axis="epochs")
     for name in ("rounds.csv", "config.yaml"):
         if not (folder / name).is_file():
             raise ValueError(f"`folder={folder}` holds no {name}; {_REMEDY}")

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.devices import home
 from ssl_lightning.functional.selection import top
 
 _BLOCK = 2**22  # floats of a product; stays near the cache, bounds the memory
@@ -43,6 +44,7 @@ def batch_bald(
         Eq. 12, drawn by Eq. 14. We keep weights of members where the paper keeps joint probabilities, which do not
         shrink with the batch; the values are the same.
     """
+    probabilities, indices = home(probabilities, indices)
     total, members, classes = probabilities.shape
     if count > total:
         raise ValueError(f"`count={count}` exceeds the {total} candidates.")

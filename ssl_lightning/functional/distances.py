@@ -50,6 +50,18 @@ def scale(*parts: Tensor) -> float:
     return 2.0 ** min(20 - math.frexp(largest)[1], most)
 
 
+def require_choice(rows: Tensor, asked: Tensor, count: int) -> None:
+    """Check that so many rows can be chosen, and that they are numbers."""
+    left = int((~asked).sum())
+    if count > left:
+        raise ValueError(f"`count={count}` exceeds the {left} samples to choose from.")
+    if len(rows) and not torch.stack(rows.aminmax()).isfinite().all():  # one pass without a copy
+        place = int((~rows.isfinite().all(dim=1)).nonzero()[0])
+        raise ValueError(
+            f"the embedding in row {place} is NaN or infinite: the model has diverged; look at its training loss."
+        )
+
+
 def middle(rows: Tensor) -> Tensor:
     """Return a point amid most of `(n, d)` rows, `(d,)`: one outlier would move the mean, but not this."""
     return rows[:: max(1, len(rows) // 100)].median(dim=0).values

@@ -8,6 +8,7 @@ from torch import Tensor
 from ssl_lightning.functional.distances import close, middle, numbers, pairs, scale
 
 Engine = Literal["auto", "torch", "sklearn", "faiss"]
+_LARGE = 100_000  # rows, of which all are looked at in every iteration
 
 
 class Clusters(NamedTuple):
@@ -40,7 +41,8 @@ def kmeans(
         generator: Of the CPU; seeds every engine.
         iterations: Of Lloyd's algorithm, at most.
         engine: `torch` (here, on the device of `rows`), `sklearn`, `faiss` (the extra of that name), or `auto`: faiss
-            for 100,000 rows on a CPU if it is installed, else torch.
+            for 100,000 rows on a CPU if it is installed, else torch. Of more rows than that, and than 512 k, without
+            weights, torch finds centroids of a sample that stands for all, and moves them by all rows twice.
         weights: w, at least 0, `(N,)`; null for 1.
 
     Returns:
@@ -106,12 +108,13 @@ def nearest(rows: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     return _nearest(rows - origin, centroids - origin)
 
 
-def _nearest(rows: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what `nearest` does, of rows that lie about the origin."""
-    norms, lengths = centroids.pow(2).sum(dim=1), rows.pow(2).sum(dim=1)
+def _nearest(rows: Tensor, centroids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return what `nearest` does, of rows that lie about the origin; their squared lengths may be known."""
+    norms = centroids.pow(2).sum(dim=1)
+    lengths = rows.pow(2).sum(dim=1) if lengths is None else lengths
     parts = []
-    for part in torch.split(rows, max(1, 2**22 // len(centroids))):  # a product of 16 MiB at a time stays in cache
-        parts.append((norms - 2 * part @ centroids.T).min(dim=1))
+    for part in torch.split(rows, max(1, 2**18 // len(centroids))):  # a product of 1 MiB at a time stays in cache
+        parts.append(torch.addmm(norms, part, centroids.T, alpha=-2).min(dim=1))
     distances = torch.cat([part.values for part in parts]) + lengths
     positions = torch.cat([part.indices for part in parts])
     unsure = (distances < close(rows.shape[1]) * (lengths + norms[positions])).nonzero()[:, 0]
@@ -174,9 +177,15 @@ def _plus_plus(rows: Tensor, k: int, generator: torch.Generator, weights: Tensor
 
 def _lloyd(rows: Tensor, k: int, generator: torch.Generator, iterations: int, weights: Tensor | None) -> Clusters:
     """Move every centroid to the mean of its rows, until no row changes cluster."""
-    centroids = _plus_plus(rows, k, generator, weights)
+    draws = max(_LARGE // 2, 256 * k)
+    if weights is None and len(rows) > max(_LARGE, 2 * draws):
+        some, worth = _coreset(rows, draws, generator)
+        centroids, iterations = _lloyd(rows[some], k, generator, iterations, worth).centroids, 2
+    else:
+        centroids = _plus_plus(rows, k, generator, weights)
     weighted = rows if weights is None else rows * weights[:, None]
-    distances, assignments = _nearest(rows, centroids)
+    lengths = rows.pow(2).sum(dim=1)
+    distances, assignments = _nearest(rows, centroids, lengths)
     for _ in range(iterations):
         counts = torch.bincount(assignments, minlength=k)
         sums = _sums(weighted, assignments, k)
@@ -187,10 +196,39 @@ def _lloyd(rows: Tensor, k: int, generator: torch.Generator, iterations: int, we
             far = (distances if weights is None else distances * weights).topk(len(empty)).indices
             centroids[empty] = rows[far]
         before = assignments
-        distances, assignments = _nearest(rows, centroids)
+        distances, assignments = _nearest(rows, centroids, lengths)
         if torch.equal(before, assignments):
             break
     return Clusters(centroids, assignments, _inertia(distances, weights))
+
+
+def _coreset(rows: Tensor, draws: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    r"""Draw rows that stand for all: half of them evenly, half in proportion to the squared distance to the mean.
+
+    A row drawn with probability p is worth :math:`1 / p`, so that sums over all rows are kept on average, for any
+    centroids; what lies far out, as an outlier, is among them surely.
+
+    Args:
+        rows: `(N, d)`.
+        draws: How many times to draw; a row that is drawn twice is worth twice.
+        generator: Of the draws.
+
+    Returns:
+        Positions in ascending order, and what each row is worth.
+
+    Reference:
+        O. Bachem, M. Lucic, A. Krause, Scalable k-Means Clustering via Lightweight Coresets, KDD 2018, arXiv
+        1702.08248, algorithm 1.
+    """
+    mean = rows.mean(dim=0, dtype=torch.float64).to(rows)
+    far = torch.cat([(part - mean).square().sum(dim=1) for part in torch.split(rows, 65_536)]).double()
+    total = far.sum()
+    chance = 0.5 / len(rows) + 0.5 * far / total if total > 0 else torch.full_like(far, 1 / len(rows))
+    steps = chance.cumsum(dim=0)
+    shares = torch.rand(draws, generator=generator, dtype=torch.float64).to(steps) * steps[-1]
+    drawn = torch.searchsorted(steps, shares, right=True).clamp(max=len(rows) - 1)
+    some, times = drawn.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    return some, (times / (draws * chance[some])).to(rows)
 
 
 def _sums(rows: Tensor, assignments: Tensor, k: int) -> Tensor:

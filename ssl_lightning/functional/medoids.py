@@ -4,7 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ROUNDING = 1e-7  # of a distance in float32, as a share of it
+from ssl_lightning.engine.devices import home
+
+_ROUNDING = (
+    2e-6  # of a distance between embeddings in float32, as a share of it: batches of other sizes round otherwise
+)
 
 
 def k_medoids(
@@ -45,6 +49,7 @@ def k_medoids(
         >>> k_medoids(torch.cdist(line, line), 2, torch.Generator().manual_seed(0))
         (tensor([1, 4]), 4.0)
     """
+    (distances,) = home(distances)
     total = len(distances)
     if not 1 <= k <= total:
         raise ValueError(f"`k={k}` medoids of {total} samples; give 1 to {total}.")

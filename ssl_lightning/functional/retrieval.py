@@ -8,6 +8,8 @@ import torch
 from lightly.utils import dist
 from torch import Tensor
 
+from ssl_lightning.engine.devices import onto
+
 BLOCK = 2**20  # values of an image that are hashed at once
 
 
@@ -97,7 +99,8 @@ def content_ids(pairs: Any) -> tuple[Tensor, Tensor]:
 def _hashes(rows: Tensor) -> Tensor:
     """Hash rows of whole numbers: a sum with fixed odd factors modulo 2^64, to which zeros at the end add nothing."""
     rows = rows.contiguous().view(torch.int32) if rows.is_floating_point() else rows  # of float32: by their bits
-    factors = torch.randint(2**62, (rows.shape[1],), generator=torch.Generator().manual_seed(0)).to(rows.device) * 2 + 1
+    factors = torch.randint(2**62, (rows.shape[1],), generator=torch.Generator().manual_seed(0)) * 2 + 1
+    factors = onto(factors, rows.device)
     parts = [(part.long() * factors).sum(dim=1) for part in torch.split(rows, max(1, BLOCK // max(1, rows.shape[1])))]
     return torch.cat(parts)
 

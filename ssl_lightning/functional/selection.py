@@ -1,8 +1,10 @@
 """From scores, embeddings and samples to a query: which rows, in which order. Rows come by dataset index."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.devices import home
 from ssl_lightning.functional.distances import (
     TIE,
     Nearest,
@@ -12,9 +14,11 @@ from ssl_lightning.functional.distances import (
     middle,
     numbers,
     pairs,
+    require_choice,
     rounding,
     scale,
 )
+from ssl_lightning.functional.half import WRONG, factors, fast_half
 from ssl_lightning.functional.kmeans import kmeans, weighted_draw
 
 
@@ -84,7 +88,8 @@ def farthest_first(rows: Tensor, asked: Tensor, count: int, block: int = 2048) -
         >>> farthest_first(line, torch.tensor([True, False, False, False]), 3)  # 9 is 9 away, then 4 is 4, then 1
         tensor([3, 2, 1])
     """
-    _require(rows, asked, count)
+    rows, asked = home(rows, asked)
+    require_choice(rows, asked, count)
     field, taken = Nearest(rows, int(asked.sum()) + count), asked.clone()
     field.add(asked.nonzero()[:, 0])
     chosen: list[int] = []
@@ -108,18 +113,6 @@ def farthest_first(rows: Tensor, asked: Tensor, count: int, block: int = 2048) -
             far[places == pick] = -torch.inf
             pick = field.farthest(far, places, outside) if len(chosen) < count else None
     return torch.tensor(chosen)
-
-
-def _require(rows: Tensor, asked: Tensor, count: int) -> None:
-    """Check that so many rows can be chosen, and that they are numbers."""
-    left = int((~asked).sum())
-    if count > left:
-        raise ValueError(f"`count={count}` exceeds the {left} samples to choose from.")
-    if len(rows) and not torch.stack(rows.aminmax()).isfinite().all():  # one pass without a copy
-        place = int((~rows.isfinite().all(dim=1)).nonzero()[0])
-        raise ValueError(
-            f"the embedding in row {place} is NaN or infinite: the model has diverged; look at its training loss."
-        )
 
 
 def badge(residuals: Tensor, embeddings: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -147,29 +140,77 @@ def badge(residuals: Tensor, embeddings: Tensor, count: int, generator: torch.Ge
         J. Ash, C. Zhang, A. Krishnamurthy, J. Langford, A. Agarwal, Deep Batch Active Learning by Diverse, Uncertain
         Gradient Lower Bounds, ICLR 2020, arXiv 1906.03671, algorithm 1; the longest first, as in the authors' code.
     """
+    residuals, embeddings = home(residuals, embeddings)
     free = torch.ones(len(residuals), dtype=torch.bool)
-    _require(torch.stack([residuals.double().sum(dim=1), embeddings.double().sum(dim=1)], dim=1), ~free, count)
-    sizes = residuals.double().norm(dim=1)
-    units = (residuals.double() / sizes.masked_fill(sizes == 0, 1)[:, None]).float()
-    unit = scale(embeddings)
-    embeddings = embeddings.float() if unit == 1 else (numbers(embeddings) * unit).float()
-    lengths = sizes.square() * embeddings.pow(2).sum(dim=1)
-    limit = close(embeddings.shape[1])
+    sums = torch.stack([residuals.sum(dim=1, dtype=torch.float64), embeddings.sum(dim=1, dtype=torch.float64)], dim=1)
+    require_choice(sums, ~free, count)
+    field = _Gradients(residuals, embeddings)
+    lengths = field.lengths
     nearest = torch.full_like(lengths, torch.inf)
     chosen = [int((lengths >= lengths.max() * (1 - TIE)).nonzero()[0])]
     for draw in torch.rand(count - 1, generator=generator, dtype=torch.float64).tolist():
-        last = chosen[-1]
-        free[last] = False
-        products = (units @ units[last]) * (embeddings @ embeddings[last]) * (sizes * sizes[last])
-        base = lengths + lengths[last]
-        found = base - 2 * products
-        near = ((found < limit * base) & free).nonzero()[:, 0]
-        if len(near):
-            found[near] = _between(near, last, units, embeddings, sizes)
-        nearest = torch.minimum(nearest, found)
-        nearest[last] = 0
+        free[chosen[-1]] = False
+        field.lower(nearest, chosen[-1], free)
         chosen.append(weighted_draw(nearest if (nearest > 0).any() else free, draw))
     return torch.tensor(chosen)
+
+
+class _Gradients:
+    """Gradients q h of the last layer, never formed.
+
+    Args:
+        residuals: q, `(n, classes)`.
+        embeddings: h, `(n, d)`.
+
+    Attributes:
+        lengths: Squared, float64 `(n,)`.
+    """
+
+    def __init__(self, residuals: Tensor, embeddings: Tensor) -> None:
+        self.sizes = residuals.double().norm(dim=1)
+        self.units = (residuals.double() / self.sizes.masked_fill(self.sizes == 0, 1)[:, None]).float()
+        unit = scale(embeddings)
+        self.embeddings = embeddings.float() if unit == 1 else (numbers(embeddings) * unit).float()
+        self.lengths = self.sizes.square() * self.embeddings.pow(2).sum(dim=1)
+        self.limit = close(embeddings.shape[1])
+        self._roots = self.lengths.sqrt()
+        self._room = torch.empty_like(self.lengths)
+        self._rows = torch.empty(1024, self.embeddings.shape[1])
+
+    def lower(self, nearest: Tensor, last: int, free: Tensor) -> None:
+        r"""Lower squared distances to the nearest of some gradients by those to another.
+
+        Two gradients are at least :math:`|g|^2 + |g'|^2 - 2 |g| |g'| |q q'| / |q| |q'|` apart: where that is no less,
+        as it mostly is between samples of different classes, the embeddings need not be read.
+
+        Args:
+            nearest: The squared distances, float64 `(n,)`; changed.
+            last: The other one.
+            free: Gradients that are not chosen, boolean `(n,)`.
+        """
+        turns = self.units @ self.units[last]
+        least = torch.mul(self._roots, turns, out=self._room).abs_().mul_(-2 * (1 + 1e-5) * self._roots[last])
+        some = (least.add_(self.lengths).add_(self.lengths[last]) < nearest).nonzero()[:, 0]
+        if 2 * len(some) > len(nearest):  # reading all in order is as fast
+            some, dots = torch.arange(len(nearest)), self.embeddings @ self.embeddings[last]
+        else:
+            dots = self._dots(some, self.embeddings[last])
+        products = turns[some] * dots * (self.sizes[some] * self.sizes[last])
+        base = self.lengths[some] + self.lengths[last]
+        found = base - 2 * products
+        near = ((found < self.limit * base) & free[some]).nonzero()[:, 0]
+        if len(near):
+            found[near] = _between(some[near], last, self.units, self.embeddings, self.sizes)
+        nearest[some] = torch.minimum(nearest[some], found)
+        nearest[last] = 0
+
+    def _dots(self, some: Tensor, other: Tensor) -> Tensor:
+        """Multiply some embeddings with another, through a few rows of memory that stay in cache."""
+        dots = other.new_empty(len(some))
+        for part, out in zip(torch.split(some, len(self._rows)), torch.split(dots, len(self._rows)), strict=True):
+            rows = torch.index_select(self.embeddings, 0, part, out=self._rows[: len(part)])
+            torch.mv(rows, other, out=out)
+        return dots
 
 
 def _between(some: Tensor, last: int, units: Tensor, embeddings: Tensor, sizes: Tensor) -> Tensor:
@@ -203,11 +244,12 @@ def dbal(embeddings: Tensor, informativeness: Tensor, count: int, generator: tor
     Reference:
         F. Zhdanov, Diverse Mini-Batch Active Learning, 2019, arXiv 1901.05954, algorithm 1.
     """
+    embeddings, informativeness = home(embeddings, informativeness)
     rows = numbers(embeddings) * scale(embeddings)
     rows = (rows - middle(rows)).float()  # centroids far from the origin would be rounded
     weights = informativeness.double().clamp(min=0)
     weights = weights / weights.max() if (weights > 0).any() else torch.ones_like(weights)
-    found = kmeans(rows, count, generator, weights=weights)
+    found = kmeans(rows, count, generator, engine="torch", weights=weights)
     heavy = torch.zeros(count, dtype=torch.float64).index_add_(0, found.assignments, weights)
     chosen: list[int] = []
     taken = torch.zeros(len(rows), dtype=torch.bool)
@@ -242,13 +284,16 @@ def typiclust(
         G. Hacohen, A. Dekel, D. Weinshall, Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets,
         ICML 2022, arXiv 2202.02794, Eq. 1 and algorithm 1.
     """
-    _require(rows, asked, count)
+    rows, asked = home(rows, asked)
+    require_choice(rows, asked, count)
     clusters = min(int(asked.sum()) + count, max_clusters, len(rows))
-    cluster = kmeans(rows, clusters, generator).assignments
+    cluster = kmeans(rows, clusters, generator, engine="torch").assignments
     sizes, known = (torch.bincount(cluster[which], minlength=clusters) for which in (asked | ~asked, asked))
     turn = sorted(range(clusters), key=lambda c: (bool(sizes[c] <= 5), int(known[c]), -int(sizes[c]), c))
     chosen: list[int] = []
-    waiting = {c: (((cluster == c) & ~asked).nonzero()[:, 0]) for c in turn}
+    unasked = (~asked).nonzero()[:, 0]
+    unasked = unasked[cluster[unasked].argsort(stable=True)]
+    waiting = dict(enumerate(torch.split(unasked, (sizes - known).tolist())))
     while len(chosen) < count:
         for c in turn:
             if len(waiting[c]) and len(chosen) < count:
@@ -269,8 +314,9 @@ def _most_typical(rows: Tensor, neighbours: int) -> int:
 
     if len(rows) == 1:
         return 0
-    means = torch.cat([nearest(some, k)[0].mean(dim=1) for some in torch.split(torch.arange(len(rows)), 1024)])
-    near = (means <= means.min() * (1 + 3e-4)).nonzero()[:, 0]  # that is how well distances are known
+    likely = _likely(rows, k) if len(rows) > 1024 and fast_half() else torch.arange(len(rows))
+    means = torch.cat([nearest(some, k)[0].mean(dim=1) for some in torch.split(likely, 1024)])
+    near = likely[means <= means.min() * (1 + 3e-4)]  # that is how well distances are known
     if len(near) == 1 or means.min() == 0:
         return int(near[0])
     best = []
@@ -281,99 +327,49 @@ def _most_typical(rows: Tensor, neighbours: int) -> int:
     return int(near[first_least(torch.cat(best))])
 
 
-def prob_cover(rows: Tensor, asked: Tensor, count: int, delta: float) -> Tensor:
-    r"""Choose, again and again, the row with most uncovered rows within a distance: greedy maximum coverage.
+def smallest(values: np.ndarray, count: int, groups: int = 16) -> np.ndarray:
+    """Return the smallest numbers of each row, in no order: a third of the time of a partition of whole rows.
 
-    .. math:: \arg\max_x \big| \{ x' : \lVert x - x' \rVert < \delta \} \setminus \mathrm{covered} \big|
-
-    Rows near to an asked or chosen one are covered. Fewer than `count` are chosen if nothing is left to cover. The
-    graph is never kept: each row is looked at when it is covered, once, so that all picks together cost about two
-    products of all rows with all.
+    They are in those columns whose smallest of each `groups` numbers is among the smallest.
 
     Args:
-        rows: Normalised embeddings, `(n, d)`.
-        asked: Boolean `(n,)`.
-        count: How many to choose at most.
-        delta: Radius of a ball, from 0 to 2.
+        values: `(N, M)`.
+        count: How many, from 1 to M.
+        groups: Numbers that are compared first.
 
     Returns:
-        Positions in the order of choice, at most `(count,)`.
-
-    Reference:
-        O. Yehuda, A. Dekel, G. Hacohen, D. Weinshall, Active Learning Through a Covering Lens, NeurIPS 2022, arXiv
-        2205.11320, algorithm 1.
+        `(N, count)`.
 
     Example:
-        >>> line = torch.tensor([[0.0], [0.1], [0.2], [0.9]])
-        >>> prob_cover(line, torch.zeros(4, dtype=torch.bool), 3, delta=0.15)  # 0.1 covers three, 0.9 itself
-        tensor([1, 3])
+        >>> sorted(smallest(np.array([[5, 1, 4, 2, 3, 6]]), 2, groups=2)[0].tolist())
+        [1, 2]
     """
-    _require(rows, asked, count)
+    width = values.shape[1] // groups
+    if width <= count:
+        return np.partition(values, count - 1, axis=1)[:, :count].copy()
+    stacked = values[:, : groups * width].reshape(len(values), groups, width)
+    columns = np.argpartition(stacked.min(axis=1), count - 1, axis=1)[:, None, :count]
+    near = np.take_along_axis(stacked, columns, axis=2).reshape(len(values), -1)
+    near = np.concatenate([near, values[:, groups * width :]], axis=1)
+    return np.partition(near, count - 1, axis=1)[:, :count].copy()
+
+
+def _likely(rows: Tensor, k: int) -> Tensor:
+    """Return the rows that can have the least mean distance to their k nearest others, by products in bfloat16."""
     unit = scale(rows)
-    rows, delta = numbers(rows) * unit, delta * unit
-    points = (rows - middle(rows)).float()
-    norms = points.pow(2).sum(dim=1)
-    radius = delta**2 * (1 - TIE)  # ties at the rim do not hang on rounding
-    # what a product can be wrong by at the rim, where the other end is at most delta farther from the origin
-    slack = rounding(rows.shape[1]) * (norms + (norms.sqrt() + delta).square())
-
-    def inside(some: Tensor, part: slice = slice(None)) -> Tensor:
-        """Tell which rows are in the balls around some, `(n, len(some))`."""
-        found = torch.addmm(norms[some], points[part], points[some].T, alpha=-2)
-        sure = found < (radius - norms - slack)[part, None]
-        few, many = (sure ^ (found < (radius - norms + slack)[part, None])).nonzero(as_tuple=True)
-        sure[few, many] = pairs(rows[part], rows, few, some[many]) < radius
-        return sure
-
-    def counts(covered: Tensor) -> Tensor:
-        """Count each row's neighbours among some, `(n,)`."""
-        total = torch.zeros(len(rows), dtype=torch.int64)
-        for start in range(0, len(rows), 1024):  # products that stay in cache
-            part = slice(start, start + 1024)
-            for some in torch.split(covered, 512):
-                total[part] += inside(some, part).sum(dim=1)
-        return total
-
-    uncovered = torch.ones(len(rows), dtype=torch.bool)
-    for some in torch.split(asked.nonzero()[:, 0], 512):
-        uncovered &= ~inside(some).any(dim=1)
-    degree = counts(uncovered.nonzero()[:, 0])
-    chosen: list[int] = []
-    while len(chosen) < count:
-        degree[asked] = 0
-        best = int(degree.argmax())  # the first of equals
-        if degree[best] == 0:
-            break
-        chosen.append(best)
-        news = inside(torch.tensor([best]))[:, 0] & uncovered
-        degree -= counts(news.nonzero()[:, 0])
-        uncovered &= ~news
-    return torch.tensor(chosen, dtype=torch.int64)
-
-
-def pure_radius(rows: Tensor, classes: int, generator: torch.Generator, purity: float = 0.95) -> float:
-    r"""Return the largest radius at which a share of the balls is pure: all its rows in one cluster of a k-means.
-
-    A ball is pure as long as its radius is below the distance to the nearest row of another cluster, so the radius is a
-    quantile of these distances.
-
-    Args:
-        rows: Normalised embeddings, `(n, d)`.
-        classes: Clusters.
-        generator: Of the first centroids.
-        purity: Share.
-
-    Returns:
-        A distance, above 0; 2 where all rows are in one cluster.
-
-    Reference:
-        Yehuda et al., arXiv 2205.11320, section 3.3 and appendix B.
-    """
-    cluster = kmeans(rows, min(classes, len(rows)), generator).assignments
-    parts = []
-    for start in range(0, len(rows), 1024):
-        same = cluster[start : start + 1024, None] == cluster
-        parts.append(distances(rows[start : start + 1024], rows).masked_fill_(same, torch.inf).amin(dim=1))
-    found = torch.cat(parts).sort().values
-    found = found[min(len(rows) - 1, int((1 - purity) * len(rows) + 1e-9)) :]
-    return min(2.0, float(found[found > 0][0]) * (1 - 1e-5))  # below it: no pair of rows lies at the radius itself
+    points = numbers(rows) * unit
+    points = (points - middle(points)).float()
+    norms = points.double().square().sum(dim=1)
+    left, right = factors(points, -norms / 2)
+    lengths = norms.sqrt()
+    least, most = [], []
+    for some in torch.split(torch.arange(len(rows)), 1024):
+        bits = (left[some] @ right.T).view(torch.uint16).numpy()  # of minus half the squared distances
+        bits = smallest(bits, k + 1)  # the row itself, at no distance, is one of them
+        found = torch.from_numpy(bits).view(torch.bfloat16).double().clamp(max=0) * -2
+        base = lengths[some].square() + norms.max()
+        wrong = 2 * WRONG * lengths[some] * lengths.max() + rounding(rows.shape[1]) * base
+        least.append((found * (1 - 2**-7) - wrong[:, None]).clamp(min=0).sqrt().sum(dim=1))
+        most.append((found * (1 + 2**-7) + wrong[:, None]).sqrt().sum(dim=1))
+    limit = torch.cat(most).min() * (1 + 1e-3)
+    return (torch.cat(least) <= limit).nonzero()[:, 0]

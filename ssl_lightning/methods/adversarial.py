@@ -12,6 +12,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, one_of, whole
 from ssl_lightning.methods.base import SSLMethod
 from ssl_lightning.networks.decoders import ConvDecoder
@@ -151,7 +152,7 @@ class AdversarialMethod(SSLMethod):
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw noise `(count, latent_dim)`, on the device."""
-        return torch.randn(count, self.latent_dim, generator=generator).to(self.device)
+        return onto(torch.randn(count, self.latent_dim, generator=generator), self.device)
 
     def paint(self, noise: Tensor, decoder: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Make normalised images `(N, C, S, S)` of noise `(N, latent_dim)`; pixels lie in [0, 1] before normalising."""

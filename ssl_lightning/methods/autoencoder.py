@@ -9,6 +9,7 @@ from torch.nn.functional import mse_loss
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import at_least, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.decoders import ConvDecoder
@@ -39,8 +40,16 @@ class Autoencoder(SSLMethod):
     Reference:
         P. Vincent, H. Larochelle, Y. Bengio, P.-A. Manzagol, Extracting and Composing Robust Features with Denoising
         Autoencoders, ICML 2008; plain: G. Hinton, R. Salakhutdinov, Science 2006. A survey with both: arXiv 2003.05991.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Autoencoder(ConvNet(width=4), latent_dim=3, image_size=8)
+        >>> numbers = model.bottleneck(model.embed(torch.zeros(2, 1, 8, 8)))
+        >>> numbers.shape, model.decoder(numbers).shape
+        (torch.Size([2, 3]), torch.Size([2, 1, 8, 8]))
     """
 
+    family: ClassVar[str] = "generative"
     takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
@@ -70,7 +79,7 @@ class Autoencoder(SSLMethod):
         seen = view
         if self.noise > 0:
             drawn = torch.randn(view.shape, generator=self.local_generator("noise"))
-            seen = self._format(view + self.noise * drawn.to(view))
+            seen = self._format(view + self.noise * onto(drawn, view.device, view.dtype))
         h = self.backbone(seen)
         with full_precision(h):
             loss = mse_loss(self.decoder(self.bottleneck(h.float())), view.float())

@@ -1,7 +1,7 @@
 """Barlow Twins."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightly.loss import BarlowTwinsLoss
 from lightly.models.modules.heads import BarlowTwinsProjectionHead
@@ -32,7 +32,20 @@ class BarlowTwins(SSLMethod):
         J. Zbontar et al., Barlow Twins: Self-Supervised Learning via Redundancy Reduction, ICML 2021, arXiv 2103.03230.
         The projector is narrower by default than the paper's 8192. Under DDP the correlations of the processes are
         averaged, each of its own batch's normalised projections, as in the authors' code.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = BarlowTwins(ConvNet(width=4), redundancy=0.5)
+        >>> z = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> round(float(model.criterion(z, z)), 4)  # the same views, and dimensions that do not repeat one another
+        0.0
+        >>> twice = z[:, [0, 0]]
+        >>> round(float(model.criterion(twice, twice)), 4)  # twice the same: 0.5 for each of two
+        1.0
     """
+
+    family: ClassVar[str] = "non-contrastive"
 
     def __init__(
         self,

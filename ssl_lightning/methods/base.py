@@ -48,12 +48,14 @@ class SSLMethod(Learner, ABC):
             function of one sample, as the transforms of torchvision are; null for those that suit the data.
         optimizer: What optimizer to build, and its schedule.
         clean: Makes the input of evaluation; null for the one that `views` carry, else that of the data.
-        channels_last: Keep images and convolutions in channels-last memory format; faster with bf16.
+        channels_last: Keep images and convolutions in channels-last memory format; null for what is faster: with
+            convolutional encoders of ours, of torchvision and of timm.
 
     Raises:
         ValueError: If the encoder returns no vector a sample, or the views cannot be called.
     """
 
+    family: ClassVar[str] = ""  # what it is listed with
     view_count: ClassVar[int] = 2  # views of a sample that `compute_loss` looks at, at least
     local_count: ClassVar[int] = 0  # further views that show a part, where the data have such
     takes: ClassVar[tuple[str, ...]] = ()  # what data it learns from, as `MODALITIES` calls them; empty for any
@@ -65,17 +67,15 @@ class SSLMethod(Learner, ABC):
         views: Any = None,
         optimizer: OptimizerSpec | None = None,
         clean: nn.Module | None = None,
-        channels_last: bool = False,
+        channels_last: bool | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["backbone", "views", "clean"], frame=constructor_frame(self))
         self.optimizer_spec = as_spec(optimizer)
         of_kind(nn.Module, "CleanView()", clean=clean)
         self.backbone = as_backbone(backbone)
-        if channels_last:
-            self.backbone.to(memory_format=torch.channels_last)
+        self.format_as(channels_last)
         self.take(None if views is None else as_views(views, self.view_count), clean)
-        self.channels_last = channels_last
         self.facts = {}
 
     @abstractmethod

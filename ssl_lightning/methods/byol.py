@@ -1,7 +1,7 @@
 """Bootstrap your own latent."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
@@ -37,7 +37,17 @@ class BYOL(SSLMethod):
         J.-B. Grill et al., Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning, NeurIPS 2020, arXiv
         2006.07733. The mean of both views' losses where the paper adds them; momentum starts at 0.99, which suits fits
         of some thousand steps, where the paper has 0.996.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = BYOL(ConvNet(width=4))
+        >>> z = torch.eye(4, 8)
+        >>> float(2 + 2 * model.criterion(z, z))  # a prediction that is right
+        0.0
     """
+
+    family: ClassVar[str] = "non-contrastive"
 
     def __init__(
         self,

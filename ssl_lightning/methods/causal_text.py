@@ -40,8 +40,17 @@ class CausalText(SSLMethod):
         A. Radford, K. Narasimhan, T. Salimans, I. Sutskever, Improving Language Understanding by Generative
         Pre-Training, 2018, Eq. 1 and 2. Norms come first, as in GPT-2 (R. Xiong et al. 2020, arXiv
         2002.04745).
+
+    Example:
+        >>> from ssl_lightning.backbones import TextTransformer
+        >>> from ssl_lightning.transforms.padded import Padded
+        >>> model = CausalText(TextTransformer(50, dim=16, depth=1, heads=2, causal=True))
+        >>> texts = Padded(torch.randint(10, 50, (2, 20)), torch.tensor([20, 5]))
+        >>> model.predict_tokens(texts)[0].shape  # 19 and 4 tokens that follow others
+        torch.Size([23, 50])
     """
 
+    family: ClassVar[str] = "text"
     takes: ClassVar[tuple[str, ...]] = ("text",)
     view_count: ClassVar[int] = 1
     least_batch: int = 1

@@ -45,8 +45,15 @@ class CLIP(SSLMethod):
     Reference:
         A. Radford et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021, arXiv
         2103.00020, section 2.3. The images' views are those of `PairViews`, where the paper crops alone.
+
+    Example:
+        >>> from ssl_lightning.backbones import TwoTowers
+        >>> model = CLIP(TwoTowers(50, image_size=16, text_args={"dim": 16, "depth": 1}, dim=8), temperature=0.07)
+        >>> round(float(model.log_scale.detach().exp()), 2)  # 1 / 0.07, and learnt from there
+        14.29
     """
 
+    family: ClassVar[str] = "images with text"
     takes: ClassVar[tuple[str, ...]] = ("images with text",)
     view_count: ClassVar[int] = 1
 

@@ -11,6 +11,7 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.engine.ranges import above, between, one_of, whole
 from ssl_lightning.functional.losses import gather_rows
+from ssl_lightning.functional.tally import tally
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import SimCLRViews, normalisation
@@ -44,8 +45,16 @@ class Colorization(SSLMethod):
     Reference:
         R. Zhang, P. Isola, A. Efros, Colorful Image Colorization, ECCV 2016, arXiv 1603.08511, Eq. 1 to 5. There the
         shares of the bins are those of ImageNet; here they are counted in the batches as they come.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Colorization(ConvNet(3, width=4), image_size=16)
+        >>> _, features = model.backbone.with_map(torch.zeros(2, 3, 16, 16))
+        >>> tuple(model.decoder(features).shape) == (2, len(model.bins), 4, 4)  # a colour at every place
+        True
     """
 
+    family: ClassVar[str] = "pretext task"
     takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
@@ -132,7 +141,7 @@ class Colorization(SSLMethod):
 
     def _cross_entropy(self, predicted: Tensor, ab: Tensor) -> Tensor:
         nearest, share = soft_bins(ab.permute(0, 2, 3, 1).reshape(-1, 2), self.bins)
-        counts = nearest[:, 0].bincount(minlength=len(self.bins)).double()
+        counts = tally(nearest[:, 0], len(self.bins)).double()
         if self.training:
             self.counts += gather_rows(counts[None]).sum(dim=0)
         log_p = predicted.permute(0, 2, 3, 1).reshape(-1, len(self.bins)).log_softmax(dim=1)

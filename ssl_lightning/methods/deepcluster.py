@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, get_args
 
 import torch
-from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import Copied
 from ssl_lightning.engine.passes import sweep
 from ssl_lightning.engine.processes import Rows, gather
 from ssl_lightning.engine.ranges import one_of, whole
@@ -48,8 +48,15 @@ class DeepCluster(SSLMethod):
     Reference:
         M. Caron, P. Bojanowski, A. Joulin, M. Douze, Deep Clustering for Unsupervised Learning of Visual Features, ECCV
         2018, arXiv 1807.05520. The first clustering is of the untrained network's features, as there. No Sobel filter.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = DeepCluster(ConvNet(width=4), clusters=7)
+        >>> model.head(model.embed(torch.rand(3, 1, 8, 8))).shape  # which of the clusters
+        torch.Size([3, 7])
     """
 
+    family: ClassVar[str] = "clustering"
     view_count: ClassVar[int] = 1
     least_batch: int = 1
 
@@ -71,13 +78,14 @@ class DeepCluster(SSLMethod):
         self.head = nn.Linear(self.backbone.feature_dim, clusters)
         self.assignments = torch.empty(0, dtype=torch.int64)  # of every training sample; -1: not in this fit
         self.clustered_at = -1  # epoch
+        self._copied = Copied()
         self._news: dict[str, float] = {}
 
     def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
         """Classify each view by the cluster of its sample."""
         h = self.backbone(join(views))
         with full_precision(h):
-            targets = self.assignments[batch.index.cpu()].to(h.device).repeat(len(views))
+            targets = self._copied.there(self.assignments, h.device)[batch.index].repeat(len(views))
             loss = cross_entropy(self.head(h.float()), targets)
         return {"loss": loss, "embedding": h[: len(batch.target)]}
 
@@ -187,4 +195,6 @@ def whiten(features: Tensor, dim: int) -> Tensor:
 
 def nmi(one: Tensor, other: Tensor) -> float:
     """Return the normalised mutual information of two partitions `(N,)`: 1 if they are the same, 0 if independent."""
+    from sklearn.metrics import normalized_mutual_info_score  # here, since nothing else wants it
+
     return float(normalized_mutual_info_score(one.numpy(), other.numpy()))

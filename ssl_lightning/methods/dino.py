@@ -44,8 +44,15 @@ class DINO(SSLMethod):
         M. Caron et al., Emerging Properties in Self-Supervised Vision Transformers, ICCV 2021, arXiv 2104.14294. Heads
         and loss are lightly's; the head has batch norm, as the authors advise for convolutional networks; the last
         layer is held fixed in the first epoch. The warm-up is by the step.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = DINO(ConvNet(width=4), outputs=16)
+        >>> model.projector(model.embed(torch.rand(3, 1, 8, 8))).shape  # soft classes that nobody named
+        torch.Size([3, 16])
     """
 
+    family: ClassVar[str] = "non-contrastive"
     local_count: ClassVar[int] = 4
 
     def __init__(

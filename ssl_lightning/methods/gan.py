@@ -1,6 +1,7 @@
 """Generative adversarial network."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,19 +22,25 @@ class GAN(AdversarialMethod):
     .. math:: \min_G \max_D E_x[\log D(x)] + E_z[\log(1 - D(G(z)))]
 
     or its hinge form with spectral norm, which is stable for more settings. The discriminator's features are what is
-    kept.
+    kept. Its other arguments are those of `AdversarialMethod`.
 
     Args:
         backbone: The discriminator without its head.
-        args: The other arguments, as for `AdversarialMethod`.
-        kwargs: As for `AdversarialMethod`: channels, image_size, latent_dim, width, loss, spectral, average, and those
-            of `SSLMethod`.
 
     Reference:
         A. Radford, L. Metz, S. Chintala, Unsupervised Representation Learning with DCGAN, ICLR 2016, arXiv 1511.06434;
         hinge loss and spectral norm: T. Miyato et al. 2018, arXiv 1802.05957. Both players step at once (M. Heusel et
         al. 2017, arXiv 1706.08500, section 2) instead of in turn.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = GAN(ConvNet(width=4), image_size=8)
+        >>> model.paint(model.draw(2, torch.Generator().manual_seed(0))).shape  # two images of noise
+        torch.Size([2, 1, 8, 8])
     """
+
+    family: ClassVar[str] = "generative"
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Return the sum of both players' losses; each depends on its own parameters alone."""

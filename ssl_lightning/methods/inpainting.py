@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from ssl_lightning.backbones import Backbone, ConvNet
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, one_of, sizes
 from ssl_lightning.methods.adversarial import clip_apart, discriminator_loss, frozen, generator_loss
 from ssl_lightning.methods.base import SSLMethod, Step
@@ -46,8 +47,15 @@ class Inpainting(SSLMethod):
         D. Pathak et al., Context Encoders: Feature Learning by Inpainting, CVPR 2016, arXiv 1604.07379, Eq. 1 to 3. The
         hole is filled by the mean colour; the paper's decoder makes the centre alone, ours the image, of which only
         the hole counts.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Inpainting(ConvNet(width=4), image_size=8, share=0.5)
+        >>> int(model.masks(torch.zeros(1, 1, 8, 8), torch.Generator()).sum())  # 4 of 8 pixels a side
+        16
     """
 
+    family: ClassVar[str] = "pretext task"
     takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
@@ -83,8 +91,8 @@ class Inpainting(SSLMethod):
         """Return the holes of images `(N, C, S, S)`, `(N, 1, S, S)`, true where hidden."""
         count, size = len(images), images.shape[-1]
         if self.region == "centre":
-            return centre_masks(count, size, self.share).to(images.device)
-        return block_masks(count, size, self.share, generator).to(images.device)
+            return onto(centre_masks(count, size, self.share), images.device)
+        return onto(block_masks(count, size, self.share, generator), images.device)
 
     def compute_loss(self, views: Sequence[Tensor], batch: Batch) -> Step:
         """Hide a part of the view, and paint it in."""
@@ -95,7 +103,7 @@ class Inpainting(SSLMethod):
         with full_precision(h):
             real, painted = view.float(), self.decoder(self.bottleneck(h.float()))
             hole = masks.expand_as(real)
-            loss = (painted - real)[hole].pow(2).mean()
+            loss = torch.where(hole, painted - real, 0.0).pow(2).sum() / hole.sum()
             if self.discriminator is not None:
                 fake = torch.where(hole, painted, real)
                 told = self.discriminator(real), self.discriminator(fake.detach())

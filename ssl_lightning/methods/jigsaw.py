@@ -1,7 +1,7 @@
 """Solve jigsaw puzzles."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.methods.base import Step
 from ssl_lightning.methods.pretext import TileMethod
@@ -38,7 +39,15 @@ class Jigsaw(TileMethod):
     Reference:
         M. Noroozi, P. Favaro, Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles, ECCV 2016,
         arXiv 1603.09246, section 3. There tiles of 64 px lie in cells of 75 px, a gap of about a seventh.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Jigsaw(ConvNet(width=4), grid=2, permutations=24)
+        >>> len({tuple(order) for order in model.orders.tolist()})  # all orders of four tiles
+        24
     """
+
+    family: ClassVar[str] = "pretext task"
 
     def __init__(
         self,
@@ -62,7 +71,7 @@ class Jigsaw(TileMethod):
         """Shuffle the features of the tiles, and classify the permutation."""
         features, embedding = self.encode(views[0])
         draws = torch.randint(len(self.orders), (len(features),), generator=self.local_generator("permutations"))
-        labels = draws.to(features.device)
+        labels = onto(draws, features.device)
         # a tile's feature does not depend on where it is put, so features are shuffled instead of tiles
         order = self.orders[labels][..., None].expand_as(features)
         with full_precision(features):

@@ -13,6 +13,7 @@ from ssl_lightning.backbones.patches import Patches, draw_hidden, run_blocks
 from ssl_lightning.backbones.vit import ImagePatches, patch_encoder_of, require_share
 from ssl_lightning.data.of_trainer import views_for
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
@@ -43,8 +44,16 @@ class MAE(SSLMethod):
     Reference:
         K. He et al., Masked Autoencoders Are Scalable Vision Learners, CVPR 2022, arXiv 2111.06377, section 3. The
         encoder with masks of images and the decoder's layers are lightly's.
+
+    Example:
+        >>> from ssl_lightning.backbones import ViT
+        >>> model = MAE(ViT(1, 8, patch_size=2, dim=12, depth=1, heads=3), decoder_dim=12, decoder_depth=1)
+        >>> hidden = torch.arange(16)[None] >= 4  # all of 16 patches but the first four
+        >>> model.reconstruct(torch.rand(1, 1, 8, 8), hidden)[0].shape  # four pixels of each patch
+        torch.Size([1, 16, 4])
     """
 
+    family: ClassVar[str] = "masked"
     takes: ClassVar[tuple[str, ...]] = ("images", "sound")
     view_count: ClassVar[int] = 1
     least_batch: int = 1
@@ -103,8 +112,8 @@ class MAE(SSLMethod):
         """
         encoder = patch_encoder_of(self.backbone, "MAE")
         inside = encoder.cut(inputs).inside
-        hidden = hidden.to(self.mask_token.device)
-        encoded = encoder.encode_seen(inputs, ~hidden if inside is None else inside & ~hidden)
+        seen = ~hidden if inside is None else inside.to(hidden.device) & ~hidden
+        encoded = encoder.encode_seen(inputs, seen)
         embedded = self.decoder.embed(encoded.tokens)
         total = encoder.prefix + hidden.shape[1]
         # one place more, for what is padding among the tokens
@@ -136,11 +145,12 @@ class MAE(SSLMethod):
         view, encoder = views[0], patch_encoder_of(self.backbone, "MAE")
         encoder.require(view)
         patches = encoder.cut(view)
-        hidden = draw_hidden(patches, self.mask_ratio, self.local_generator("masks")).to(patches.values.device)
+        hidden = draw_hidden(patches, self.mask_ratio, self.local_generator("masks"))
         predicted, _ = self.reconstruct(view, hidden)
         with full_precision(predicted):
             wanted, _, _ = self.targets(patches)
-            errors = (predicted.float()[hidden] - wanted[hidden]).pow(2)
+            sample, place = onto(hidden.nonzero(), predicted.device).unbind(1)
+            errors = (predicted.float()[sample, place] - wanted[sample, place]).pow(2)
             loss = errors.sum() / max(1, errors.numel())  # sounds of one patch hide none
         return {"loss": loss}
 

@@ -12,6 +12,7 @@ from ssl_lightning.backbones import Backbone
 from ssl_lightning.backbones.text import require_tokens
 from ssl_lightning.data.samples import Batch
 from ssl_lightning.data.tokenizing import Tokenizer
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
@@ -45,8 +46,18 @@ class MaskedText(SSLMethod):
         J. Devlin, M. Chang, K. Lee, K. Toutanova, BERT: Pre-training of Deep Bidirectional Transformers, NAACL 2019,
         arXiv 1810.04805, section 3.1. There is no prediction of the next sentence (Y. Liu et al. 2019, arXiv
         1907.11692, section 4.2, where it does not help).
+
+    Example:
+        >>> from ssl_lightning.backbones import TextTransformer
+        >>> from ssl_lightning.transforms.padded import Padded
+        >>> model = MaskedText(TextTransformer(50, dim=16, depth=1, heads=2))
+        >>> texts = Padded(torch.randint(10, 50, (2, 20)), torch.tensor([20, 20]))
+        >>> logits, wanted, _ = model.predict_tokens(texts, torch.rand(3, 2, 20))
+        >>> logits.shape[1], len(logits) == len(wanted)  # any of 50 tokens, for each that was chosen
+        (50, True)
     """
 
+    family: ClassVar[str] = "text"
     takes: ClassVar[tuple[str, ...]] = ("text",)
     view_count: ClassVar[int] = 1
     least_batch: int = 1
@@ -97,9 +108,9 @@ class MaskedText(SSLMethod):
         """
         chosen = chosen_tokens(inputs, self.mask_ratio, draws[0], self.starts)
         encoded = self._encoder.tokens(hidden_tokens(inputs, chosen, draws[1:], len(self.bias)))
-        chosen = chosen.to(encoded.device)
-        logits = self.predictor(encoded[chosen]) @ self._encoder.table.T + self.bias
-        return logits, inputs.values[chosen].long(), self._encoder.pooled(encoded, inputs.length)
+        text, place = onto(chosen.nonzero(), encoded.device).unbind(1)  # found on the CPU: how many is known there
+        logits = self.predictor(encoded[text, place]) @ self._encoder.table.T + self.bias
+        return logits, inputs.values[text, place].long(), self._encoder.pooled(encoded, inputs.length)
 
     def compute_loss(self, views: Sequence[Padded], batch: Batch) -> Step:
         """Return the cross-entropy of hidden tokens."""

@@ -1,7 +1,7 @@
 """Momentum contrast."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightly.loss import NTXentLoss
@@ -49,7 +49,16 @@ class MoCo(SSLMethod):
         Xie, K. He, An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021, arXiv 2104.02057,
         algorithm 1 (v3). Departures: version 2 is symmetric; batches are not shuffled between processes before batch
         norm; the queue is lightly's, filled by all processes, and starts random as in the authors' code.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = MoCo(ConvNet(width=4), queue_size=64)
+        >>> own, slow = model.backbone.parameters(), model.teacher.parameters()
+        >>> all(bool((a == b).all()) for a, b in zip(own, slow, strict=False))  # the slow copy begins as a copy
+        True
     """
+
+    family: ClassVar[str] = "contrastive"
 
     def __init__(
         self,

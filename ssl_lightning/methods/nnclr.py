@@ -1,7 +1,7 @@
 """Nearest-neighbour contrastive learning."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightly.models.modules import NNMemoryBankModule
 from lightly.models.modules.heads import NNCLRPredictionHead, NNCLRProjectionHead
@@ -41,7 +41,16 @@ class NNCLR(SSLMethod):
         D. Dwibedi et al., With a Little Help from My Friends: Nearest-Neighbor Contrastive Learning of Visual
         Representations, ICCV 2021, arXiv 2104.14548. The queue is lightly's, filled by all processes and random at the
         start; the loss is the paper's, without lightly's further negatives (neighbours among each other).
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = NNCLR(ConvNet(width=4), queue_size=64, projection_dim=16)
+        >>> model.predictor(model.projector(model.embed(torch.zeros(3, 1, 8, 8)))).shape
+        torch.Size([3, 16])
     """
+
+    family: ClassVar[str] = "contrastive"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Predict where one part of an image lies beside another."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import sizes
 from ssl_lightning.methods.base import Step
 from ssl_lightning.methods.pretext import TileMethod
@@ -39,7 +40,15 @@ class RelativePosition(TileMethod):
         arXiv 1505.05192, section 3. There one pair is drawn from an image, with a gap of half a tile; here all eight
         pairs share the encoded tiles. Instead of dropping colours against chromatic aberration, tiles are normalised in
         every channel and some views are gray.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = RelativePosition(ConvNet(width=4))
+        >>> model.head(torch.zeros(3, 2 * model.backbone.feature_dim)).shape  # which of the eight around it
+        torch.Size([3, 8])
     """
+
+    family: ClassVar[str] = "pretext task"
 
     def __init__(
         self, backbone: Backbone, views: nn.Module | None = None, gap: int = 2, hidden_dim: int = 512, **kwargs: Any
@@ -62,7 +71,8 @@ class RelativePosition(TileMethod):
         labels = torch.arange(8, device=features.device).expand(len(features), 8)
         with full_precision(features):
             middle = features[:, CENTRE, None].expand(-1, 8, -1)
-            logits = self.head(torch.cat([middle, features[:, AROUND]], dim=2).float())  # (N, 8, 8)
+            around = torch.cat([features[:, :CENTRE], features[:, CENTRE + 1 :]], dim=1)
+            logits = self.head(torch.cat([middle, around], dim=2).float())  # (N, 8, 8)
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten())
         self.log("train/pretext_accuracy", (logits.argmax(dim=2) == labels).float().mean(), sync_dist=True)
         return {"loss": loss, "embedding": embedding}
@@ -72,7 +82,7 @@ class RelativePosition(TileMethod):
         tiles = cut_tiles(images, 3, self.gap, None)
         features = self.backbone(self._format(normalise_tiles(tiles).flatten(0, 1))).unflatten(0, tiles.shape[:2])
         place = torch.tensor(AROUND)
-        drawn = place[torch.randint(8, (len(images),), generator=generator)].to(images.device)
+        drawn = onto(place[torch.randint(8, (len(images),), generator=generator)], images.device)
         row = torch.arange(len(images), device=images.device)
         said = self.head(torch.cat([features[:, CENTRE], features[row, drawn]], dim=1)).argmax(dim=1)
         found = {"tiles": tiles}

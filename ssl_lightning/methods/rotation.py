@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
 from ssl_lightning.transforms.image import SimCLRViews
@@ -30,8 +31,15 @@ class Rotation(SSLMethod):
     Reference:
         S. Gidaris, P. Singh, N. Komodakis, Unsupervised Representation Learning by Predicting Image Rotations, ICLR
         2018, arXiv 1803.07728, Eq. 3. All four turns of an image are in one batch, as recommended there.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Rotation(ConvNet(width=4))
+        >>> model.head(model.embed(torch.rand(3, 1, 8, 8))).shape  # 0, 90, 180 or 270 degrees
+        torch.Size([3, 4])
     """
 
+    family: ClassVar[str] = "pretext task"
     takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
     least_batch: int = 1
@@ -46,7 +54,7 @@ class Rotation(SSLMethod):
         view = views[0]
         labels = torch.arange(4).repeat_interleave(len(view))
         h = self.backbone(self._format(turn(view.repeat(4, 1, 1, 1), labels)))
-        labels = labels.to(h.device)
+        labels = onto(labels, h.device)
         with full_precision(h):
             logits = self.head(h.float())
             loss = cross_entropy(logits, labels)

@@ -44,8 +44,15 @@ class SigLIP(SSLMethod):
         X. Zhai, B. Mustafa, A. Kolesnikov, L. Beyer, Sigmoid Loss for Language Image Pre-Training, ICCV 2023, arXiv
         2303.15343. Texts are gathered from all processes at once, where the paper passes them around in chunks: the
         same loss, more memory.
+
+    Example:
+        >>> from ssl_lightning.backbones import TwoTowers
+        >>> model = SigLIP(TwoTowers(50, image_size=16, text_args={"dim": 16, "depth": 1}, dim=8))
+        >>> round(model.log_scale.exp().item(), 2), model.bias.item()  # most pairs are no pairs: a bias of -10
+        (10.0, -10.0)
     """
 
+    family: ClassVar[str] = "images with text"
     takes: ClassVar[tuple[str, ...]] = ("images with text",)
     view_count: ClassVar[int] = 1
 

@@ -1,7 +1,7 @@
 """SimCLR."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightly.loss import DCLLoss, NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
@@ -34,7 +34,16 @@ class SimCLR(SSLMethod):
     Reference:
         T. Chen, S. Kornblith, M. Norouzi, G. Hinton, A Simple Framework for Contrastive Learning of Visual
         Representations, ICML 2020, arXiv 2002.05709. The loss is lightly's, gathered over all processes.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model, same = SimCLR(ConvNet(width=4)), torch.ones(4, 128)
+        >>> round(float(model.criterion(same, same)), 3)  # of 2N - 1 = 7 candidates all are alike: log 7
+        1.946
     """
+
+    family: ClassVar[str] = "contrastive"
 
     def __init__(
         self,

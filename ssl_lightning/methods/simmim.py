@@ -12,6 +12,7 @@ from ssl_lightning.backbones.patches import draw_hidden
 from ssl_lightning.backbones.vit import ImagePatches, patch_encoder_of, require_share
 from ssl_lightning.data.of_trainer import views_for
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between
 from ssl_lightning.methods.base import SSLMethod, Step
 from ssl_lightning.networks.modes import full_precision
@@ -37,8 +38,16 @@ class SimMIM(SSLMethod):
     Reference:
         Z. Xie et al., SimMIM: A Simple Framework for Masked Image Modeling, CVPR 2022, arXiv 2111.09886, section 3.
         There patches of 32 px are hidden of 192 px images; here a patch is the transformer's.
+
+    Example:
+        >>> from ssl_lightning.backbones import ViT
+        >>> model = SimMIM(ViT(1, 8, patch_size=2, dim=12, depth=1, heads=3))
+        >>> hidden = torch.arange(16)[None] >= 8  # half of 16 patches
+        >>> model.reconstruct(torch.rand(1, 1, 8, 8), hidden)[0].shape  # four pixels of each patch
+        torch.Size([1, 16, 4])
     """
 
+    family: ClassVar[str] = "masked"
     takes: ClassVar[tuple[str, ...]] = ("images", "sound")
     view_count: ClassVar[int] = 1
     least_batch: int = 1
@@ -69,7 +78,7 @@ class SimMIM(SSLMethod):
             Predictions `(N, P, D)`, of which those of hidden patches count; tokens of all patches `(N, P, dim)`.
         """
         encoder = patch_encoder_of(self.backbone, "SimMIM")
-        encoded = encoder.encode_filled(inputs, hidden.to(self.mask_token.device), self.mask_token)
+        encoded = encoder.encode_filled(inputs, onto(hidden, self.mask_token.device), self.mask_token)
         return self.head(encoded), encoded
 
     def compute_loss(self, views: Sequence[Any], batch: Batch) -> Step:
@@ -77,10 +86,11 @@ class SimMIM(SSLMethod):
         view, encoder = views[0], patch_encoder_of(self.backbone, "SimMIM")
         encoder.require(view)
         patches = encoder.cut(view)
-        hidden = draw_hidden(patches, self.mask_ratio, self.local_generator("masks")).to(patches.values.device)
+        hidden = draw_hidden(patches, self.mask_ratio, self.local_generator("masks"))
         predicted, _ = self.reconstruct(view, hidden)
         with full_precision(predicted):
-            errors = (predicted.float() - patches.values)[hidden].abs()
+            sample, place = onto(hidden.nonzero(), predicted.device).unbind(1)
+            errors = (predicted.float() - patches.values)[sample, place].abs()
             loss = errors.sum() / max(1, errors.numel())  # sounds of one patch hide none
         return {"loss": loss}
 

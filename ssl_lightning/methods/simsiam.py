@@ -1,7 +1,7 @@
 """Simple Siamese representation learning."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
@@ -34,7 +34,16 @@ class SimSiam(SSLMethod):
     Reference:
         X. Chen, K. He, Exploring Simple Siamese Representation Learning, CVPR 2021, arXiv 2011.10566. Heads are
         lightly's, narrower by default than the paper's 2048.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model, z = SimSiam(ConvNet(width=4)), torch.eye(4, 8)
+        >>> float(model.criterion(z, z))  # the least: each prediction is right
+        -1.0
     """
+
+    family: ClassVar[str] = "non-contrastive"
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Self-supervised generative adversarial network."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import at_least
 from ssl_lightning.methods.adversarial import (
     AdversarialMethod,
@@ -44,7 +45,15 @@ class SSGAN(AdversarialMethod):
     Reference:
         T. Chen et al., Self-Supervised GANs via Auxiliary Rotation Loss, CVPR 2019, arXiv 1811.11212, Eq. 3 and 4;
         weights of section 4.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = SSGAN(ConvNet(width=4), image_size=8)
+        >>> model.rotation_head(model.embed(torch.rand(3, 1, 8, 8))).shape  # by which quarter turn
+        torch.Size([3, 4])
     """
+
+    family: ClassVar[str] = "generative"
 
     def __init__(
         self, backbone: Backbone, views: nn.Module | None = None, alpha: float = 0.2, beta: float = 1.0, **kwargs: Any
@@ -61,7 +70,7 @@ class SSGAN(AdversarialMethod):
         made = self._format(self.paint(self.draw(len(real), self.local_generator("noise"))))
         part = max(1, len(real) // 4)
         turns = torch.arange(1, 4).repeat_interleave(part)
-        labels = torch.arange(4).repeat_interleave(part).to(real.device)
+        labels = onto(torch.arange(4).repeat_interleave(part), real.device)
         h = self.backbone(real)
         with statistics_kept(self.backbone):
             h_turned = self.backbone(self._format(turn(real[:part].repeat(3, 1, 1, 1), turns)))

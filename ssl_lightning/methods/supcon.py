@@ -1,7 +1,7 @@
 """Supervised contrastive learning."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import nn
@@ -36,7 +36,18 @@ class SupCon(SSLMethod):
     Reference:
         P. Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, arXiv 2004.11362. The mean over anchors where
         the paper writes a sum; labels and negatives come from all processes.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = SupCon(ConvNet(width=4))
+        >>> batch = Batch(torch.zeros(4), torch.tensor([0, 0, 1, 1]), torch.arange(4))
+        >>> views = [torch.zeros(4, 1, 8, 8)] * 2  # all alike: each of 7 others is as near
+        >>> round(float(model.eval().compute_loss(views, batch)["loss"]), 3)  # log 7
+        1.946
     """
+
+    family: ClassVar[str] = "metric"
 
     def __init__(
         self,

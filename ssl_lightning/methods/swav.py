@@ -48,8 +48,15 @@ class SwAV(SSLMethod):
         M. Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, NeurIPS 2020,
         arXiv 2006.09882. Loss and heads are lightly's; its prototypes lose their bias, which the paper's have not. They
         are held fixed in the first epoch, as in the authors' code. Codes are found over all processes.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = SwAV(ConvNet(width=4), prototypes=10, projection_dim=16)
+        >>> model.prototypes(model.projector(model.embed(torch.rand(3, 1, 8, 8)))).shape  # a score with each prototype
+        torch.Size([3, 10])
     """
 
+    family: ClassVar[str] = "clustering"
     local_count: ClassVar[int] = 4
 
     def __init__(

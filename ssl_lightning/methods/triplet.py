@@ -1,7 +1,7 @@
 """Deep metric learning with triplets."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import above, one_of, sizes, whole
 from ssl_lightning.functional.kmeans import kmeans
 from ssl_lightning.functional.losses import (
@@ -61,7 +62,17 @@ class Triplet(SSLMethod):
     Reference:
         F. Schroff, D. Kalenichenko, J. Philbin, FaceNet: A Unified Embedding for Face Recognition and Clustering, CVPR
         2015, arXiv 1503.03832, Eq. 3; the mean of the triplets where the paper sums. Triplets come from all processes.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Triplet(ConvNet(width=4), margin=0.2).eval()
+        >>> batch = Batch(torch.zeros(4), torch.tensor([-1, -1, -1, -1]), torch.arange(4))
+        >>> views = [torch.zeros(4, 1, 8, 8)] * 2  # all alike: positives are as far as negatives
+        >>> round(float(model.compute_loss(views, batch)["loss"]), 3)  # the margin
+        0.2
     """
+
+    family: ClassVar[str] = "metric"
 
     def __init__(
         self,
@@ -109,7 +120,7 @@ class Triplet(SSLMethod):
             draws = torch.rand(len(f), 2, generator=self.generator("triplets"))
             anchor, positive, negative = mine_triplets(
                 distances.detach(), own if self.positives == "augmentation" else same, same, self.negatives,
-                draws.to(f.device),
+                onto(draws, f.device),
             )  # fmt: skip
             # Read from the matrix, where no entry is read twice: the gradient of f[anchor] would add up in any order.
             pulled, pushed = (distances[anchor, other] for other in (positive, negative))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import above, at_least, whole
 from ssl_lightning.functional.losses import gaussian_divergence
 from ssl_lightning.methods.base import SSLMethod, Step
@@ -45,8 +46,16 @@ class VAE(SSLMethod):
         al., ICLR 2017. The loss is divided by D, so that a learning rate serves any size. Means are batch-normalised
         with a learnt scale (Q. Zhu et al. 2020, arXiv 2004.12585, section 3.2, where the scale is fixed): the decoder's
         own batch norm hides their scale, which would come near the prior's in tens of epochs only.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = VAE(ConvNet(width=4), latent_dim=3, image_size=8).eval()
+        >>> mean, log_variance = model.encode(model.embed(torch.zeros(2, 1, 8, 8)))
+        >>> mean.shape, model.decoder(torch.randn(5, 3)).shape  # draws decode to new images
+        (torch.Size([2, 3]), torch.Size([5, 1, 8, 8]))
     """
 
+    family: ClassVar[str] = "generative"
     takes: ClassVar[tuple[str, ...]] = ("images",)
     view_count: ClassVar[int] = 1
 
@@ -89,7 +98,7 @@ class VAE(SSLMethod):
         h = self.backbone(view)
         with full_precision(h):
             mean, log_variance = self.encode(h.float())
-            noise = torch.randn(mean.shape, generator=self.local_generator("latent")).to(mean)
+            noise = onto(torch.randn(mean.shape, generator=self.local_generator("latent")), mean.device, mean.dtype)
             decoded = self.decoder(mean + (0.5 * log_variance).exp() * noise)
             likelihood = self.log_likelihood(view.float(), decoded).mean()
             divergence = gaussian_divergence(mean, log_variance).mean()
@@ -107,7 +116,7 @@ class VAE(SSLMethod):
         Returns:
             Normalised, `(count, C, S, S)`.
         """
-        decoded: Tensor = self.decoder(torch.randn(count, self.latent_dim, generator=generator).to(self.device))
+        decoded: Tensor = self.decoder(onto(torch.randn(count, self.latent_dim, generator=generator), self.device))
         return decoded
 
     def pictures(self, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

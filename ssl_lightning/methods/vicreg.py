@@ -1,7 +1,7 @@
 """Variance, invariance, covariance."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from lightly.loss import VICRegLoss
 from lightly.models.modules.heads import VICRegProjectionHead
@@ -35,7 +35,16 @@ class VICReg(SSLMethod):
         A. Bardes, J. Ponce, Y. LeCun, VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised
         Learning, ICLR 2022, arXiv 2105.04906, Eq. 6, with the authors' code: the variance term is halved, and s is also
         divided by the dimension. Variance and covariance are those of all processes' samples.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = VICReg(ConvNet(width=4), invariance=1.0, variance=0.0, covariance=0.0)
+        >>> float(model.criterion(torch.zeros(4, 2), torch.ones(4, 2)))  # the mean squared distance of the views
+        1.0
     """
+
+    family: ClassVar[str] = "non-contrastive"
 
     def __init__(
         self,

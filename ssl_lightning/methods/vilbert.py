@@ -42,10 +42,9 @@ class ViLBERT(SSLMethod):
     .. math:: q_r(k) = \mathrm{softmax}_k(-\lVert x_r - c_k \rVert^2 / \tau), \qquad
         \tau = \text{mean squared distance to the nearest centre}
 
-    Logs every loss, and in validation, with masks and partners that stay the same: `val/alignment_accuracy` on pairs
-    and as many mismatches, and `val/masked_word_loss` and `val/masked_region_loss`, each with the right partner and
-    with another pair's (`..._other_image`, `..._other_text`): the difference is what a stream takes from the other.
-    `test` does likewise.
+    Logs every loss, and in validation and test, with masks and partners that stay the same: `val/alignment_accuracy`
+    on pairs and as many mismatches, `val/masked_word_loss` and `val/masked_region_loss`, each with the right partner
+    and another pair's (`..._other_image`, `..._other_text`): the difference is what a stream takes from the other.
 
     Args:
         backbone: Encoder of two streams, as `TwoStreams`.
@@ -66,8 +65,17 @@ class ViLBERT(SSLMethod):
         Vision-and-Language Tasks, NeurIPS 2019, arXiv 1908.02265, section 2.2. Regions are cells of a grid, and their
         targets a codebook: no detector is needed. There a pair is either matched or mismatched, in turn, and here it is
         both in each step. The words' stream learns from scratch, and does not begin as BERT.
+
+    Example:
+        >>> from ssl_lightning.backbones import TwoStreams
+        >>> from ssl_lightning.transforms.padded import Padded
+        >>> model = ViLBERT(TwoStreams(50, image_size=16, dim=16, regions=2), codes=8)
+        >>> pairs = Pair(torch.zeros(2, 3, 16, 16), Padded(torch.ones(2, 5, dtype=torch.int64), torch.tensor([5, 3])))
+        >>> model.embed(pairs).shape  # image and words together
+        torch.Size([2, 16])
     """
 
+    family: ClassVar[str] = "images with text"
     takes: ClassVar[tuple[str, ...]] = ("images with text",)
     view_count: ClassVar[int] = 1
 

@@ -40,8 +40,15 @@ class VIME(SSLMethod):
         J. Yoon, Y. Zhang, J. Jordon, M. van der Schaar, VIME: Extending the Success of Self- and Semi-supervised
         Learning to Tabular Domain, NeurIPS 2020, Eq. 4 to 6. There categories are one-hot numbers; here they have a
         cross-entropy. As in the authors' code, a cell whose replacement is the same value counts as not replaced.
+
+    Example:
+        >>> from ssl_lightning.backbones import RowNet
+        >>> model = VIME(RowNet(6, width=16), feature_dim=6)
+        >>> model.mask_head(model.embed(torch.zeros(3, 6))).shape  # for each cell: was it replaced?
+        torch.Size([3, 6])
     """
 
+    family: ClassVar[str] = "tables"
     view_count: ClassVar[int] = 2
     takes: ClassVar[tuple[str, ...]] = ("rows",)
     least_batch: int = 2

@@ -1,7 +1,8 @@
 """The supervised module: from scratch, as a linear probe, or fine-tuned from a pretrained checkpoint."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -11,22 +12,24 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from ssl_lightning.backbones import as_backbone
 from ssl_lightning.checkpoint import Checkpoint, match_classes, require_facts, require_same_columns
 from ssl_lightning.data.of_trainer import clean_for, facts_of, require_batch, view_for
 from ssl_lightning.data.samples import Batch, learnt_from
+from ssl_lightning.engine.devices import onto
+from ssl_lightning.engine.loggers import log_step
 from ssl_lightning.engine.naming import arguments
 from ssl_lightning.engine.optim import OptimizerSpec, as_spec, configure_optimizers, enough_samples, require_finite
 from ssl_lightning.engine.ranges import between, of_kind
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator, seed_draws
 from ssl_lightning.learner import Learner
+from ssl_lightning.supervised.frozen import EncodesOnce
 from ssl_lightning.supervised.head import put_head, solve_head
 from ssl_lightning.supervised.mc_dropout import dropout_layers, listen, mc_dropout, require_dropout
 from ssl_lightning.supervised.recipe import Averaging, Recipe, as_recipe, class_weights
+from ssl_lightning.supervised.running import RunningMean
 from ssl_lightning.transforms.base import as_views
 
 
@@ -45,9 +48,10 @@ class Classifier(Learner):
         views: One random view for training batches; null for the weak one of the data, unless the recipe says none.
         optimizer: The optimizer to build, and its schedule.
         recipe: How it is trained beside that: augmentation, a first head, averaged weights, balanced classes.
-        channels_last: Keep inputs and convolutions in channels-last memory format; faster with bf16.
+        channels_last: Keep inputs and convolutions in channels-last memory format; null for what is faster: with
+            convolutional encoders of ours, of torchvision and of timm.
         clean: Transform that makes the input of evaluation; null for that of the checkpoint, of `views`, or of the
-        data.
+            data.
 
     Raises:
         ValueError: If there is neither backbone nor checkpoint, or they do not fit each other.
@@ -67,7 +71,7 @@ class Classifier(Learner):
         views: Any = None,
         optimizer: OptimizerSpec | None = None,
         recipe: Recipe | None = None,
-        channels_last: bool = False,
+        channels_last: bool | None = None,
         clean: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -93,15 +97,15 @@ class Classifier(Learner):
             )
         opened = None if checkpoint is None else Checkpoint.open(checkpoint, given, clean)
         self.backbone: Any = cast(Any, given if opened is None else opened.backbone)
-        if channels_last:
-            self.backbone.to(memory_format=torch.channels_last)
+        self.format_as(channels_last)
         trained = opened.clean if opened is not None else None
         self.take(None if views is None else as_views(views, 1), clean or trained)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.feature_dim, num_classes))
-        self.frozen, self.channels_last = freeze or fixed, channels_last
+        self.frozen = freeze or fixed
         self.solves = self.recipe.probe and self.solvable and (fixed or checkpoint is not None)
         self.facts = {}
         self._pretrained_on = {} if opened is None else opened.facts
+        self._once: EncodesOnce | None = None  # of a frozen encoder
         self._weights: Tensor | None = None  # of the classes in the loss; null for none
         self._numbers: Tensor | None = None  # of the data's classes among the model's; null where they are the same
         if self.frozen:
@@ -111,8 +115,8 @@ class Classifier(Learner):
     def _count_classes(self, num_classes: int) -> None:
         self.num_classes = num_classes
         for part in ("train", "val", "test"):
-            self.add_module(f"{part}_loss", MeanMetric())
-            self.add_module(f"{part}_accuracy", MulticlassAccuracy(num_classes, average="micro", ignore_index=-1))
+            self.add_module(f"{part}_loss", RunningMean())
+            self.add_module(f"{part}_accuracy", RunningMean(counts=True))
 
     def configure_callbacks(self) -> list[Callback]:
         """Average the weights, as the recipe says."""
@@ -139,8 +143,8 @@ class Classifier(Learner):
         return self
 
     def embed(self, inputs: Any) -> Tensor:
-        """Encode clean inputs to embeddings `(N, feature_dim)`."""
-        embedding: Tensor = self.backbone(inputs)
+        """Encode clean inputs to embeddings `(N, feature_dim)`; a frozen encoder encodes each sample once."""
+        embedding: Tensor = self.backbone(inputs) if self._once is None else self._once.embed(inputs)
         return embedding
 
     def forward(self, inputs: Any) -> Tensor:
@@ -202,14 +206,28 @@ class Classifier(Learner):
             epoch, number, rank = position(self) if self._trainer else (0, 1, 0)
             generator = derive_generator(self._seed, "views", epoch, number - 1, rank)
             inputs = self.views(batch.input, generator) if batch.views is None else batch.views
-            inputs = inputs[0] if isinstance(inputs, list) else inputs
-        else:
-            inputs = (self.clean or clean_for(self._trainer))(batch.input)
-        return self._format(inputs)
+            return self._format(inputs[0] if isinstance(inputs, list) else inputs)
+        inputs = self._format((self.clean or clean_for(self._trainer))(batch.input))
+        if self._once is not None:
+            self._once.note(inputs, batch)
+        return inputs
+
+    @contextmanager
+    def passing(self, loader: Any) -> Iterator[None]:
+        """Pass over a loader, in every process: what a frozen encoder makes of it is looked up, and remembered.
+
+        Args:
+            loader: Of a data module of ours.
+        """
+        with nullcontext() if self._once is None else self._once.passing(loader):
+            yield
 
     def setup(self, stage: str) -> None:
         """Take over the facts of the data, if they fit."""
         super().setup(stage)
+        mine = type(self).prepare is Classifier.prepare  # else what it makes of a batch is its own affair
+        weighs = any(True for _ in self.backbone.parameters())
+        self._once = EncodesOnce(self) if self.frozen and mine and weighs else None
         if stage == "fit":
             self._require_same_classes()
         found = facts_of(self.trainer)
@@ -238,10 +256,12 @@ class Classifier(Learner):
 
     def on_train_start(self) -> None:
         """Count the labels of each class, and find the first head, or of a frozen encoder the only one."""
-        solves = self.solves and (self.frozen or not self.global_step)
-        if not solves and not self.recipe.class_balance:
+        solves, looks_up = self.solves and (self.frozen or not self.global_step), self._once and self.views is None
+        if not solves and not self.recipe.class_balance and not looks_up:
             return
         samples, indices = learnt_from(self.trainer.train_dataloader)
+        if self._once is not None:
+            self._once.learn(self.trainer.train_dataloader, samples, indices)
         targets = samples.targets[indices]
         counts = torch.bincount(targets[targets >= 0].cpu(), minlength=self.num_classes)
         self._weights = class_weights(counts, self.recipe.class_balance) if self.recipe.class_balance else None
@@ -271,13 +291,17 @@ class Classifier(Learner):
             )
 
     def on_validation_start(self) -> None:
-        """Match the classes."""
+        """Match the classes, and find what is encoded already."""
         super().on_validation_start()
         self._match()
+        if self._once is not None:
+            self._once.look(self.trainer.val_dataloaders)
 
     def on_test_start(self) -> None:
-        """Match the classes."""
+        """Match the classes, and find what is encoded already."""
         self._match()
+        if self._once is not None:
+            self._once.look(self.trainer.test_dataloaders)
 
     def _targets(self, batch: Batch) -> Tensor:
         if self._numbers is None:
@@ -315,31 +339,46 @@ class Classifier(Learner):
     def _loss(self, members: Tensor, targets: Tensor, part: str = "train") -> Tensor:
         """Return the mean cross-entropy of the labelled samples, summed over members `(members, N, C)`."""
         smoothing = self.recipe.label_smoothing if part == "train" else 0.0
-        weight = None if self._weights is None or part != "train" else self._weights.to(members)
+        weight = (
+            None if self._weights is None or part != "train" else onto(self._weights, members.device, members.dtype)
+        )
         totals = [
             cross_entropy(logits, targets, weight, ignore_index=-1, reduction="sum", label_smoothing=smoothing)
             for logits in members
         ]
-        return torch.stack(totals).sum() / max(1, int((targets >= 0).sum()))  # a sum: each learns as it would alone
+        return torch.stack(totals).sum() / (targets >= 0).sum().clamp(min=1)  # a sum: each learns as it would alone
 
     def _note(self, loss: Tensor, logits: Tensor, targets: Tensor, part: str = "train") -> None:
         """Count loss and accuracy of a batch."""
-        getattr(self, f"{part}_loss").update(loss.detach(), weight=int((targets >= 0).sum()))
-        getattr(self, f"{part}_accuracy").update(logits.detach(), targets)
-        if part == "train":
+        known = targets >= 0
+        getattr(self, f"{part}_loss").update(loss.detach(), known.sum())
+        getattr(self, f"{part}_accuracy").update(logits.detach().argmax(dim=1) == targets, known)
+        # once an epoch: Lightning's `log` takes longer than the step of a small model
+        if part == "train" and self.trainer.is_last_batch:
             self._log("train")
+        elif part == "train" and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            log_step(self.trainer, {"train/step_loss": loss})
 
     def _log(self, part: str) -> None:
         numbers = {f"{part}/{name}": getattr(self, f"{part}_{name}") for name in ("loss", "accuracy")}
         self.log_dict(numbers, on_step=False, on_epoch=True, prog_bar=True)
 
+    def on_train_epoch_end(self) -> None:
+        """Log where the epoch ended before its last step, which logs."""
+        if not self.trainer.is_last_batch:
+            self._log("train")
+
     def on_validation_epoch_end(self) -> None:
         """Log in every process, also in one that had no sample: all take part in the mean."""
         self._log("val")
+        if self._once is not None:
+            self._once.hand_over()
 
     def on_test_epoch_end(self) -> None:
         """Log in every process."""
         self._log("test")
+        if self._once is not None:
+            self._once.hand_over()
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """Return index, class probabilities, the most probable class and its probability."""

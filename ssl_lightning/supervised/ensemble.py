@@ -32,6 +32,12 @@ class Ensemble(Classifier):
         Ensembles, NeurIPS 2017, arXiv 1612.01474, algorithm 1, without adversarial examples; there each member draws
         its own batches. For active learning: W. Beluch et al., The Power of Ensembles for Active Learning in Image
         Classification, CVPR 2018.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Ensemble(num_classes=3, backbone=ConvNet(width=4), members=2)
+        >>> model.sample_logits(torch.zeros(5, 1, 8, 8), None, 0).shape  # (members, samples, classes)
+        torch.Size([2, 5, 3])
     """
 
     solvable: ClassVar[bool] = False  # all members would have one head
@@ -107,6 +113,12 @@ class Snapshots(Classifier):
     Reference:
         G. Huang, Y. Li, G. Pleiss, Z. Liu, J. Hopcroft, K. Weinberger, Snapshot Ensembles: Train 1, Get M for Free,
         ICLR 2017, arXiv 1704.00109, Eq. 2.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = Snapshots(num_classes=3, backbone=ConvNet(width=4))
+        >>> model(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([5, 3])
     """
 
     taken: Tensor

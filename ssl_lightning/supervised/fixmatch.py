@@ -29,6 +29,14 @@ class FixMatch(SemiSupervised):
         K. Sohn et al., FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, NeurIPS 2020,
         arXiv 2001.07685, Eq. 3 and 4. There :math:`\mu` is 7, SGD runs for 2^20 steps, and the weak view is encoded in
         one batch with the others.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = FixMatch(num_classes=3, backbone=ConvNet(width=4))
+        >>> unsure = torch.zeros(5, 3)
+        >>> float(model.compute_loss(unsure, unsure)[0])  # what it is not sure of it does not learn
+        0.0
     """
 
     def __init__(

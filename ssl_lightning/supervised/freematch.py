@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from ssl_lightning.engine.processes import mean_over_processes
 from ssl_lightning.engine.ranges import at_least, between
+from ssl_lightning.functional.tally import tally
 from ssl_lightning.supervised.semi_supervised import Guess, SemiSupervised
 
 
@@ -39,6 +40,12 @@ class FreeMatch(SemiSupervised):
         Y. Wang et al., FreeMatch: Self-adaptive Thresholding for Semi-supervised Learning, ICLR 2023, arXiv 2205.07246,
         Eq. 5 to 13. The fairness term is minimised with the sign of the authors' code: it is a negative cross-entropy,
         :math:`w_f` 0.01 to 0.05 there.
+
+    Example:
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = FreeMatch(num_classes=3, backbone=ConvNet(width=4))
+        >>> model.thresholds()  # of each class, before anything was seen
+        tensor([0.3333, 0.3333, 0.3333])
     """
 
     confidence: Tensor
@@ -78,7 +85,7 @@ class FreeMatch(SemiSupervised):
 
     @torch.no_grad()
     def _follow(self, probabilities: Tensor, confidence: Tensor, target: Tensor) -> None:
-        counts = torch.bincount(target, minlength=self.num_classes).float() / len(target)
+        counts = tally(target, self.num_classes).float() / len(target)
         found = mean_over_processes(torch.cat([confidence.mean()[None], probabilities.mean(dim=0), counts]))
         share = 1 - self.momentum
         self.confidence.lerp_(found[0], share)
@@ -98,7 +105,7 @@ class FreeMatch(SemiSupervised):
         Returns:
             A scalar with gradient.
         """
-        counts = torch.bincount(strong.argmax(dim=1), minlength=self.num_classes).to(strong)
+        counts = tally(strong.argmax(dim=1), self.num_classes).to(strong)
         wanted = _scaled(self.mean, self.histogram)
         found = _scaled(strong.mean(dim=0), counts / counts.sum())
         return (wanted * (found + 1e-12).log()).sum()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ssl_lightning.engine.passes import evaluating
 from ssl_lightning.engine.processes import Rows, gather, joined
 from ssl_lightning.functional.logistic import logistic_head
+from ssl_lightning.supervised.frozen import part_of
 
 
 def solve_head(module: Any, samples: Any, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,11 +23,12 @@ def solve_head(module: Any, samples: Any, indices: Tensor) -> tuple[Tensor, Tens
         Weights `(num_classes, feature_dim)` and bias `(num_classes,)`, the same in every process.
     """
     trainer, size = module.trainer, module.trainer.train_dataloader.batch_size
+    part = part_of(trainer.train_dataloader)
     known = torch.unique(indices[samples.targets[indices] >= 0])
     parts: list[Rows] = []
     with evaluating(trainer, module):
         for places in known[trainer.global_rank :: trainer.world_size].split(size):
-            batch = trainer.strategy.batch_to_device(samples.__getitems__(places.tolist()))
+            batch = trainer.strategy.batch_to_device(samples.__getitems__(places.tolist())._replace(part=part))
             rows = module.embed(module.prepare(batch)).float().cpu()
             parts.append({"index": places, "rows": rows, "target": batch.target.cpu()})
     found = gather(joined(parts))

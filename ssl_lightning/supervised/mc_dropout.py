@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import whole
 from ssl_lightning.engine.seeding import derive_generator, derive_seed
 from ssl_lightning.transforms.base import map_tensors
@@ -118,7 +119,9 @@ def dropped(layer: Any, values: Tensor, generator: torch.Generator) -> Tensor:
         G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, Self-Normalizing Neural Networks, NeurIPS 2017, arXiv
         1706.02515, section "New Dropout Technique".
     """
-    kept = (torch.rand(mask_shape(layer, values.shape), generator=generator) >= layer.p).to(values)
+    kept = onto(
+        torch.rand(mask_shape(layer, values.shape), generator=generator) >= layer.p, values.device, values.dtype
+    )
     if layer.p == 1:
         return torch.zeros_like(values)
     if isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout):

@@ -34,6 +34,14 @@ class MeanTeacher(SemiSupervised):
         semi-supervised deep learning results, NeurIPS 2017, arXiv 1703.01780, section 2. Departures: the rise is linear
         and not a sigmoid; squares are summed over classes, not averaged, so that `weight` 10 is their 100 for ten
         classes; what is judged is the average that `recipe` keeps.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = MeanTeacher(num_classes=3, backbone=ConvNet(width=4))
+        >>> same = torch.zeros(5, 3)
+        >>> float(model.compute_loss(same, same)[0])  # it agrees with its former selves
+        0.0
     """
 
     second_view: ClassVar[Literal["weak", "strong"]] = "weak"

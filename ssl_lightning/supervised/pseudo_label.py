@@ -28,6 +28,14 @@ class PseudoLabel(SemiSupervised):
         D.-H. Lee, Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks, ICML
         2013 workshop, Eq. 15 and 16. Departures: both views are random; the weight rises from the first step on, where
         the paper waits for 100 epochs, and ends at 1 by default, 3 there.
+
+    Example:
+        >>> import torch
+        >>> from ssl_lightning.backbones import ConvNet
+        >>> model = PseudoLabel(num_classes=3, backbone=ConvNet(width=4))
+        >>> sure = torch.tensor([[9.0, 0, 0]])
+        >>> round(float(model.compute_loss(sure, torch.zeros(1, 3))[0]), 4)  # log 3: the guess is the label
+        1.0986
     """
 
     second_view: ClassVar[Literal["weak", "strong"]] = "weak"

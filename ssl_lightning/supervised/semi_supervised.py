@@ -7,15 +7,16 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torchmetrics import MeanMetric
 
 from ssl_lightning.data.of_trainer import require_batch, view_for
 from ssl_lightning.data.samples import Batch
+from ssl_lightning.engine.devices import Copied
 from ssl_lightning.engine.optim import enough_samples, require_finite
 from ssl_lightning.engine.ranges import at_least, between, whole
 from ssl_lightning.engine.resume import count_epoch, position
 from ssl_lightning.engine.seeding import derive_generator, seed_draws
 from ssl_lightning.supervised.classifier import Classifier
+from ssl_lightning.supervised.running import RunningMean
 from ssl_lightning.transforms.base import as_views, end_alike, join, make_views
 
 
@@ -82,7 +83,8 @@ class SemiSupervised(Classifier, ABC):
         self.unlabelled_ratio, self.weight, self.ramp = ratio, weight, ramp
         self.strong_views: nn.Module | None = None if strong_views is None else as_views(strong_views, 1)
         self._strong_given = strong_views is not None
-        self.train_mask, self.train_pseudo_accuracy = MeanMetric(), MeanMetric()
+        self.train_mask, self.train_pseudo_accuracy = RunningMean(), RunningMean()
+        self._copied = Copied()
 
     @abstractmethod
     def compute_loss(self, guesses: Tensor, logits: Tensor) -> Guess:
@@ -151,8 +153,8 @@ class SemiSupervised(Classifier, ABC):
         found = self.compute_loss(guesses, logits[count:])
         total = loss + self.weight * self._rise() * found.loss
         require_finite(total, self, batch_idx)
-        self._note(loss, logits[:count], labelled.target)
         self._note_guesses(found, unlabelled.index)
+        self._note(loss, logits[:count], labelled.target)
         return total
 
     def _together(self, first: Any, second: Any) -> Tensor:
@@ -173,17 +175,29 @@ class SemiSupervised(Classifier, ABC):
         return min(1.0, self.global_step / total) if 0 < total < float("inf") else 1.0
 
     def _note_guesses(self, found: Guess, index: Tensor) -> None:
+        """Count how much the unlabelled samples of a step count and, where the truth is known, what they are."""
         mask = found.mask.detach().float()
-        self.train_mask.update(mask)
-        self.log("train/mask", self.train_mask, on_step=False, on_epoch=True, prog_bar=True)
-        truth = getattr(getattr(self.trainer, "datamodule", None), "truth", None)
-        if truth is None:
+        self.train_mask.update(mask, torch.ones_like(mask))
+        if (truth := self._truth()) is not None:
+            known = self._copied.there(truth, index.device)[index]
+            judged = ((mask > 0) & (known >= 0)).float()
+            self.train_pseudo_accuracy.update((found.target == known).float(), judged)
+
+    def _truth(self) -> Tensor | None:
+        """Return the labels of all samples, where answers are simulated by them."""
+        return getattr(getattr(self.trainer, "datamodule", None), "truth", None)
+
+    def _log(self, part: str) -> None:
+        """Log, with what the unlabelled samples were taken for, where any counted; in every process alike."""
+        super()._log(part)
+        if part != "train":
             return
-        known = truth.to(index.device)[index].to(mask.device)
-        counts = (mask > 0) & (known >= 0)
-        if counts.any():
-            self.train_pseudo_accuracy.update((found.target == known)[counts].float())
-            self.log("train/pseudo_accuracy", self.train_pseudo_accuracy, on_step=False, on_epoch=True)
+        self.log("train/mask", self.train_mask, on_step=False, on_epoch=True, prog_bar=True)
+        if self._truth() is not None:
+            right = self.train_pseudo_accuracy.compute()
+            self.train_pseudo_accuracy.reset()
+            if right.isfinite():
+                self.log("train/pseudo_accuracy", right, on_step=False, on_epoch=True, batch_size=1)
 
 
 def _rows(batch: Batch, part: slice) -> Batch:

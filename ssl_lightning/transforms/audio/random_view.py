@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import at_least, between, ordered, several, whole
 from ssl_lightning.transforms.audio.log_mel import LogMel, by_length, check_sounds
 from ssl_lightning.transforms.padded import Padded, inside
@@ -129,7 +130,7 @@ class AudioViews(nn.Module):
         """
         check_sounds(inputs)
         device = inputs.length.device
-        numbers = torch.rand(self.count * len(inputs.length), DRAWS, generator=generator).to(device)
+        numbers = onto(torch.rand(self.count * len(inputs.length), DRAWS, generator=generator), device)
         draw = _Draw(*numbers.unbind(1))
         with torch.autocast(device.type, enabled=False):
             parts = self._draw_parts(inputs, draw)
@@ -149,7 +150,7 @@ class AudioViews(nn.Module):
         own = _Draw(*(values[rows] for values in draw))
         sounds = self._company(parts, draw, rows, _cut(parts, rows))
         # of groups by length, which tells their shape: no number depends on how far the batch was filled up
-        noise = torch.randn(sounds.values.shape, generator=generator).to(sounds.values)
+        noise = onto(torch.randn(sounds.values.shape, generator=generator), sounds.values.device, sounds.values.dtype)
         sounds = self._noise(self._colour(sounds, own), own, noise)
         louder = 10 ** (self.gain * (2 * own.gain - 1) / 20)
         frames: Padded = self.clean(sounds._replace(values=sounds.values.mul_(louder[:, None]).clamp_(-1, 1)))

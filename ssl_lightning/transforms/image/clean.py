@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.transforms.base import Clean
 
 
@@ -47,10 +48,10 @@ class CleanView(Clean):
             ValueError: If `images` has another shape or type.
         """
         check_images(images)
-        return self.normalise(to_float(images))
+        return self.normalise_(to_float(images, copy=True))
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Return ``(images - mean) / std`` for float images ``(N, C, H, W)``."""
+    def normalise_(self, images: Tensor) -> Tensor:
+        """Make ``(images - mean) / std`` of float images ``(N, C, H, W)``, in place."""
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, images.shape[1]):
                 raise ValueError(
@@ -58,9 +59,10 @@ class CleanView(Clean):
                     "give one number, or one for each channel."
                 )
         if len(self.mean) == len(self.std) == 1:  # Python numbers: nothing to copy to the device
-            return images.sub(self.mean[0]).div_(self.std[0])
-        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return images.sub(mean).div_(std)
+            return images.sub_(self.mean[0]).div_(self.std[0])
+        numbers = (torch.tensor(values, dtype=images.dtype) for values in (self.mean, self.std))
+        mean, std = (onto(values, images.device).view(-1, 1, 1) for values in numbers)
+        return images.sub_(mean).div_(std)
 
 
 def normalisation(clean: nn.Module | None, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -81,13 +83,14 @@ def normalisation(clean: nn.Module | None, device: torch.device) -> tuple[Tensor
             f"`clean={type(clean).__name__}` cannot be undone, as making pixels needs; give a `CleanView` with your "
             "mean and std."
         )
-    mean, std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (clean.mean, clean.std))
+    mean, std = (onto(torch.tensor(values), device).view(-1, 1, 1) for values in (clean.mean, clean.std))
     return mean, std
 
 
-def to_float(images: Tensor) -> Tensor:
-    """Return images as float32, uint8 ones in [0, 1]."""
-    return images.float() if images.is_floating_point() else images.float().div_(255)
+def to_float(images: Tensor, copy: bool = False) -> Tensor:
+    """Return images as float32, uint8 ones in [0, 1]; those that are float32 as they are, or a copy."""
+    floats = images.to(torch.float32, copy=copy)
+    return floats if images.is_floating_point() else floats.div_(255)
 
 
 def check_images(images: Tensor) -> None:

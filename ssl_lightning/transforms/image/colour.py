@@ -5,6 +5,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.devices import onto
+
 # sRGB to CIE XYZ under D65 (IEC 61966-2-1), each row divided by the white point's coordinate
 _TO_XYZ = (
     (0.4124564 / 0.95047, 0.3575761 / 0.95047, 0.1804375 / 0.95047),
@@ -29,7 +31,7 @@ def rgb_to_lab(pixels: Tensor) -> Tensor:
         [100.0, 0.0, 0.0]
     """
     linear = torch.where(pixels > 0.04045, ((pixels + 0.055) / 1.055).pow(2.4), pixels / 12.92)
-    xyz = torch.einsum("ij,njhw->nihw", torch.tensor(_TO_XYZ, device=pixels.device, dtype=pixels.dtype), linear)
+    xyz = torch.einsum("ij,njhw->nihw", onto(torch.tensor(_TO_XYZ, dtype=pixels.dtype), pixels.device), linear)
     root = torch.where(xyz > _KNEE**3, xyz.clamp(min=1e-8).pow(1 / 3), xyz / (3 * _KNEE**2) + 4 / 29)
     x, y, z = root.unbind(dim=1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
@@ -48,7 +50,7 @@ def lab_to_rgb(lab: Tensor) -> Tensor:
     y = (light + 16) / 116
     root = torch.stack([y + a / 500, y, y - b / 200], dim=1)
     xyz = torch.where(root > _KNEE, root.pow(3), 3 * _KNEE**2 * (root - 4 / 29))
-    back = torch.linalg.inv(torch.tensor(_TO_XYZ, dtype=torch.float64)).to(lab)
+    back = onto(torch.linalg.inv(torch.tensor(_TO_XYZ, dtype=torch.float64)), lab.device, lab.dtype)
     linear = torch.einsum("ij,njhw->nihw", back, xyz).clamp(0, 1)
     return torch.where(linear > 0.0031308, 1.055 * linear.clamp(min=1e-8).pow(1 / 2.4) - 0.055, 12.92 * linear)
 

@@ -2,7 +2,9 @@
 
 Each function takes float32 images in [0, 1] of shape ``(N, C, H, W)`` and explicit parameters for every sample. Row
 ``i`` of the result equals the operation of the same name in `torchvision.transforms.v2.functional` on float image
-``i`` with parameter ``i``, up to float32 rounding. No function draws a random number or changes its input.
+``i`` with parameter ``i``, up to float32 rounding: 1e-5, and for crops 1e-7 more for each pixel of the image's side, as
+places in it are rounded, too. No function draws a random number; those whose name ends in `_` work in place, and the
+others leave their input as it is.
 """
 
 import math
@@ -10,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ssl_lightning.engine.devices import onto
 
 LUMINANCE = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of the four operations of ColorJitter
@@ -86,8 +90,8 @@ def interpolation_matrices(starts: Tensor, lengths: Tensor, flips: Tensor, exten
 def resized_crop(images: Tensor, boxes: Tensor, flips: Tensor, size: tuple[int, int]) -> Tensor:
     """Crop each image to its own box, resize it (bilinear, antialiased) and mirror it left to right where asked.
 
-    Small images, and all images on a GPU, go through two batched matrix products, :math:`W_y X W_x^T`; at large
-    sizes on a CPU the matrices are mostly zeros and a loop over torch's native resize is faster.
+    A crop no larger than the result needs no antialiasing: two pixels each way make one, and all such crops are one
+    `grid_sample`. The others are averaged over the pixels that fall together.
 
     Args:
         images: Shape ``(N, C, H, W)``.
@@ -98,6 +102,43 @@ def resized_crop(images: Tensor, boxes: Tensor, flips: Tensor, size: tuple[int, 
     Returns:
         Shape ``(N, C, *size)``.
     """
+    shrinks = (boxes[:, 2:] > torch.tensor(size, device=boxes.device)).any(1)
+    if shrinks.all():  # as of no image
+        return _shrunk_crop(images, boxes, flips, size)
+    if not shrinks.any():
+        return _enlarged_crop(images, boxes, flips, size)
+    output = images.new_empty(len(images), images.shape[1], *size)
+    for rows, operation in ((~shrinks, _enlarged_crop), (shrinks, _shrunk_crop)):
+        index = rows.nonzero()[:, 0]
+        chosen = images.index_select(0, onto(index, images.device))
+        put_rows(output, index, operation(chosen, boxes[index], flips[index], size))
+    return output
+
+
+def _enlarged_crop(images: Tensor, boxes: Tensor, flips: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize crops that are at most as high and as wide as the result."""
+    top, left, tall, wide = onto(boxes, images.device).unbind(1)
+    flips = onto(flips, images.device)
+    lines = _sampled_places(top, tall, torch.zeros_like(flips), images.shape[2], size[0])
+    columns = _sampled_places(left, wide, flips, images.shape[3], size[1])
+    places = torch.stack([columns[:, None].expand(-1, size[0], -1), lines[:, :, None].expand(-1, -1, size[1])], 3)
+    return F.grid_sample(images, places, "bilinear", "border", align_corners=False)
+
+
+def _sampled_places(starts: Tensor, lengths: Tensor, flips: Tensor, extent: int, size: int) -> Tensor:
+    """Return where the pixels of the result lie along one axis, from -1 to 1 over the image, ``(N, size)``."""
+    output = torch.arange(0.5, size, device=starts.device, dtype=torch.float32)
+    inside = torch.where(flips[:, None], size - output, output) * (lengths[:, None] / size)
+    inside = torch.minimum(inside.clamp_(min=0.5), lengths[:, None] - 0.5)  # a crop ends at its last pixel's centre
+    return inside.add_(starts[:, None] - extent / 2).mul_(2 / extent)
+
+
+def _shrunk_crop(images: Tensor, boxes: Tensor, flips: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize crops of any size.
+
+    Small images, and all images on a GPU, go through two batched matrix products, :math:`W_y X W_x^T`; at large sizes
+    on a CPU the matrices are mostly zeros and a loop over torch's native resize is faster.
+    """
     count, channels, height, width = images.shape
     if images.device.type == "cpu" and max(height, width, *size) >= _NATIVE_RESIZE_FROM:
         output = images.new_empty(count, channels, *size)
@@ -107,12 +148,27 @@ def resized_crop(images: Tensor, boxes: Tensor, flips: Tensor, size: tuple[int, 
             resized = F.interpolate(crop, size, mode="bilinear", align_corners=False, antialias=True)[0]
             row.copy_(resized.flip(-1) if flip else resized)
         return output
-    top, left, tall, wide = boxes.to(images.device).unbind(1)
-    flips = flips.to(images.device)
+    top, left, tall, wide = onto(boxes, images.device).unbind(1)
+    flips = onto(flips, images.device)
     columns = interpolation_matrices(left, wide, flips, width, size[1])
     lines = interpolation_matrices(top, tall, torch.zeros_like(flips), height, size[0])
     squeezed = torch.bmm(images.reshape(count, channels * height, width), columns.mT)  # (N, C H, size[1])
     return torch.matmul(lines[:, None], squeezed.view(count, channels, height, size[1]))
+
+
+def put_rows(images: Tensor, index: Tensor, rows: Tensor) -> None:
+    """Copy rows to their positions, as `index_copy_` does, which on a CPU takes three times as long.
+
+    Args:
+        images: Changed in place, shape ``(N, ...)``.
+        index: Different positions in it, on the CPU, shape ``(M,)``.
+        rows: Shape ``(M, ...)``.
+    """
+    if images.device.type != "cpu":
+        images.index_copy_(0, onto(index, images.device), rows)
+    elif len(index):
+        places = images.unbind()
+        torch._foreach_copy_([places[position] for position in index.tolist()], list(rows.unbind()))
 
 
 def luminance(images: Tensor) -> Tensor:
@@ -128,18 +184,6 @@ def grayscale(images: Tensor) -> Tensor:
     return luminance(images).repeat(1, images.shape[1], 1, 1)
 
 
-def _blend(images: Tensor, factors: Tensor, mean_weights: Tensor, gray_weights: Tensor) -> Tensor:
-    r"""Return :math:`[f x + u \bar g + v g]_0^1` with luminance :math:`g`, its mean :math:`\bar g`, weights ``(N,)``.
-
-    Brightness, contrast and saturation are all :math:`f x + (1 - f) b` with :math:`b` black, mean luminance or
-    luminance: one pass serves samples that are at different ones of the three.
-    """
-    gray = luminance(images)
-    mean = gray.mean((1, 2, 3)).mul_(mean_weights).view(-1, 1, 1, 1)
-    base = gray.mul(gray_weights.view(-1, 1, 1, 1)).add_(mean)
-    return images.mul(factors.view(-1, 1, 1, 1)).add_(base).clamp_(0, 1)
-
-
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
     """Blend each image with black: ``clamp(f x, 0, 1)``, with factors of shape ``(N,)``, 0 or more.
 
@@ -147,7 +191,7 @@ def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
         >>> adjust_brightness(torch.full((2, 1, 1, 1), 0.4), torch.tensor([0.5, 3.0])).flatten()
         tensor([0.2000, 1.0000])
     """
-    return images.mul(factors.to(images.device).view(-1, 1, 1, 1)).clamp_(0, 1)
+    return _brighten_(images.clone(), onto(factors, images.device))
 
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
@@ -157,8 +201,7 @@ def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
         >>> adjust_contrast(torch.tensor([0.25, 0.75]).view(1, 1, 1, 2), torch.tensor([0.5])).flatten()
         tensor([0.3750, 0.6250])
     """
-    factors = factors.to(images.device)
-    return _blend(images, factors, 1 - factors, torch.zeros_like(factors))
+    return _contrast_(images.clone(), onto(factors, images.device))
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
@@ -168,20 +211,18 @@ def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
         >>> adjust_saturation(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1), torch.tensor([0.0])).flatten()
         tensor([0.2989, 0.2989, 0.2989])
     """
-    if images.shape[1] == 1:
-        return images
-    factors = factors.to(images.device)
-    return _blend(images, factors, torch.zeros_like(factors), 1 - factors)
+    return _saturate_(images.clone(), onto(factors, images.device))
 
 
 def adjust_hue(images: Tensor, factors: Tensor) -> Tensor:
     r"""Turn the hue of each image; gray images come back as they are.
 
     With :math:`m`, :math:`M` the smallest and largest channel, :math:`d = M - m`, and the hue angle :math:`a \in
-    [-3, 3]` in sixths of a turn from cyan, :math:`|a| = 2 + (r - g - b + m) / d` with the sign of :math:`b - g`.
-    This is HSV without its case distinctions. After :math:`a \leftarrow a + 6 f`, brought back to [-3, 3],
+    [-1/2, 1/2]` in turns from cyan, :math:`|a| = 1/3 + (r - g - b + m) / 6 d` with the sign of :math:`b - g`.
+    This is HSV without its case distinctions. After :math:`u = a + f + 1/2`, brought back to [0, 1],
 
-    .. math:: r = m + d\,[|a| - 1]_0^1, \quad g = m + d\,[2 - |a + 1|]_0^1, \quad b = m + d\,[2 - |a - 1|]_0^1.
+    .. math:: r = m - d + 6 d\,[|u - 1/2|]_{1/6}^{1/3}, \quad g = m + 2 d - 6 d\,[|u - 1/3|]_{1/6}^{1/3}, \quad
+        b = m + 2 d - 6 d\,[|u - 2/3|]_{1/6}^{1/3}.
 
     Args:
         images: Shape ``(N, C, H, W)``, in [0, 1].
@@ -195,6 +236,77 @@ def adjust_hue(images: Tensor, factors: Tensor) -> Tensor:
         >>> adjust_hue(red, torch.tensor([1 / 3])).flatten().round(decimals=4)  # a third of a turn from red is green
         tensor([0., 1., 0.])
     """
+    return _turn_hue_(images.clone(), onto(factors, images.device))
+
+
+def color_jitter_(images: Tensor, factors: Tensor, orders: Tensor) -> Tensor:
+    """Adjust brightness, contrast, saturation and hue in place, each sample by its own factors and in its own order.
+
+    Neighbours that turn the hue at the same step go together. Where they also agree in another step, it is that
+    operation, else a `_blend_`, which serves all three and takes longer: sort the samples by `jitter_rank` for speed.
+
+    Args:
+        images: Changed, shape ``(N, C, H, W)``, in [0, 1].
+        factors: Brightness, contrast, saturation and hue, shape ``(N, 4)``.
+        orders: Each row a permutation of `BRIGHTNESS`, `CONTRAST`, `SATURATION`, `HUE`: first to last, shape ``(N,
+            4)``.
+
+    Returns:
+        The images, in [0, 1].
+    """
+    ordered = factors.gather(1, orders)
+    rest = 1 - ordered
+    weights = torch.stack([ordered, rest * (orders == CONTRAST), rest * (orders == SATURATION)])
+    weights = onto(weights, images.device)
+    _, counts = torch.unique_consecutive(orders.argmax(1), return_counts=True)  # HUE is the largest number
+    start = 0
+    for count in counts.tolist():
+        rows = slice(start, start := start + count)
+        kinds = zip(orders[rows].amin(0).tolist(), orders[rows].amax(0).tolist(), strict=True)
+        for (kind, last), step in zip(kinds, weights[:, rows].permute(2, 0, 1), strict=True):
+            if kind == last:
+                _JITTERS[kind](images[rows], step[0])
+            else:
+                _blend_(images[rows], *step)
+    return images
+
+
+def jitter_rank(orders: Tensor) -> Tensor:
+    """Return numbers ``(N,)`` that sort samples so that `color_jitter_` finds like orders side by side."""
+    place = orders.argsort(1)  # of each operation: the hue's first
+    return (place.flip(1) * torch.tensor([64, 16, 4, 1], device=orders.device)).sum(1)
+
+
+def _brighten_(images: Tensor, factors: Tensor) -> Tensor:
+    return images.mul_(factors.view(-1, 1, 1, 1)).clamp_(0, 1)
+
+
+def _contrast_(images: Tensor, factors: Tensor) -> Tensor:
+    mean = luminance(images.mean((2, 3), keepdim=True))
+    return images.sub_(mean).mul_(factors.view(-1, 1, 1, 1)).add_(mean).clamp_(0, 1)
+
+
+def _saturate_(images: Tensor, factors: Tensor) -> Tensor:
+    if images.shape[1] == 1:
+        return images
+    factors = factors.view(-1, 1, 1, 1)
+    gray = luminance(images).mul_(1 - factors)
+    return images.mul_(factors).add_(gray).clamp_(0, 1)
+
+
+def _blend_(images: Tensor, factors: Tensor, mean_weights: Tensor, gray_weights: Tensor) -> Tensor:
+    r"""Make of each image :math:`[f x + u \bar g + v g]_0^1` with luminance :math:`g`, its mean :math:`\bar g`, weights ``(N,)``.
+
+    Brightness, contrast and saturation are all :math:`f x + (1 - f) b` with :math:`b` black, mean luminance or
+    luminance: one pass serves samples that are at different ones of the three.
+    """  # noqa: E501
+    gray = luminance(images)
+    mean = gray.mean((1, 2, 3)).mul_(mean_weights).view(-1, 1, 1, 1)
+    base = gray.mul(gray_weights.view(-1, 1, 1, 1)).add_(mean)
+    return images.mul_(factors.view(-1, 1, 1, 1)).add_(base).clamp_(0, 1)
+
+
+def _turn_hue_(images: Tensor, factors: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
     red, green, blue = images.unbind(1)
@@ -203,45 +315,21 @@ def adjust_hue(images: Tensor, factors: Tensor) -> Tensor:
     torch.maximum(span, blue, out=span)
     torch.minimum(low, blue, out=low)
     span.sub_(low)
-    angle = (red - green).sub_(blue - low)  # exactly 0 for a gray pixel, whatever its rounding
-    angle.div_(span.clamp(min=_TINY)).add_(2).copysign_(blue - green)
-    angle.add_(factors.to(images.device).view(-1, 1, 1), alpha=6)
-    angle.sub_((angle / 6).round_(), alpha=6)
-    output = torch.empty_like(images)
-    torch.addcmul(low, span, angle.abs().sub_(1).clamp_(0, 1), out=output[:, 0])
-    torch.addcmul(low, span, (angle + 1).abs_().neg_().add_(2).clamp_(0, 1), out=output[:, 1])
-    torch.addcmul(low, span, angle.sub_(1).abs_().neg_().add_(2).clamp_(0, 1), out=output[:, 2])
-    return output
+    turn = (red - green).sub_(blue - low)  # exactly 0 for a gray pixel, whatever its rounding
+    slope = (span * 6).clamp_(min=_TINY)
+    turn.div_(slope).add_(1 / 3).copysign_(blue.sub_(green)).add_((factors + 1.5).view(-1, 1, 1)).frac_()
+    torch.addcmul(low - span, slope, _hat(turn - 1 / 2), out=red)
+    low.add_(span, alpha=2)
+    torch.addcmul(low, slope, _hat(turn - 1 / 3), value=-1, out=green)
+    torch.addcmul(low, slope, _hat(turn.sub_(2 / 3)), value=-1, out=blue)
+    return images
 
 
-def color_jitter(images: Tensor, factors: Tensor, orders: Tensor) -> Tensor:
-    """Adjust brightness, contrast, saturation and hue, each sample by its own factors and in its own order.
+def _hat(distances: Tensor) -> Tensor:
+    return distances.abs_().clamp_(1 / 6, 1 / 3)
 
-    Neighbours that turn the hue at the same step go together, their other three steps being one `_blend` each: sort
-    the samples by that step for speed.
 
-    Args:
-        images: Shape ``(N, C, H, W)``, in [0, 1].
-        factors: Brightness, contrast, saturation and hue, shape ``(N, 4)``.
-        orders: Each row a permutation of `BRIGHTNESS`, `CONTRAST`, `SATURATION`, `HUE`: first to last, shape ``(N,
-            4)``.
-
-    Returns:
-        Shape ``(N, C, H, W)``, in [0, 1].
-    """
-    ordered = factors.gather(1, orders)
-    rest = 1 - ordered
-    weights = torch.stack([ordered, rest * (orders == CONTRAST), rest * (orders == SATURATION)]).to(images.device)
-    hue_steps, counts = torch.unique_consecutive(orders.argmax(1), return_counts=True)  # HUE is the largest number
-    output = torch.empty_like(images)
-    start = 0
-    for hue_step, count in zip(hue_steps.tolist(), counts.tolist(), strict=True):
-        rows = slice(start, start := start + count)
-        part = images[rows]
-        for step, (factor, mean_weight, gray_weight) in enumerate(weights[:, rows].permute(2, 0, 1)):
-            part = adjust_hue(part, factor) if step == hue_step else _blend(part, factor, mean_weight, gray_weight)
-        output[rows] = part
-    return output
+_JITTERS = (_brighten_, _contrast_, _saturate_, _turn_hue_)  # by number
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor, kernel_size: int) -> Tensor:
@@ -260,21 +348,23 @@ def gaussian_blur(images: Tensor, sigmas: Tensor, kernel_size: int) -> Tensor:
     """
     reach = kernel_size // 2
     taps = (torch.arange(kernel_size, device=images.device) - reach) ** 2
-    kernels = torch.softmax(taps / (-2 * sigmas.to(images.device)[:, None] ** 2), 1)  # (N, kernel_size)
+    kernels = torch.softmax(taps / (-2 * onto(sigmas, images.device)[:, None] ** 2), 1)  # (N, kernel_size)
+    kernels = kernels * (kernels > _TINY)  # a CPU takes ten times as long over numbers near the smallest of float32
     block = min(_BLUR_BLOCK, max(images.shape[2:]))
-    band = images.new_zeros(len(images), block, block + kernel_size - 1)
-    band.as_strided((len(images), block, kernel_size), (band.stride(0), band.stride(1) + 1, 1)).copy_(kernels[:, None])
-    band = band[:, None]  # broadcasts over the channels
-    padded = F.pad(images, (0, 0, reach, reach), mode="reflect")
-    blurred = torch.empty_like(images)
+    count, channels = images.shape[:2]
+    band = images.new_zeros(count, block, block + kernel_size - 1)
+    band.as_strided((count, block, kernel_size), (band.stride(0), band.stride(1) + 1, 1)).copy_(kernels[:, None])
+    band = band.repeat_interleave(channels, 0)
+    padded = F.pad(images, (0, 0, reach, reach), mode="reflect").flatten(0, 1)
+    blurred = torch.empty_like(padded[:, : images.shape[2]])
     for rows in _blocks(images.shape[2], block):
-        taken = padded[:, :, rows.start : rows.stop + kernel_size - 1]
-        blurred[:, :, rows] = torch.matmul(band[:, :, : rows.stop - rows.start, : taken.shape[2]], taken)
+        taken = padded[:, rows.start : rows.stop + kernel_size - 1]
+        blurred[:, rows] = torch.bmm(band[:, : rows.stop - rows.start, : taken.shape[1]], taken)
     padded = F.pad(blurred, (reach, reach, 0, 0), mode="reflect")
     for columns in _blocks(images.shape[3], block):
         taken = padded[..., columns.start : columns.stop + kernel_size - 1]
-        blurred[..., columns] = torch.matmul(taken, band[:, :, : columns.stop - columns.start, : taken.shape[3]].mT)
-    return blurred
+        blurred[..., columns] = torch.bmm(taken, band[:, : columns.stop - columns.start, : taken.shape[2]].mT)
+    return blurred.view_as(images)
 
 
 def _blocks(extent: int, block: int) -> list[slice]:

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, given, ordered, several, whole
 from ssl_lightning.transforms.image import functional
 from ssl_lightning.transforms.image.clean import CleanView, check_images, to_float
 
 _SIGMA = (0.1, 2.0)  # pixels: Chen et al. 2020, Appendix A
 _DRAWS = [22, 6, 4, 4]  # uniform numbers for each sample: crop, six single ones, jitter strengths, keys of the order
-_CHUNK_VALUES = {"cpu": 2**20}  # pixel values worked on at a time: on a CPU the temporaries then stay in the cache
+_CHUNK_VALUES = 2**18  # pixel values a core works on at a time: all its temporaries then stay in its cache
 _CHUNK_VALUES_ELSEWHERE = 2**27  # bounds the memory of the temporaries: half a gigabyte each
 
 
@@ -174,20 +175,20 @@ class RandomView(nn.Module):
             )
         output = torch.empty(count, channels, *size, device=images.device, dtype=torch.float32)
         values = count * channels * max(height * width, size[0] * size[1])
-        chunks = max(1, math.ceil(values / _CHUNK_VALUES.get(images.device.type, _CHUNK_VALUES_ELSEWHERE)))
+        chunks = max(1, math.ceil(values / _chunk_values(images.device)))
         with torch.autocast(images.device.type, enabled=False):
-            for index in _by_hue_step(parameters).chunk(chunks):
+            for index in _by_jitter(parameters).chunk(chunks):
                 chosen = parameters.rows(index)
-                index = index.to(images.device)
+                index = onto(index, images.device)
                 views = functional.resized_crop(
                     to_float(images.index_select(0, index % len(images))), chosen.boxes, chosen.flips, size
                 )
-                views = _only(chosen.jitters, functional.color_jitter, views, chosen.factors, chosen.orders)
+                views = _only(chosen.jitters, functional.color_jitter_, views, chosen.factors, chosen.orders)
                 if channels > 1:
                     views = _only(chosen.grayscales, functional.grayscale, views)
                 views = _only(chosen.blurs, functional.gaussian_blur, views, chosen.sigmas, kernel_size=kernel_size)
                 views = _only(chosen.solarizes, functional.solarize, views)
-                output.index_copy_(0, index, self.clean.normalise(views))
+                functional.put_rows(output, index, self.clean.normalise_(views))
         return output
 
 
@@ -269,20 +270,26 @@ class SimCLRViews(nn.Module):
         return list(self.view.transform(images, parameters).chunk(self.count))
 
 
-def _by_hue_step(parameters: ViewParameters) -> Tensor:
-    """Return the samples' positions sorted by the jitter step that turns the hue, as `color_jitter` likes them."""
-    return torch.where(parameters.jitters, parameters.orders.argmax(1), -1).argsort(stable=True)
+def _chunk_values(device: torch.device) -> int:
+    return _CHUNK_VALUES * torch.get_num_threads() if device.type == "cpu" else _CHUNK_VALUES_ELSEWHERE
+
+
+def _by_jitter(parameters: ViewParameters) -> Tensor:
+    """Return the samples' positions sorted as `color_jitter_` likes them, those without jitter first."""
+    return torch.where(parameters.jitters, functional.jitter_rank(parameters.orders), -1).argsort(stable=True)
 
 
 def _only(
     chosen: Tensor, operation: Callable[..., Tensor], images: Tensor, *parameters: Tensor, **options: Any
 ) -> Tensor:
     """Apply the operation to the chosen samples alone, each with its row of the parameters; may overwrite `images`."""
+    if not chosen.any():
+        return images
     if chosen.all():
         return operation(images, *parameters, **options)
-    if chosen.any():
-        index = chosen.nonzero()[:, 0]
-        there = index.to(images.device)
-        changed = operation(images.index_select(0, there), *(values[index] for values in parameters), **options)
-        images.index_copy_(0, there, changed)
+    index = chosen.nonzero()[:, 0]
+    changed = operation(
+        images.index_select(0, onto(index, images.device)), *(values[index] for values in parameters), **options
+    )
+    functional.put_rows(images, index, changed)
     return images

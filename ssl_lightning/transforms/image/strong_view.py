@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as vision
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, ordered, whole
 from ssl_lightning.transforms.image import functional
 from ssl_lightning.transforms.image.clean import CleanView, check_images, to_float
@@ -86,7 +87,7 @@ class StrongView(nn.Module):
             views = functional.resized_crop(to_float(images), boxes, flip[:, 0] < self.flip, (height, width))
             for step in steps.view(count, self.operations, 2).unbind(1):
                 views = self._operate(views, step[:, 0], 2 * step[:, 1] - 1)
-            return self.clean.normalise(self._cover(views, cover))
+            return self.clean.normalise_(self._cover(views, cover))
 
     def _operate(self, images: Tensor, which: Tensor, strengths: Tensor) -> Tensor:
         """Do one operation to each image, chosen by `which` in [0, 1), of a strength in [-1, 1), both `(N,)`."""
@@ -104,7 +105,7 @@ class StrongView(nn.Module):
         if not self.cover:
             return images
         height, width = images.shape[2:]
-        numbers = numbers.to(images.device)
+        numbers = onto(numbers, images.device)
         half = numbers[:, :1] * self.cover * min(height, width) / 2
         lines = torch.arange(0.5, height, device=images.device) - numbers[:, 1:2] * height
         columns = torch.arange(0.5, width, device=images.device) - numbers[:, 2:] * width
@@ -145,7 +146,7 @@ def move(images: Tensor, names: Sequence[str], strengths: Tensor) -> Tensor:
     matrices[:, 1, 0] = -angle.sin() * width / height + shear_y
     matrices[:, 0, 2] = torch.where(kinds["translate_x"], -2 * amounts, 0.0)
     matrices[:, 1, 2] = torch.where(kinds["translate_y"], -2 * amounts, 0.0)
-    grid = F.affine_grid(matrices.to(images), list(images.shape), align_corners=False)
+    grid = F.affine_grid(onto(matrices, images.device, images.dtype), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
@@ -161,20 +162,20 @@ def _sharpness(images: Tensor, strengths: Tensor) -> Tensor:
     smooth = F.conv2d(images, (kernel / 13).expand(channels, 1, 3, 3), groups=channels)
     base = images.clone()
     base[..., 1:-1, 1:-1] = smooth
-    factors = _factors(strengths).to(images.device).view(-1, 1, 1, 1)
+    factors = onto(_factors(strengths), images.device).view(-1, 1, 1, 1)
     return (base + factors * (images - base)).clamp_(0, 1)
 
 
 def _posterize(images: Tensor, strengths: Tensor) -> Tensor:
     """Keep 4 to 8 bits of each pixel."""
-    bits = (6 + 2.5 * strengths).round().clamp(4, 8).to(images.device).view(-1, 1, 1, 1)
+    bits = onto((6 + 2.5 * strengths).round().clamp(4, 8), images.device).view(-1, 1, 1, 1)
     step = 2 ** (8 - bits)
     return torch.floor(images * 255 / step) * step / 255
 
 
 def _solarize(images: Tensor, strengths: Tensor) -> Tensor:
     """Invert the pixels above a threshold of 0 to 1."""
-    thresholds = ((1 + strengths) / 2).to(images.device).view(-1, 1, 1, 1)
+    thresholds = onto((1 + strengths) / 2, images.device).view(-1, 1, 1, 1)
     return torch.where(images >= thresholds, 1 - images, images)
 
 
@@ -205,5 +206,5 @@ def _change(images: Tensor, chosen: Tensor, operation: Callable[[Tensor, Tensor]
     if not chosen.any():
         return
     place = chosen.nonzero()[:, 0]
-    there = place.to(images.device)
+    there = onto(place, images.device)
     images.index_copy_(0, there, operation(images.index_select(0, there), place))

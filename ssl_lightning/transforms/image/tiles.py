@@ -6,6 +6,8 @@ import math
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.devices import onto
+
 
 def turn(images: Tensor, quarters: Tensor) -> Tensor:
     """Turn each image by its own number of quarter turns, counter-clockwise.
@@ -28,7 +30,7 @@ def turn(images: Tensor, quarters: Tensor) -> Tensor:
         raise ValueError(f"images of {tuple(images.shape[-2:])} px cannot be turned; crop them to squares.")
     turned = images.clone()
     for quarter in (1, 2, 3):
-        which = (quarters % 4 == quarter).nonzero()[:, 0].to(images.device)
+        which = onto((quarters % 4 == quarter).nonzero()[:, 0], images.device)
         turned[which] = torch.rot90(images[which], quarter, (2, 3))
     return turned
 
@@ -66,9 +68,7 @@ def cut_tiles(images: Tensor, grid: int, gap: int, generator: torch.Generator | 
     else:
         inner = torch.randint(gap + 1, (count, cells, 2), generator=generator)
     corner = cell * torch.cartesian_prod(torch.arange(grid), torch.arange(grid)) + inner  # (N, cells, 2)
-    rows, columns = (
-        corner[..., axis, None].to(images.device) + torch.arange(tile).to(images.device) for axis in (0, 1)
-    )
+    rows, columns = (onto(corner[..., axis, None] + torch.arange(tile), images.device) for axis in (0, 1))
     place = rows[..., :, None] * width + columns[..., None, :]  # (N, cells, tile, tile)
     place = place.flatten(1)[:, None].expand(-1, channels, -1)
     found = images.flatten(2).gather(2, place).reshape(count, channels, cells, tile, tile)

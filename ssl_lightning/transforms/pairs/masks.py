@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.transforms.padded import Padded, inside
 from ssl_lightning.transforms.pairs.pair import Pair
@@ -41,7 +42,7 @@ def partners(alike: Tensor, count: int, generator: torch.Generator) -> tuple[Ten
     Returns:
         Their places, `(count, N)`, and where there is one at all, boolean, `(count, N)`.
     """
-    draws = torch.rand(count, *alike.shape, generator=generator).to(alike.device)
+    draws = onto(torch.rand(count, *alike.shape, generator=generator), alike.device)
     best, places = draws.masked_fill(alike, -1.0).max(dim=2)
     return places, best >= 0
 
@@ -81,9 +82,9 @@ def mask_each(pairs: Pair, index: Tensor, share: float, regions: int, vocab_size
 
 
 def _masked(pairs: Pair, share: float, words: Tensor, cells: Tensor, vocab_size: int) -> Masked:
-    values, (choice, kind, other) = pairs.text.values, words.to(pairs.text.values.device)
+    values, (choice, kind, other) = pairs.text.values, onto(words, pairs.text.values.device)
     chosen = inside(pairs.text.length, values.shape[1]) & (values >= SPECIAL) & (choice < share)
     instead = (SPECIAL + other * (vocab_size - SPECIAL)).to(values.dtype).clamp(max=vocab_size - 1)
     read = torch.where(kind < 0.8, torch.full_like(values, MASK), torch.where(kind < 0.9, instead, values))
-    regions, lot = cells.to(pairs.image.device) < torch.tensor([share, 0.9]).to(pairs.image.device)[:, None, None]
+    regions, lot = onto(cells < torch.tensor([share, 0.9])[:, None, None], pairs.image.device)
     return Masked(Padded(torch.where(chosen, read, values), pairs.text.length), chosen, regions & lot, regions)

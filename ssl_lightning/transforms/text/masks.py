@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.transforms.padded import Padded, inside
 from ssl_lightning.transforms.text.tokens import MASK, SPECIAL
 from ssl_lightning.transforms.text.views import scattered
@@ -61,8 +62,8 @@ def hidden_tokens(inputs: Padded, chosen: Tensor, draws: Tensor, vocab_size: int
         vocab_size: Number of tokens.
     """
     values = inputs.values
-    what, which = draws.to(values.device)
-    chosen = chosen.to(values.device)
+    what, which = onto(draws, values.device)
+    chosen = onto(chosen, values.device)
     other = (SPECIAL + which.double() * (vocab_size - SPECIAL)).long().clamp(max=vocab_size - 1).to(values.dtype)
     values = torch.where(chosen & (what < 0.8), MASK, values)
     return inputs._replace(values=torch.where(chosen & (what >= 0.8) & (what < 0.9), other, values))

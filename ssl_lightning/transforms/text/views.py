@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.transforms.padded import Padded, inside
 
@@ -40,9 +41,9 @@ def kept_together(inputs: Padded, keep: Tensor, total: int | None = None) -> Pad
     keep = keep & inside(inputs.length.to(keep.device), keep.shape[1])
     length = keep.sum(dim=1)
     order = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, : int(length.max()) if total is None else total]
-    values = inputs.values.gather(1, order.to(inputs.values.device))
-    length = length.to(inputs.length.device)
-    return Padded(values.masked_fill(~inside(length, values.shape[1]).to(values.device), 0), length)
+    values = inputs.values.gather(1, onto(order, inputs.values.device))
+    length = onto(length, values.device)
+    return Padded(values.masked_fill(~inside(length, values.shape[1]), 0), length)
 
 
 class TokenViews(nn.Module):
@@ -81,10 +82,9 @@ class TokenViews(nn.Module):
     @torch.no_grad()
     def forward(self, inputs: Padded, generator: torch.Generator | None = None) -> list[Padded]:
         """Return the views of texts `(N, T)`."""
+        inputs = inputs._replace(length=inputs.length.cpu())  # read back once
         kept = [self._keep(inputs, generator) for _ in range(self.count)]
-        total = int(
-            torch.stack([(mask & inside(inputs.length.cpu(), mask.shape[1])).sum(dim=1) for mask in kept]).max()
-        )
+        total = int(torch.stack([(mask & inside(inputs.length, mask.shape[1])).sum(dim=1) for mask in kept]).max())
         return [kept_together(inputs, mask, total) for mask in kept]
 
     def _keep(self, inputs: Padded, generator: torch.Generator | None) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import between, whole
 from ssl_lightning.transforms.base import FromData
 from ssl_lightning.transforms.vectors.row import Row, numbers_of, with_numbers
@@ -131,8 +132,8 @@ def replace_cells(rows: Any, replaced: Tensor, generator: torch.Generator | None
     numbers = numbers_of(rows)
     count, columns = replaced.shape
     steps = 1 + (torch.rand(count, columns, generator=generator) * (count - 1)).long().clamp(max=max(0, count - 2))
-    donors = ((torch.arange(count)[:, None] + steps) % count).to(numbers.device)
-    mask, split = replaced.to(numbers.device), numbers.shape[1]
+    donors = onto((torch.arange(count)[:, None] + steps) % count, numbers.device)
+    mask, split = onto(replaced, numbers.device), numbers.shape[1]
     new = with_numbers(rows, torch.where(mask[:, :split], numbers.gather(0, donors[:, :split]), numbers))
     if not isinstance(rows, Row):
         return new

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssl_lightning.engine.devices import onto
 from ssl_lightning.engine.ranges import above
 from ssl_lightning.transforms.base import Clean
 from ssl_lightning.transforms.vectors.row import numbers_of, with_numbers
@@ -73,7 +74,7 @@ class Standardise(Clean):
                 f"inputs of {numbers.shape[1]} numbers go to a transform for {len(self.mean)}; give rows of the same "
                 "columns."
             )
-        mean, std = self.mean.to(numbers.device), self.std.to(numbers.device)
+        mean, std = onto(self.mean, numbers.device), onto(self.std, numbers.device)
         return with_numbers(inputs, ((numbers - mean) / std).clamp(-self.clip, self.clip).float())
 
 

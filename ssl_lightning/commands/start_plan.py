@@ -85,11 +85,9 @@ CHOICES: dict[str, Choice] = {
         views=spec("TokenViews", crop=0.4, drop=0.2),
         temperature=0.1,
         lr=1e-3,
-        train_lr=1e-4,  # with labels alone, more would undo what pretraining found
+        train_lr=1e-3,
         batch=128,
-        classifier="Classifier",
-        pretrain_share=0.7,
-        most_steps=1500,
+        most_steps=3000,
     ),
     "rows": Choice(
         backbone=spec("RowNet"),
