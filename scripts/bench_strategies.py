@@ -24,6 +24,7 @@ import torch
 
 from ssl_lightning.active import BALD
 from ssl_lightning.functional.batch_bald import batch_bald
+from ssl_lightning.functional.cover import prob_cover, pure_radius
 from ssl_lightning.functional.distances import distances
 from ssl_lightning.functional.medoids import k_medoids
 from ssl_lightning.functional.scoring import (
@@ -36,8 +37,6 @@ from ssl_lightning.functional.selection import (
     badge,
     dbal,
     farthest_first,
-    prob_cover,
-    pure_radius,
     top,
     typiclust,
 )
@@ -122,10 +121,11 @@ def pool_pass(who: str) -> tuple[Run, Run, Callable[[Any], str]]:
     """BALD over 512 images of 32 px, 20 masks, ResNet-18 with a dropout head: scores of all."""
     from ssl_lightning.backbones import ResNet
     from ssl_lightning.supervised.classifier import Classifier
+    from ssl_lightning.transforms.image import CleanView
 
     torch.manual_seed(0)
     images = torch.randint(256, (512, 3, 32, 32), dtype=torch.uint8, generator=generator())
-    model = Classifier(10, ResNet(channels=3, image_size=32), dropout=0.5)
+    model = Classifier(10, ResNet(channels=3, image_size=32), dropout=0.5, clean=CleanView())
     if who == "ours":
         import lightning as L
 
@@ -211,8 +211,9 @@ def measure(case: str, who: str) -> None:
     print(json.dumps({"seconds": seconds, "growth": peak - held, "peak": peak, "told": tell(found)}))
 
 
-def grow(name: str, size: int) -> None:
-    """Time a strategy's choice of 100 from so many samples, print JSON."""
+def grow(name: str, size: int, who: str) -> None:
+    """Count the processor's seconds of a strategy's choice of 100 from so many samples, on one core; print JSON."""
+    torch.set_num_threads(1)
     embeddings = torch.randn(size, 128, generator=generator())
     embeddings /= embeddings.norm(dim=1, keepdim=True)
     asked = torch.arange(size) < 100
@@ -242,13 +243,13 @@ def grow(name: str, size: int) -> None:
         return k_medoids(distances(near, near), 100, draw)
 
     def cover() -> Any:
-        near = some(50_000)
+        near = some(100_000)
         return prob_cover(embeddings[near], asked[near].clone(), 100, pure_radius(embeddings[near], 10, draw))
 
     runs: dict[str, Run] = {
         "Entropy": lambda: top(entropy(mean.log()), index, 100),
         "BALD": lambda: top(bald(), index, 100),
-        "EPIG": lambda: top(expected_predictive_information_gain(samples, samples[some(100)]), index, 100),
+        "EPIG": lambda: top(expected_predictive_information_gain(samples, samples[some(100)], 100), index, 100),
         "BatchBALD (10)": batch,
         "FarthestFirst": lambda: farthest_first(embeddings, asked, 100),
         "BADGE": lambda: badge(residuals(mean.log()), embeddings, 100, draw),
@@ -257,11 +258,27 @@ def grow(name: str, size: int) -> None:
         "ProbCover": cover,
         "TypiClust": lambda: typiclust(embeddings, asked, 100, draw),
     }
+    if who != "ours":
+        runs[name] = theirs(name, embeddings, asked)
     if size <= 10_000:  # warm up
         runs[name]()
-    start = time.perf_counter()
+    start = time.process_time()
     runs[name]()
-    print(json.dumps({"seconds": time.perf_counter() - start}))
+    print(json.dumps({"seconds": time.process_time() - start}))
+
+
+def theirs(name: str, embeddings: torch.Tensor, asked: torch.Tensor) -> Run:
+    """Return what scikit-activeml does of the same name, on the same embeddings, at the same radius."""
+    import numpy as np
+    from skactiveml.pool import CoreSet, ProbCover, TypiClust
+
+    rows, labels = embeddings.numpy(), np.where(asked.numpy(), 0.0, np.nan)
+    if name == "FarthestFirst":
+        return lambda: CoreSet(random_state=0).query(rows, labels, batch_size=100)
+    if name == "TypiClust":
+        return lambda: TypiClust(random_state=0, k=20).query(rows, labels, batch_size=100)
+    delta = pure_radius(embeddings, 10, generator())
+    return lambda: ProbCover(deltas=[delta], random_state=0).query(rows, labels, batch_size=100)
 
 
 GROWING = [
@@ -269,14 +286,19 @@ GROWING = [
 ]  # fmt: skip
 
 
+PEERS = ["FarthestFirst", "ProbCover", "TypiClust"]  # that scikit-activeml has
+
+
 def child(*arguments: str) -> dict[str, Any] | None:
-    """Measure in a process of its own; null if it takes too long."""
+    """Measure in a process of its own; null if it takes too long, or more memory than there is."""
     command = [sys.executable, __file__, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True)
     except subprocess.TimeoutExpired:
         return None
     except subprocess.CalledProcessError as error:
+        if "MemoryError" in error.stderr:
+            return None
         raise SystemExit(f"{' '.join(arguments)}:\n{error.stderr[-3000:]}") from None
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -311,25 +333,27 @@ def cost(limit: float) -> list[str]:
     sizes = [1000, 10_000, 100_000, 1_000_000]
     lines = ["| Choosing 100 from | " + " | ".join(f"{size:,}" for size in sizes) + " |", "|---|" + "---|" * len(sizes)]
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
-    for place, name in enumerate(GROWING):
+    for place, name in enumerate([*GROWING, *PEERS]):
+        who = "ours" if place < len(GROWING) else "scikit-activeml"
         seconds: list[float] = []
         for size in sizes:
-            if seconds and seconds[-1] > limit:
+            if seconds and seconds[-1] * (1 if who == "ours" else 10) > limit:
                 break
-            found = child("--grow", name, "--size", str(size))
+            found = child("--grow", name, "--size", str(size), "--who", who)
             if found is None:
                 break
             seconds.append(found["seconds"])
         told = [f"{value:.3g} s" for value in seconds] + ["not tried"] * (len(sizes) - len(seconds))
-        lines.append(f"| {name} | " + " | ".join(told) + " |")
+        label = name if who == "ours" else f"{name}, {who}"
+        lines.append(f"| {label} | " + " | ".join(told) + " |")
         print(lines[-1], flush=True)
-        style = ("-o", "--s", ":^")[place // 4]
-        axes.loglog(sizes[: len(seconds)], seconds, style, label=name, markersize=4)
+        style = ("-o", "--s", ":^")[place // 4] if who == "ours" else ":x"
+        axes.loglog(sizes[: len(seconds)], seconds, style, label=label, markersize=4)
     axes.loglog(sizes, [size * 3e-6 for size in sizes], color="0.8", linewidth=6, zorder=0, label="linear")
     axes.set_xlabel("samples in the pool")
-    axes.set_ylabel("seconds to choose 100 (BatchBALD: 10)")
+    axes.set_ylabel("seconds of one core to choose 100 (BatchBALD: 10)")
     axes.grid(alpha=0.3)
-    axes.legend(ncols=2, fontsize=8)
+    axes.legend(ncols=2, fontsize=7)
     figure.savefig(OUT / "cost.png", dpi=120)
     return lines
 
@@ -347,7 +371,7 @@ def main() -> None:
     if arguments.case:
         return measure(arguments.case, arguments.who)
     if arguments.grow:
-        return grow(arguments.grow, arguments.size)
+        return grow(arguments.grow, arguments.size, arguments.who)
     OUT.mkdir(parents=True, exist_ok=True)
     lines = [
         f"torch {torch.__version__}, Python {platform.python_version()}, {torch.get_num_threads()} threads, "

@@ -58,9 +58,9 @@ from ssl_lightning.active import (
     run_rounds,
 )
 from ssl_lightning.backbones import ConvNet, MeanFrames
-from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import MNIST, Digits, SpokenDigits
 from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.supervised import Classifier
 from ssl_lightning.transforms.audio import LogMel

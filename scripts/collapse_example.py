@@ -13,9 +13,9 @@ import lightning as L
 import matplotlib.pyplot as plt
 
 from ssl_lightning.backbones import ConvNet
-from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import Digits
 from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.evaluation import KNN, CollapseMonitor
 from ssl_lightning.methods import SimSiam, SSLMethod, VICReg
 from ssl_lightning.transforms.image import SimCLRViews

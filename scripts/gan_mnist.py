@@ -139,7 +139,7 @@ def run(name: str, seed: int, epochs: int) -> None:
     L.seed_everything(seed, verbose=False)
     kind, options = ARMS[name]
     optimizer = OptimizerSpec("adamw", lr=5e-4, weight_decay=0.0, momentum=0.5, schedule="constant")
-    model = kind(StridedNet(), optimizer=optimizer, channels_last=True, **options)
+    model = kind(StridedNet(), optimizer=optimizer, **options)
     watch = Watch(model_judge, real)
     begun, cpu = time.monotonic(), time.process_time()
     trainer(epochs, [KNN(every_n_epochs=epochs), watch]).fit(model, datamodule=data)

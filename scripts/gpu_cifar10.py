@@ -23,9 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssl_lightning import methods
 from ssl_lightning.backbones import ResNet
-from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import Batch, ImageFolder
 from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.evaluation import KNN
 from ssl_lightning.methods import SSLMethod
 from ssl_lightning.transforms.image import MultiCropViews, SimCLRViews
@@ -78,7 +78,7 @@ def make(name: str, batch: int) -> SSLMethod:
     if name == "DeepCluster":
         views = SimCLRViews(count=1, crop_scale=(0.08, 1.0))
     optimizer = OptimizerSpec("sgd", lr=0.06 * batch / 128, weight_decay=5e-4)
-    method: SSLMethod = getattr(methods, name)(ResNet(), views=views, optimizer=optimizer, channels_last=True)
+    method: SSLMethod = getattr(methods, name)(ResNet(), views=views, optimizer=optimizer)
     return method
 
 

@@ -154,7 +154,7 @@ def main() -> None:
     run(
         "fit", "--data", "ImageFolder", "--data.root", str(folder / "labelled"), "--data.batch_size", "64",
         "--data.test_size", "0", "--model", "Classifier", "--model.checkpoint", pretrained, "--model.dropout", "0.2",
-        "--model.channels_last", "true", "--model.optimizer.name", "adamw", "--model.optimizer.lr", "0.001",
+        "--model.optimizer.name", "adamw", "--model.optimizer.lr", "0.001",
         "--trainer.max_epochs", "14", "--folder", str(folder / "all"),
     )  # fmt: skip
     best = accuracy(folder / "all" / "checkpoints" / "last.ckpt", folder, truth)

@@ -26,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ssl_lightning.commands.catalogue import entries
+
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "methods"
 CONFIG = "configs/experiment/cifar10_methods.yaml"
@@ -33,16 +35,7 @@ DATA = ["--data", "ImageFolder", "--data.root", "data/cifar10", "--data.limit", 
 TABLE = ROOT / "docs" / "methods-table.md"
 KEPT = ROOT / "docs" / "methods-table.json"
 BASES = ["pixels", "untrained", "untrained ViT"]
-FAMILIES = {
-    "SupCon": "metric, with labels", "Triplet": "metric",
-    "SimCLR": "contrastive", "MoCo": "contrastive",
-    "NNCLR": "contrastive", "BYOL": "non-contrastive", "SimSiam": "non-contrastive", "BarlowTwins": "non-contrastive",
-    "VICReg": "non-contrastive", "DINO": "non-contrastive", "DeepCluster": "clustering", "SwAV": "clustering",
-    "Rotation": "pretext task", "Jigsaw": "pretext task", "RelativePosition": "pretext task",
-    "Colorization": "pretext task", "Inpainting": "pretext task",
-    "Autoencoder": "generative", "VAE": "generative", "GAN": "generative", "SSGAN": "generative",
-    "MAE": "masked images", "SimMIM": "masked images",
-}  # fmt: skip
+FAMILIES = {entry.name: entry.family for entry in entries() if entry.kind == "methods"}
 # fmt: off
 GAN = ["--model.optimizer.momentum", "0.5", "--model.optimizer.lr", "0.0005", "--model.optimizer.schedule", "constant"]
 SETTINGS: dict[str, list[str]] = {

@@ -28,9 +28,9 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from ssl_lightning.active import BALD, AcquisitionStrategy, BatchBALD, PoolDataModule, Random, run_rounds
 from ssl_lightning.backbones import LeNet
-from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import MNIST, TensorSamples
 from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.engine.seeding import derive_generator
 from ssl_lightning.supervised import Classifier, Recipe
 from ssl_lightning.transforms.image import CleanView
@@ -107,7 +107,6 @@ def run(name: str, seed: int, arguments: argparse.Namespace) -> Path:
             dropout=0.5,
             optimizer=optimizer,
             clean=clean,
-            channels_last=True,
             recipe=Recipe(augment=False, probe=False, ema=0.0),
         ),
         make_trainer,

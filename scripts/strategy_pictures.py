@@ -25,9 +25,9 @@ import ssl_lightning.active as active
 from ssl_lightning.active import AcquisitionStrategy, PoolDataModule
 from ssl_lightning.backbones import Backbone
 from ssl_lightning.commands.catalogue import entries
-from ssl_lightning.commands.startup import quieten
 from ssl_lightning.data import ImageData, TensorSamples
 from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.supervised import Classifier, Recipe
 from ssl_lightning.transforms.image import CleanView
 
