@@ -157,6 +157,44 @@ def compare_config_parses(path: Path, capfd: pytest.CaptureFixture[str]) -> None
             assert checkpoint == f"{pretraining['folder']}/checkpoints/last.ckpt"
 
 
+ENCODERS = {"sound": "AudioNet", "text": "TextTransformer", "rows": "RowNet", "images with text": "TwoTowers"}
+
+
+def fits() -> list[tuple[str, str]]:
+    """Every config of a method, with every modality besides images that the method takes."""
+    from ssl_lightning import methods
+
+    found = []
+    for path in sorted((ROOT / "configs" / "method").glob("*.yaml")):
+        takes = getattr(methods, yaml.safe_load(path.read_text())["model"]["class_path"]).takes or tuple(ENCODERS)
+        found += [(path.stem, name) for name in ENCODERS if name in takes]
+    return found
+
+
+@pytest.mark.parametrize(("method", "modality"), fits(), ids=str)
+def test_a_methods_config_runs_on_every_modality_it_fits(
+    method: str, modality: str, tmp_path: Path, command: Callable[..., tuple[int, str]]
+) -> None:
+    folder = write(modality, tmp_path / "data", 24)
+    encoder = "SpectrogramTransformer" if method in ("mae", "simmim") else ENCODERS[modality]
+    if method == "vilbert":
+        encoder = "TwoStreams"
+    given = {
+        "sound": ["-c", "data/audio_folder", "--data.root", str(folder), "--data.sample_rate", "8000"],
+        "text": ["-c", "data/texts", "--data.path", str(folder / "texts.csv"), "--data.columns.label", "label"],
+        "rows": ["-c", "data/table", "--data.path", str(folder / "rows.csv"), "--data.categories", "[switch]"],
+        "images with text": ["--data", "Pairs", "--data.path", str(folder / "pairs.csv"), "--data.image_size", "16"],
+    }[modality]
+    if modality in ("text", "images with text"):
+        given += ["--data.vocab_size", "300"]
+    short = [*SHORT["fit"], "--data.batch_size", "8", "--data.val_size", "4", "--trainer.precision", "32-true"]
+    if method == "deepcluster":
+        short += ["--model.clusters", "8"]
+    chosen = ["-c", f"method/{method}", "-c", "trainer/cpu", "--model.backbone", encoder]
+    status, out = command("fit", *given, *chosen, *short, "--folder", str(tmp_path / "run"))
+    assert status == 0, out
+
+
 def test_gpu_config_without_a_gpu_says_so(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., tuple[int, str]]
 ) -> None:

@@ -188,6 +188,7 @@ def test_pool_rounds_and_their_rooms_do_not_speak_of_images() -> None:
         "engine/modalities.py",  # names them
         "active/vaal.py",  # its networks are of images
         "active/record.py",  # strips of pictures, where data show pictures
+        "engine/loggers.py",  # what is given to loggers that take pictures
         *(
             f"labelling/{name}.py" for name in ("shown", "label_studio", "page/server", "page/desk", "page/sights")
         ),  # by kind

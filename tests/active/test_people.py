@@ -33,7 +33,7 @@ from ssl_lightning.active.progress import RoundsProgress
 from ssl_lightning.active.waiting import alone
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits, Samples
-from ssl_lightning.functional.scoring import wilson
+from ssl_lightning.functional.intervals import wilson
 from ssl_lightning.labelling import Answer, GroundTruth, Human, LabelStore, NoLabel, Oracle, Query
 from ssl_lightning.labelling.shown import see
 from ssl_lightning.supervised.classifier import Classifier
@@ -236,6 +236,12 @@ def test_a_finished_run_takes_no_labels_until_it_is_prolonged(go: Any, tmp_path:
     with person(tmp_path / "run"):
         rows, _ = go(rounds=2)
     assert [row["labelled"] for row in rows] == [20, 30, 40]
+
+
+def test_a_class_that_nobody_named_is_told_at_the_end(go: Any, tmp_path: Path) -> None:
+    given = {"pool": {"classes": (*"0123456789", "unicorn"), "initial": 60}, "rounds": 0}
+    with person(tmp_path / "run"), pytest.warns(UserWarning, match="training part has no sample of 1 of 11.*`unicorn`"):
+        go(**given)
 
 
 def test_no_classes_is_said(go: Any) -> None:

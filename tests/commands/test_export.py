@@ -61,7 +61,8 @@ def run_lines(out: str) -> Any:
     ids=["small stem", "gray", "imagenet stem", "torchvision", "torchvision vit", "timm", "timm gray", "ConvNet"],
 )
 def test_plain_libraries_load_it_strictly(make: Any, save: Any, command: Any) -> None:
-    path, method = save(SimCLR(make(), SimCLRViews(mean=0.4, std=0.2)))
+    # in the other format sums are rounded otherwise, which fifty layers make visible
+    path, method = save(SimCLR(make(), SimCLRViews(mean=0.4, std=0.2), channels_last=False))
     status, out = command("export", path, "--to", "safetensors")
     assert status == 0, out
     assert "'mean': [0.4], 'std': [0.2]" in out

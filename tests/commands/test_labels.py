@@ -401,3 +401,21 @@ def test_second_opinions_go_out_and_come_back(tmp_path: Path, command: Command) 
     assert "bob" in out
     assert "0.75" in out  # kappa by hand: 7 of 8 agree, 1/2 by chance
     assert command("labels", "audit", tmp_path, "--import", table)[0] == 2  # who?
+
+
+def test_paths_that_are_no_files_of_the_runs_folder_are_refused(run: Path, command: Command, tmp_path: Path) -> None:
+    """Unless the samples were asked for: those are the run's, whatever became of their files."""
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "there.png").touch()
+    told = {"data": {"class_path": "ssl_lightning.data.ImageFolder", "init_args": {"root": str(tmp_path / "pictures")}}}
+    (run / "config.yaml").write_text(json.dumps(told))
+    before = len(new_store(run).history())
+    (tmp_path / "t.csv").write_text("path,class\nthere.png,cat\npictures/there.png,cat\nnosuch.png,cat\n3.png,cat\n")
+    status, out = command("labels", "import", run, "t.csv")
+    assert status == 2
+    assert "`path=pictures/there.png` and 1 others are no file of" in out
+    assert len(new_store(run).history()) == before
+    (tmp_path / "t.csv").write_text("path,class\nthere.png,cat\n3.png,cat\n")
+    status, out = command("labels", "import", run, "t.csv")
+    assert status == 0, out
+    assert "answers added: 2" in out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -21,7 +23,7 @@ ACTIVE = [
     "active", "-c", "data/digits", "-c", "active/classifier", "--strategy", "Entropy", "--rounds", "1",
     "--model.backbone.width", "4", "--steps_per_epoch", "2", "--folder", "run",
 ]  # fmt: skip
-LINE = re.compile(r"epoch (\d+) of 3, step (\d+) of (\d+)((?:  \S+ \S+)+)")
+LINE = re.compile(r"epoch (\d+) of 3, step (\d+) of (\d+)((?:  \S+ \S+)+?)(  [\d.]+ (?:s|min|h) left)?")
 
 
 def test_a_few_lines_an_epoch(trainer: Callable[..., object], capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,6 +44,18 @@ def test_a_few_lines_an_epoch(trainer: Callable[..., object], capsys: pytest.Cap
     assert last is not None
     assert last[4].startswith("  loss ")
     assert "val/accuracy" in last[4]
+    assert [bool(line and line[5]) for line in found] == [True] * (len(found) - 1) + [False]
+
+
+def test_the_time_left_is_that_of_what_is_left(
+    trainer: Callable[..., object], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = itertools.count(step=10.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    fit = trainer(max_steps=8, callbacks=[ProgressLines(per_epoch=1000, seconds=0.0)])
+    fit.fit(Classifier(10, ConvNet(width=4)), datamodule=Digits(batch_size=64))
+    left = re.findall(r"(\S+ \S+) left", capsys.readouterr().out)
+    assert left == ["70 s", "60 s", "50 s", "40 s", "30 s", "20 s", "10 s"]
 
 
 def test_seconds_between_lines(trainer: Callable[..., object], capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +70,14 @@ def test_a_log_gets_lines_and_no_bar(command: Command) -> None:
     assert status == 0, out
     assert "epoch 1 of 1, step 4 of 4  loss " in out
     assert "Epoch 0" not in out
+
+
+def test_a_fit_says_what_it_trains_in_a_line_and_draws_no_table(command: Command) -> None:
+    _, out = command("fit", *SIMCLR, "--trainer.max_steps", "1")
+    assert re.search(r"^model: SimCLR on ConvNet, [\d,]+ parameters to learn$", out, re.MULTILINE), out
+    assert "FLOPs" not in out
+    _, out = command("fit", *SIMCLR, "--trainer.max_steps", "1", "--trainer.enable_model_summary", "true")
+    assert "Params" in out
 
 
 def test_a_bar_that_was_asked_for_is_kept(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ import torch
 import yaml
 from PIL import Image
 
-from ssl_lightning.commands import look, plan
-from ssl_lightning.commands.plan import CHOICES, divide_labels, in_epochs, make_plan, spec
+from ssl_lightning.commands import look, start_plan
+from ssl_lightning.commands.start_plan import CHOICES, divide_labels, in_epochs, make_plan, spec
 from ssl_lightning.commands.start_run import StartRun
 from ssl_lightning.data import ImageFolder, LabelledBy
 from ssl_lightning.evaluation.features_check import check_features
@@ -35,7 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take small networks and batches, and four steps of a trial."""
     for kind, options in SMALL.items():
         monkeypatch.setitem(CHOICES, kind, dataclasses.replace(CHOICES[kind], **options))  # type: ignore[arg-type]
-    monkeypatch.setattr("ssl_lightning.commands.steps.MOST_TRIED", 4)
+    monkeypatch.setattr("ssl_lightning.engine.clock.MOST_TRIED", 4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
@@ -134,6 +134,19 @@ def test_a_dry_run_of_pictures(tmp_path: Path, command: Command, known_speed: No
     assert config("runs/it/2-active.yaml") == {"rounds": 1}
 
 
+def test_a_class_that_the_folder_does_not_have_is_no_answer_of_its_labels(
+    tmp_path: Path, command: Command, known_speed: None
+) -> None:
+    pictures(tmp_path / "pics")
+    given = ["start", "pics", "--labels", "12", "--minutes", "1", "--dry-run", "--classes"]
+    status, out = command(*given, "c0,cl1")
+    assert status == 2
+    assert "`classes` names `cl1` (did you mean `c1`?), which is no class of `folder=pics`" in out
+    status, out = command(*given, "c1,c0")
+    assert status == 0, out
+    assert "; classes: c0, c1\n" in out
+
+
 def test_people_are_asked_where_labels_are_missing(tmp_path: Path, command: Command, known_speed: None) -> None:
     pictures(tmp_path / "pics", classes=1)
     (tmp_path / "pics" / "c0").rename(tmp_path / "pics" / "unlabelled")
@@ -144,6 +157,7 @@ def test_people_are_asked_where_labels_are_missing(tmp_path: Path, command: Comm
     status, out = command(*given, "--classes", "cat,dog")
     assert status == 0, out
     assert "people answer" in out
+    assert "; classes: cat, dog\n" in out
     assert "20 % of the answers only test" in out
     active = config("runs/start-pics/2-active.yaml")
     assert active["oracle"] == "Human"
@@ -173,7 +187,7 @@ def table(path: Path) -> None:
     ("make", "name", "data", "classifier"),
     [
         (sounds, "sounds", "AudioFolder", "FreeMatch"),
-        (texts, "texts.csv", "Texts", "Classifier"),
+        (texts, "texts.csv", "Texts", "FreeMatch"),
         (table, "table.csv", "Table", "Classifier"),
     ],
 )
@@ -236,8 +250,8 @@ def test_minutes_and_labels_are_divided() -> None:
     found = make_plan(dataclasses.replace(choice, most_passes=10**6, most_steps=10**6), 10, 50, 1000, 100, {
         "pretrain": 0.5, "train": 0.25,
     })  # fmt: skip
-    assert sum(found.seconds.values()) <= 600 * (1 - plan.RESERVE)
-    assert sum(found.seconds.values()) >= 600 * (0.95 - plan.RESERVE)
+    assert sum(found.seconds.values()) <= 600 * (1 - start_plan.RESERVE)
+    assert sum(found.seconds.values()) >= 600 * (0.95 - start_plan.RESERVE)
     capped = make_plan(dataclasses.replace(choice, most_passes=1, batch=100, most_steps=10**6), 10, 50, 1000, 100, {
         "pretrain": 0.5, "train": 0.25,
     })  # fmt: skip

@@ -380,9 +380,8 @@ def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.Mon
         wandb.teardown()
         wandb.init(mode="offline", dir=elsewhere).finish()
     try:
-        status, out = command(
-            *ACTIVE, "--strategy", "Entropy", "--rounds", "2", "--folder", "run", "--wandb", "offline"
-        )
+        few = ["--trainer.log_every_n_steps", "1", "--folder", "run", "--wandb", "offline"]
+        status, out = command(*ACTIVE, "--strategy", "Entropy", "--rounds", "2", *few)
     finally:
         wandb.finish()
     assert status == 0, out
@@ -392,6 +391,17 @@ def test_wandb_offline(command: Command, tmp_path: Path, monkeypatch: pytest.Mon
     summary = subprocess.run(leet, capture_output=True, text=True, check=True).stdout
     assert "active/labelled" in summary
     assert json.dumps(40) in summary
+    assert "active/query" in summary
+    assert "active/query_001" in summary
+    assert "train/step_loss" in summary
+    pictures = list((tmp_path / "run").rglob("media/images/active/query*.png"))
+    assert len(pictures) == 2  # of rounds 0 and 1; the last asks for nothing
+    known = (tmp_path / "run" / "wandb-run-id").read_text()
+    assert known in files[0].name
+    goes_on = command(*ACTIVE, "--strategy", "Entropy", "--rounds", "3", "--folder", "run", "--wandb", "offline")
+    wandb.finish()
+    assert goes_on[0] == 0, goes_on[1]
+    assert all(known in path.name for path in (tmp_path / "run").rglob("*.wandb"))  # one run, once they are synced
 
 
 def test_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

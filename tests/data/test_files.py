@@ -463,8 +463,20 @@ class TestDecode:
         exact = saved(Image.open(fast), tmp_path / "a.png", exif=exif)
         for size in (16, 32, 64):
             difference = (decode(fast, 3, size).int() - decode(exact, 3, size).int()).abs()
-            assert difference.max() <= 3
+            whole = turned != 1 or (width % 8 == 0 and height % 8 == 0)
+            assert difference.max() <= (3 if whole else 6)  # at the edge, where a pixel is there in part
             assert difference.float().mean() <= 0.6
+
+    @pytest.mark.parametrize(("width", "height"), [(259, 387), (1031, 515)])
+    def test_what_a_reduced_jpeg_has_in_part_moves_nothing(self, tmp_path: Path, width: int, height: int) -> None:
+        across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+        ramps = np.stack([across, down, 255 - across], 2).round().astype(np.uint8)
+        fast = saved(Image.fromarray(ramps), tmp_path / "a.jpg", quality=95)
+        exact = saved(Image.open(fast), tmp_path / "a.png")
+        for size in (8, 16, 32):
+            difference = decode(fast, 3, size).float() - decode(exact, 3, size).float()
+            for axis in (1, 2):  # 33 columns for 32.375 would move the last ones by 5 levels
+                assert difference.mean(axis).abs().max() <= 2
 
     @pytest.mark.parametrize("side", [(1, 5000), (5000, 1), (1, 1), (3, 100_000)])
     def test_elongated(self, tmp_path: Path, side: tuple[int, int]) -> None:

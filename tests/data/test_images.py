@@ -7,7 +7,7 @@ from PIL import Image
 
 from ssl_lightning.data import ImageFolder
 from ssl_lightning.data.decoding import decode
-from ssl_lightning.data.images import LazyImages
+from ssl_lightning.data.images import LazyImages, decode_all
 
 
 def write(path: Path, value: int, size: tuple[int, int] = (16, 16)) -> None:
@@ -169,3 +169,15 @@ def test_class_only_in_test(folder: Path, tmp_path: Path) -> None:
 def test_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no picture"):
         ImageFolder(str(tmp_path)).setup()
+
+
+def test_any_number_of_threads_decodes_alike_and_names_a_damaged_file(folder: Path) -> None:
+    paths = sorted(folder.glob("*/*.png"))
+    one = decode_all(paths, 3, 8, threads=1)
+    assert one[:, 0, 0, 0].tolist() == [100 * (path.parent.name == "dog") + int(path.stem) for path in paths]
+    for threads in (2, 30, None):
+        assert torch.equal(decode_all(paths, 3, 8, threads), one)
+    paths[7].write_bytes(b"no image")
+    for threads in (1, 2):
+        with pytest.raises(ValueError, match=rf"{paths[7].name}` is no readable image"):
+            decode_all(paths, 3, 8, threads)

@@ -57,6 +57,10 @@ def test_what_was_chosen_is_noted_and_kept(hardware: Any, command: Any, tmp_path
     status, said = command(*FIT, "auto", *more)
     assert status == 0, said
     assert "precision: 32-true, as before" in said
+    more[3] = "3"
+    assert (
+        "precision: 32-true, as before" in command(*FIT, "auto", *more, "--folder", "elsewhere")[1]
+    )  # it is in the file
     assert Trainer(precision="auto", accelerator="cpu", logger=False).precision == "bf16-mixed"
 
 

@@ -11,8 +11,9 @@ from tensorboardX.proto.event_pb2 import Event
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Digits
+from ssl_lightning.engine.loggers import log_picture
 from ssl_lightning.evaluation import Pictures
-from ssl_lightning.evaluation.pictures import log_picture, sheet_of
+from ssl_lightning.evaluation.pictures import sheet_of
 from ssl_lightning.methods import Rotation
 
 

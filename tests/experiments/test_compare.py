@@ -20,7 +20,7 @@ import yaml
 from rich.console import Console
 
 import ssl_lightning.commands.compare as module
-from ssl_lightning.commands.compare import CompareConfig, compare, main, read_config
+from ssl_lightning.commands.compare import CompareConfig, _alone, compare, main, read_config
 from ssl_lightning.experiments.grid import Outcome, Task, run_grid
 from ssl_lightning.experiments.runs import Comparison, read_run, run_folder
 from ssl_lightning.experiments.tables import conclusions, table_rows, write_tables
@@ -37,7 +37,7 @@ def main(argv):
     assert argv[0] == "active"
     options = dict(zip(argv[1::2], argv[2::2]))
     folder, seed = Path(options["--folder"]), int(options["--seed_everything"])
-    print("threads", os.environ["OMP_NUM_THREADS"], "pid", os.getpid())
+    print("threads", os.environ["OMP_NUM_THREADS"], "pid", os.getpid(), "gpu", os.environ.get("CUDA_VISIBLE_DEVICES"))
     subprocess.run([sys.executable, "-c", "print('from a child')"])
     how = options.get("--how", "")
     if how == f"raise{seed}":
@@ -45,6 +45,9 @@ def main(argv):
     if how == f"exit{seed}":
         sys.exit("bad option")
     if how == f"die{seed}":
+        os._exit(9)
+    if how == "die-once" and not (folder / "tried").exists():
+        (folder / "tried").touch()
         os._exit(9)
     if how == "sleep":
         (folder / "pid").write_text(str(os.getpid()))
@@ -210,6 +213,19 @@ def test_a_worker_is_used_again_and_cores_are_shared(tmp_path: Path, runner: str
     assert "threads 4 pid" in log_of(tmp_path / "c", "Entropy, SSL", 0)
 
 
+def test_each_worker_sees_one_gpu(tmp_path: Path, runner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")
+    seen = {}
+    for gpus in ((0, 2), (2,)):
+        config = config_of(tmp_path / str(len(gpus)), seeds=(0, 1, 2), gpus=gpus)
+        assert compare(config, runner, QUIET)[1] == 0
+        logs = [log_of(config.folder, arm, seed) for arm in config.arms for seed in config.seeds]
+        seen[gpus] = {log.splitlines()[1].rpartition(" gpu ")[2] for log in logs}
+    assert seen == {(0, 2): {"4", "9"}, (2,): {"9"}}
+    with pytest.raises(ValueError, match="`gpus` names GPU 3, but `CUDA_VISIBLE_DEVICES=4,7,9` lets 3 be seen"):
+        compare(config_of(tmp_path / "c", gpus=(3,)), runner, QUIET)
+
+
 _PARENT = """
 import signal
 import sys
@@ -274,8 +290,73 @@ def test_tasks_fill_in_seed_and_folder(tmp_path: Path) -> None:
     (task,) = config.tasks()
     folder = tmp_path / "a-x" / "seed3"
     checkpoint = ("--model.checkpoint", "runs/simclr-3/last.ckpt")
-    seeded = ("--seed_everything", "3", "--folder", str(folder))
-    assert task == Task("A (x), seed 3", ("active", "--config", "x.yaml", *checkpoint, *seeded), folder)
+    seeded = ("--seed_everything", "3", "--folder", str(folder), "--cache", str(tmp_path / "embeddings"))
+    arguments = ("active", "--config", "x.yaml", *checkpoint, *seeded)
+    assert task == Task("A (x), seed 3", arguments, folder, tmp_path.name)
+    (own,) = CompareConfig(tmp_path, {"A": ("--cache", "off")}, seeds=(3,)).tasks()
+    assert own.arguments.count("--cache") == 1
+
+
+def test_every_arm_on_every_data_set_and_ranked(tmp_path: Path, runner: str) -> None:
+    console = Console(record=True, width=160, file=io.StringIO())
+    sets = {"small set": (), "large set": ("--gain", "0.1")}
+    arms = {"good": ("--gain", "0.2"), "poor": ()}
+    config = config_of(tmp_path / "c", arms=arms, pairs=(("good", "poor"),), data=sets, target=0.6)
+    _, failed = compare(config, runner, console)
+    assert failed == 0
+    assert run_folder(tmp_path / "c" / "small-set", "good", 1).is_dir()
+    assert (tmp_path / "c" / "large-set" / "table.md").is_file()
+    printed = console.export_text()
+    assert "Mean ranks over 2 data sets (small set, large set)" in printed
+    assert "| good | 1.00 |" in (tmp_path / "c" / "ranks.md").read_text()
+    assert "Labels to reach 60.0 % of test/accuracy: good " in printed
+
+
+def test_two_comparisons_in_one_folder_are_refused(tmp_path: Path, runner: str) -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with _alone(tmp_path / "c"):
+            os.write(writer, b"!")
+            time.sleep(60)
+        os._exit(0)
+    os.read(reader, 1)
+    try:
+        with pytest.raises(ValueError, match="another `compare` runs in `folder="):
+            compare(config_of(tmp_path / "c"), runner, QUIET)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert compare(config_of(tmp_path / "c", seeds=(0,)), runner, QUIET)[1] == 0  # a killed one leaves no lock
+
+
+def test_a_run_whose_process_died_once_is_begun_again(tmp_path: Path, runner: str) -> None:
+    config = config_of(tmp_path / "c", arms={"frail": ("--how", "die-once")}, pairs=(), seeds=(0,))
+    comparison, failed = compare(config, runner, QUIET)
+    assert failed == 0
+    assert len(comparison.arms["frail"]) == 1
+
+
+def test_methods_are_compared_by_what_fits_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ["--data", "Digits", "--data.limit", "200", "--model.backbone", "ConvNet", "--model.backbone.width", "4"]
+    few = ["--trainer.max_epochs", "2", "--trainer.callbacks+=KNN", "--trainer.accelerator", "cpu"]
+    console = Console(record=True, width=160, file=io.StringIO())
+    config = CompareConfig(
+        tmp_path / "c",
+        {"SimCLR": ("--model", "SimCLR", *common, *few), "Rotation": ("--model", "Rotation", *common, *few)},
+        seeds=(0,), metric="val/knn_accuracy", command="fit", pairs=(("SimCLR", "Rotation"),),
+    )  # fmt: skip
+    comparison, failed = compare(config, console=console)
+    assert failed == 0
+    assert comparison.axis == "epochs"
+    assert [one.labelled for one in comparison.arms["SimCLR"][0].rounds] == [1, 2]
+    printed = console.export_text()
+    assert "val/knn_accuracy against epochs" in " ".join(printed.split())
+    assert "averaged over 1 to 2 epochs" in printed
+    before = (run_folder(tmp_path / "c", "SimCLR", 0) / "log.txt").read_text()
+    assert compare(config, console=QUIET)[1] == 0  # finished, and not run again
+    assert (run_folder(tmp_path / "c", "SimCLR", 0) / "log.txt").read_text() == before
 
 
 GOOD = """
@@ -322,6 +403,8 @@ def test_config_file(tmp_path: Path) -> None:
         ({"seeds": ["a"]}, "must be a list of integers"),
         ({"jobs": 0}, "`jobs=0` must be at least 1"),
         ({"jobs": "two"}, "`jobs` must be an integer"),
+        ({"gpus": [0, 0]}, r"`gpus=\[0, 0\]` must be different numbers of GPUs"),
+        ({"gpus": ["cuda"]}, "`gpus` must be a list of integers"),
         ({"range": [20]}, "`range` must be"),
         ({"range": [60, 20]}, "first <= last"),
         ({"metric": 3}, "`metric` must be a metric's key"),
@@ -358,7 +441,7 @@ def test_help_gives_an_example(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert read_config(path).pairs == (("Entropy, SSL", "Entropy, scratch"),)  # the example in the help works
 
 
-def test_tables(tmp_path: Path, make_run: WriteRun) -> None:
+def test_tables(tmp_path: Path, make_run: WriteRun, monkeypatch: pytest.MonkeyPatch) -> None:
     def arm(name: str, *accuracies: list[float]) -> tuple[Any, ...]:
         return tuple(
             read_run(make_run(tmp_path / name / str(seed), seed=seed, accuracy=accuracy))
@@ -374,13 +457,18 @@ def test_tables(tmp_path: Path, make_run: WriteRun) -> None:
         ["24", "61.0 ± 1.4", "40.0"],
         ["28", "70.0 (1 of 2)", "40.0"],
         ["area 20-24", "56.0 ± 1.4", "40.0"],
+        ["minutes", "0.062 ± 0.018", "0.075"],
     ]
     assert "+15.0 points" in conclusions(comparison)[1]
     write_tables(comparison, tmp_path)
     markdown = (tmp_path / "table.md").read_text().splitlines()
     assert markdown[0] == "| labels | A | B\\|C |"
     assert markdown[2] == "| 20 | 51.0 ± 1.4 | 40.0 |"
-    assert "51.0±1.4" in (tmp_path / "table.txt").read_text()
+    written = (tmp_path / "table.txt").read_text()
+    assert "51.0±1.4" in written
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)  # where rich shows what it prints, and writes nothing
+    write_tables(comparison, tmp_path)
+    assert (tmp_path / "table.txt").read_text() == written
     with (tmp_path / "summary.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["seeds"] for line in lines] == ["2", "2", "1", "1", "1", "1"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ssl_lightning.experiments.runs import find_runs, group_runs, read_comparison, read_run, run_folder
+from ssl_lightning.experiments.runs import Comparison, find_runs, group_runs, read_comparison, read_run, run_folder
 
 WriteRun = Any
 
@@ -157,3 +157,11 @@ def test_texts_by_key(tmp_path: Path, make_run: WriteRun) -> None:
     (folder / "queries" / "round_000.json").write_text('["x"]')
     with pytest.raises(ValueError, match=r"round_000\.json` is no list of keys and texts .*delete it"):
         read_run(folder).texts_of(0)
+
+
+def test_notebooks_show_tables_of_text(tmp_path: Path, make_run: WriteRun) -> None:
+    run = read_run(make_run(tmp_path / "a", accuracy=[0.5, 0.75]))
+    assert "<tr><td>20</td><td>0.5</td>" in run._repr_html_()
+    shown = Comparison({"<b>one</b>": (run,)})._repr_html_()
+    assert "<th>&lt;b&gt;one&lt;/b&gt;</th>" in shown
+    assert "<td>75.0</td>" in shown

@@ -7,6 +7,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_blobs
 
+import ssl_lightning.functional.kmeans as module
 from ssl_lightning.functional.kmeans import Engine, _plus_plus, kmeans, nearest, weighted_draw
 
 ENGINES = ["torch", "sklearn", pytest.param("faiss", id="faiss")]
@@ -211,3 +212,29 @@ def test_means_keep_their_digits_far_from_the_origin() -> None:
         for part in (rows[found.assignments == cluster].double() for cluster in range(6))
     )
     assert found.inertia == pytest.approx(exact, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["blobs", "outlier", "copies", "one point"])
+def test_a_large_set_is_clustered_by_a_sample_that_stands_for_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of squared distances to any centroids are about those of all rows; an outlier is among the sample."""
+    rows = 3 * torch.randn(12, 8, generator=generator(1)).repeat(1667, 1)[:20_000]
+    if kind != "copies":
+        rows = rows + torch.randn(20_000, 8, generator=generator(2))
+    if kind == "outlier":
+        rows[123] *= 1000
+    elif kind == "one point":
+        rows = torch.ones(20_000, 8)
+    some, worth = module._coreset(rows, 3072, generator())
+    assert len(some) < 3073
+    for seed in range(3):
+        centroids = 3 * torch.randn(5, 8, generator=generator(seed))
+        far = nearest(rows, centroids)[0]
+        assert float((far[some] * worth).sum()) == pytest.approx(float(far.sum()), rel=0.1)
+    monkeypatch.setattr(module, "_LARGE", 5000)
+    found, again = (kmeans(rows, 12, generator(), engine="torch") for _ in range(2))
+    assert torch.equal(again.assignments, found.assignments)
+    assert torch.equal(nearest(rows, found.centroids)[1], found.assignments)
+    if kind == "outlier":
+        assert int((found.assignments == found.assignments[123]).sum()) == 1
+    if kind == "one point":
+        assert found.inertia == 0

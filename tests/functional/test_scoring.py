@@ -8,6 +8,7 @@ from scipy.stats import entropy as scipy_entropy
 from skactiveml.pool import average_kl_divergence, uncertainty_scores
 from skactiveml.pool import vote_entropy as their_vote_entropy
 
+import ssl_lightning.functional.scoring as scoring
 from ssl_lightning.functional.scoring import (
     entropy,
     expected_predictive_information_gain,
@@ -132,10 +133,20 @@ def test_mutual_information_of_members_that_all_but_agree() -> None:
 def test_epig_of_members_that_all_but_agree() -> None:
     logits = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     members = (logits + 5e-3 * torch.randn(10, 60, 5, generator=torch.Generator().manual_seed(1))).transpose(0, 1)
-    exact = expected_predictive_information_gain(members.double().softmax(dim=-1), members[:9].double().softmax(dim=-1))
+    p = members.double().softmax(dim=-1)
+    joint = torch.einsum("nkc,mkd->nmcd", p, p[:9]) / 10
+    alone = torch.einsum("nc,md->nmcd", p.mean(dim=1), p[:9].mean(dim=1))
+    exact = (joint * (joint / alone).log()).sum(dim=(2, 3)).mean(dim=1)
     found = expected_predictive_information_gain(members.softmax(dim=-1), members[:9].softmax(dim=-1))
     assert float(exact.max()) < 1e-5
-    torch.testing.assert_close(found, exact, rtol=0, atol=3e-9)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=3e-9)
+
+
+def test_epig_of_certain_members() -> None:
+    """Probabilities of 0 and 1, classes that no member knows: nothing is 0 times infinity."""
+    pool = torch.eye(3)[torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [0, 0, 1, 1]])]
+    found = expected_predictive_information_gain(pool, pool[:1])
+    torch.testing.assert_close(found, torch.tensor([math.log(2), 0.0, 0.0]), atol=1e-6, rtol=0)
 
 
 def test_informativeness_is_one_and_the_margin() -> None:
@@ -192,3 +203,28 @@ def test_epig_by_enumeration() -> None:
     found = expected_predictive_information_gain(pool, targets)
     torch.testing.assert_close(found, expected, check_dtype=False, atol=1e-7, rtol=1e-5)
     assert (found <= mutual_information(pool.transpose(0, 1).log()) + 1e-6).all()
+
+
+@pytest.mark.parametrize("kind", ["a model's", "drawn", "copies", "certain", "of one opinion"])
+def test_the_largest_epig_scores_are_found_without_all_others(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same samples and scores as if all were looked at closely; of a model's predictions, few are."""
+    monkeypatch.setattr(scoring, "_ROWS", 64)
+    draws = torch.Generator().manual_seed(1)
+    common, own = torch.randn(900, 1, 4, generator=draws), torch.randn(900, 8, 4, generator=draws)
+    logits = 4 * common + 2 * torch.rand(900, 1, 1, generator=draws) * own
+    if kind == "drawn":
+        logits = own
+    elif kind == "copies":
+        logits = logits[:30].repeat(30, 1, 1)
+    elif kind == "certain":
+        logits = 1e3 * own
+    elif kind == "of one opinion":
+        logits = common.repeat(1, 8, 1)
+    pool = logits.softmax(dim=2)
+    every, index = expected_predictive_information_gain(pool, pool[::30]), torch.arange(900)
+    for count in (1, 10, 100):
+        found = expected_predictive_information_gain(pool, pool[::30], count)
+        assert torch.equal(top(found, index, count, decimals=5), top(every, index, count, decimals=5))
+        looked = found > -torch.inf
+        torch.testing.assert_close(found[looked], every[looked])
+        assert kind != "a model's" or count == 100 or looked.sum() < 450

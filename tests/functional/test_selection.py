@@ -12,6 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from ssl_lightning.functional.cover import prob_cover, pure_radius
 from ssl_lightning.functional.distances import distances
 from ssl_lightning.functional.kmeans import kmeans
 from ssl_lightning.functional.medoids import k_medoids
@@ -21,8 +22,7 @@ from ssl_lightning.functional.selection import (
     badge,
     dbal,
     farthest_first,
-    prob_cover,
-    pure_radius,
+    smallest,
     typiclust,
 )
 
@@ -430,3 +430,12 @@ def test_mistakes_are_named(choose: Any) -> None:
         choose(rows, every(5, 5), 2)
     with pytest.raises(ValueError, match=r"`k=6` medoids of 5 samples; give 1 to 5"):
         k_medoids(torch.rand(5, 5), 6, generator())
+
+
+@pytest.mark.parametrize(("width", "count"), [(1, 1), (7, 7), (40, 3), (1000, 21), (1000, 70), (1023, 21), (331, 20)])
+@pytest.mark.parametrize("values", [3, 60_000])
+def test_the_smallest_of_a_row_are_those_of_a_whole_partition(width: int, count: int, values: int) -> None:
+    rows = np.random.default_rng(0).integers(values, size=(9, width)).astype(np.uint16)
+    found = smallest(rows, count)
+    assert found.shape == (9, count)
+    assert (np.sort(found, axis=1) == np.sort(rows, axis=1)[:, :count]).all()

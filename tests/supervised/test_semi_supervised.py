@@ -185,6 +185,25 @@ def test_freematch_beats_the_same_classifier_on_digits(trainer: Any) -> None:
     assert accuracy(FreeMatch) > accuracy(Classifier) + 0.05
 
 
+@pytest.mark.parametrize("steps", [3, 7])  # in the middle of an epoch of five, of the second one
+def test_metrics_are_of_the_whole_epoch(steps: int, trainer: Any) -> None:
+    data = Digits(batch_size=32, keep_labels=50, steps_per_epoch=5, val_size=0)
+    fit = trainer(max_steps=steps)
+    fit.fit(FreeMatch(10, ConvNet(width=4)), datamodule=data)
+    told = fit.callback_metrics
+    assert {"train/loss", "train/accuracy", "train/mask", "train/pseudo_accuracy"} <= told.keys()
+    assert all(0 <= float(value) < 10 for value in told.values())
+
+
+def test_where_nothing_counts_nothing_is_right(trainer: Any) -> None:
+    """Of no guess that counts there is no share, and none that JSON and databases cannot hold."""
+    fit = trainer(max_epochs=1)
+    data = Digits(batch_size=32, keep_labels=50, steps_per_epoch=3, val_size=0)
+    fit.fit(FixMatch(10, ConvNet(width=4), threshold=0.9999), datamodule=data)
+    assert float(fit.callback_metrics["train/mask"]) == 0
+    assert "train/pseudo_accuracy" not in fit.callback_metrics
+
+
 @pytest.mark.parametrize("name", list(every_modality.MODALITIES))
 def test_every_modality_whose_views_exist(name: str, trainer: Any, tmp_path: Path) -> None:
     """In a fit and in rounds; a pretrained encoder or a fresh one."""

@@ -15,6 +15,7 @@ from ssl_lightning.transforms.image import CleanView, RandomView, SimCLRViews, V
 # Both sides compute on float images and differ by float32 rounding alone. On uint8 torchvision also rounds to 1/255
 # after each operation but solarize, which we do not.
 TIGHT = 1e-5
+PLACE = 1e-7  # and where to look in an image is rounded, too: by so many pixels for each one of its side
 SHAPES = [(1, 8, 8), (3, 8, 8), (3, 32, 32), (1, 28, 28), (3, 20, 33), (3, 65, 40), (3, 160, 224), (1, 224, 224)]
 View = Callable[..., Tensor | list[Tensor]]
 
@@ -51,7 +52,10 @@ def test_resized_crop_equals_torchvision(channels: int, height: int, width: int,
         return resized.flip(-1) if flip else resized
 
     torch.testing.assert_close(
-        functional.resized_crop(images, boxes, flips, size), each(reference, images, boxes, flips), rtol=0.0, atol=TIGHT
+        functional.resized_crop(images, boxes, flips, size),
+        each(reference, images, boxes, flips),
+        rtol=0.0,
+        atol=TIGHT + PLACE * max(height, width),
     )
 
 
@@ -91,6 +95,14 @@ def test_blur_equals_torchvision(channels: int, height: int, width: int, kernel_
     torch.testing.assert_close(functional.gaussian_blur(images, sigmas, kernel_size), expected, rtol=0.0, atol=TIGHT)
 
 
+def test_no_weight_of_the_blur_is_a_number_that_slows_a_cpu() -> None:
+    point = torch.zeros(6, 1, 64, 64)
+    point[:, :, 32, 32] = 1
+    spread = functional.gaussian_blur(point, torch.tensor([0.1, 0.3, 0.7, 0.83, 0.9, 2.0]), 23)
+    assert ((spread == 0) | (spread > torch.finfo().tiny)).all()
+    torch.testing.assert_close(spread.sum((1, 2, 3)), torch.ones(6))
+
+
 def test_grayscale_and_solarize_equal_torchvision() -> None:
     images = random_images(3, 32, 32)
     torch.testing.assert_close(functional.grayscale(images), TF.rgb_to_grayscale(images, 3), rtol=0.0, atol=TIGHT)
@@ -106,7 +118,9 @@ def test_jitter_in_all_24_orders_equals_torchvision() -> None:
         24, 4, generator=seeded(1)
     )
     expected = each(jitter_by_torchvision, images, factors, orders)
-    torch.testing.assert_close(functional.color_jitter(images, factors, orders), expected, rtol=0.0, atol=TIGHT)
+    torch.testing.assert_close(
+        functional.color_jitter_(images.clone(), factors, orders), expected, rtol=0.0, atol=TIGHT
+    )
     assert not torch.allclose(expected, each(jitter_by_torchvision, images, factors, orders.flip(1)), atol=0.01)
 
 
@@ -159,7 +173,9 @@ def test_whole_view_equals_torchvision(
         assert not fires.all()
     result = view(images, seeded())
     expected = view_by_torchvision(images, drawn, (height, width) if size is None else (size, size), kernel_size)
-    torch.testing.assert_close(result, expected, rtol=0.0, atol=4e-5)  # 1e-5 in pixels, divided by std
+    # divided by std; the jitter stretches differences by 1.4 at each of three steps
+    tolerance = 4 * (TIGHT + 1.4**3 * PLACE * max(height, width))
+    torch.testing.assert_close(result, expected, rtol=0.0, atol=tolerance)
     assert torch.equal(images, untouched)
     torch.testing.assert_close(view(images / 255, seeded()), result, rtol=0.0, atol=4e-5)
 
