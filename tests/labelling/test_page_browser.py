@@ -348,6 +348,41 @@ def test_a_lost_connection_loses_nothing(folder: Path, store: LabelStore, visit:
         assert ann.page.locator("#trouble").is_hidden()
 
 
+def test_undo_waits_for_what_is_on_its_way(folder: Path, store: LabelStore, visit: Any) -> None:
+    """Whether the server has an answer is not known while it travels; what is answered after the undo stays."""
+    ask(folder, store, names(4))
+    held: list[Any] = []
+
+    def travels(number: int) -> None:
+        until = time.monotonic() + WAIT / 1000
+        while len(held) < number:
+            assert time.monotonic() < until, f"{len(held)} answers were sent, not {number}"
+            ann.page.wait_for_timeout(20)
+
+    with page_of(folder) as url:
+        ann = visit(url)
+        ann.see("000.png")
+        ann.page.route("**/api/answer", lambda route: held.append(route))
+        ann.press("1")
+        ann.see("001.png")
+        travels(1)
+        ann.press("z", "2")
+        ann.see("002.png")
+        held[0].continue_()
+        ann.see("000.png")
+        travels(2)
+        held[1].continue_()
+        ann.saved()
+        assert labels(store) == {"001.png": "dog"}
+        ann.press("1")
+        ann.see("002.png")
+        travels(3)
+        ann.press("z", "z")
+        held[2].abort()
+        ann.see("001.png")
+        assert labels(store) == {}
+
+
 def test_what_somebody_else_answered_stays_and_is_told(folder: Path, store: LabelStore, visit: Any) -> None:
     ask(folder, store, names(2))
     with page_of(folder) as url:

@@ -207,7 +207,7 @@ async function undo() {
   if (visited) return leaveVisit();
   try {
     const back = await queue.undo(me);
-    say(back === null ? "The last answer is on its way; try again." : back ? `Undone: ${count(back, "answer")}.` : "There is nothing to undo.");
+    say(back ? `Undone: ${count(back, "answer")}.` : "There is nothing to undo.");
     pollSoon();
   } catch (trouble) {
     warn(`Not undone: ${trouble.message}`);

@@ -72,6 +72,9 @@ export class Queue {
   #changes = 0; // how often samples came back: an answer of before does not know of them
   #sending = false;
   #inFlight = 0;
+  #request = null; // that carries what is in flight
+  #given = 0; // how often somebody answered here
+  #undos = Promise.resolve(); // one after the other
   #single = false;
   #taking = false;
   #wait = 0;
@@ -119,7 +122,7 @@ export class Queue {
 
   // Answer samples; `together` are undone together.
   answer(annotator, answers) {
-    const group = {};
+    const group = { number: ++this.#given };
     for (const { item, kind, label, new_class, milliseconds, replaces } of answers) {
       const sent = { query: item.id, key: item.key, kind, milliseconds: Math.min(Math.round(milliseconds), 2 ** 31 - 1) };
       if (kind === "class") Object.assign(sent, { label, new_class: Boolean(new_class) });
@@ -160,7 +163,8 @@ export class Queue {
       this.#inFlight = batch.length;
       try {
         const sent = batch.map((one) => one.sent);
-        const { saved, conflict } = await call("/api/answer", { annotator: batch[0].annotator, answers: sent });
+        this.#request = call("/api/answer", { annotator: batch[0].annotator, answers: sent });
+        const { saved, conflict } = await this.#request;
         this.#well();
         this.#settled(batch);
         this.#note(batch, saved);
@@ -205,21 +209,35 @@ export class Queue {
     this.undoable.splice(0, this.undoable.length - 200);
   }
 
-  // Take back what was answered last: here, if it was not sent yet, or at the server.
-  async undo(annotator) {
-    const last = this.unsaved.at(-1);
-    if (last && this.unsaved.length > this.#inFlight) {
-      const first = this.unsaved.findIndex((one, place) => place >= this.#inFlight && one.group === last.group);
-      const back = this.unsaved.splice(last.group ? first : this.unsaved.length - 1);
+  // Take back what was answered last when this was asked for: here, if it was not sent yet, or at the server. What is on its
+  // way is waited for: whether the server has it is not known before.
+  undo(annotator) {
+    const given = this.#given;
+    const done = this.#undos.then(() => this.#undo(annotator, given));
+    this.#undos = done.catch(() => {});
+    return done;
+  }
+
+  async #undo(annotator, given) {
+    const meant = ({ group }) => (group?.number ?? 0) <= given;
+    let last = this.unsaved.findLastIndex(meant);
+    while (last >= 0 && last < this.#inFlight) {
+      await this.#request.catch(() => {});
+      last = this.unsaved.findLastIndex(meant);
+    }
+    if (last >= 0) {
+      const { group } = this.unsaved[last];
+      const first = this.unsaved.findIndex((one, place) => place >= this.#inFlight && one.group === group);
+      const back = group ? this.unsaved.splice(first, last - first + 1) : this.unsaved.splice(last, 1);
       back.forEach((one) => this.#answered.delete(one.sent.query));
       this.#keep();
       this.giveBack(back.filter((one) => one.item && !one.sent.replaces).map((one) => one.item));
       return back.length;
     }
-    if (last) return null; // on its way
-    const { answers } = this.undoable.at(-1) ?? { answers: [] };
+    const saved = this.undoable.findLast(meant);
+    const answers = saved?.answers ?? [];
     const { items } = await call("/api/undo", { session: this.session, annotator, answers: [...answers].reverse() });
-    this.undoable.pop();
+    this.undoable = this.undoable.filter((one) => one !== saved);
     this.giveBack(items.filter((item) => !item.answer));
     return items.length;
   }
