@@ -28,6 +28,7 @@ from ssl_lightning.functional.medoids import k_medoids
 from ssl_lightning.functional.tally import tally
 from ssl_lightning.methods import BYOL, VIME, CausalText, SSLMethod, ViLBERT
 from ssl_lightning.supervised import Classifier
+from ssl_lightning.transforms.image import RandomView
 
 FINITE = "engine/optim.py: value"  # the loss is looked at before the step spoils the weights
 LIGHTLY = {  # its losses index by masks, and its queues tell where they are filled
@@ -74,6 +75,12 @@ class Losses(L.Callback):
 def waits_of(name: str, modality: str = "") -> set[str]:
     """Return all that a class may wait for in a step."""
     return {FINITE} | LIGHTLY.get(name, set()) | OWN.get(name, set()) | LENGTHS.get(modality, set())
+
+
+@pytest.fixture(autouse=True)
+def _the_same_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU views are made by compiled code, whose rounding is another."""
+    monkeypatch.setattr(RandomView, "_by_kernel", RandomView._by_operations)
 
 
 @pytest.fixture

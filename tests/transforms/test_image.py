@@ -150,6 +150,14 @@ def view_by_torchvision(images: Tensor, drawn: ViewParameters, size: tuple[int, 
     return torch.stack(results)
 
 
+@pytest.fixture(params=["compiled", "operations"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How views are made here: as on a CPU, or as on other devices."""
+    if request.param == "operations":
+        monkeypatch.setattr(RandomView, "_by_kernel", RandomView._by_operations)
+    return str(request.param)
+
+
 @pytest.mark.parametrize(
     ("channels", "height", "width", "size", "kernel_size", "count"),
     [
@@ -158,11 +166,13 @@ def view_by_torchvision(images: Tensor, drawn: ViewParameters, size: tuple[int, 
         (3, 8, 8, None, 3, 32),
         (3, 50, 70, None, 5, 16),
         (3, 50, 70, 96, 9, 16),
-        (3, 200, 224, 224, 23, 12),  # several chunks
+        (3, 200, 224, 224, 23, 12),
+        (3, 130, 90, 7, 3, 16),
+        (1, 2, 3, None, 3, 16),
     ],
 )
 def test_whole_view_equals_torchvision(
-    channels: int, height: int, width: int, size: int | None, kernel_size: int, count: int
+    way: str, channels: int, height: int, width: int, size: int | None, kernel_size: int, count: int
 ) -> None:
     images = torch.randint(256, (count, channels, height, width), dtype=torch.uint8, generator=seeded(3))
     untouched = images.clone()
@@ -234,13 +244,48 @@ def test_samples_of_one_batch_differ() -> None:
     assert distances.min() > 1.0
 
 
-def test_a_sample_does_not_depend_on_its_neighbours() -> None:
+def test_a_sample_does_not_depend_on_its_neighbours(way: str) -> None:
     images = torch.randint(256, (20, 3, 32, 32), dtype=torch.uint8, generator=seeded(1))
     view = RandomView(blur=0.5, solarize=0.2)
     drawn = view.draw(20, 32, 32, seeded())
     together = view.transform(images, drawn)
     alone = [view.transform(images[row : row + 1], drawn.rows(torch.tensor([row]))) for row in range(20)]
-    torch.testing.assert_close(torch.cat(alone), together, rtol=0.0, atol=TIGHT)
+    torch.testing.assert_close(torch.cat(alone), together, rtol=0.0, atol={"compiled": 0.0, "operations": TIGHT}[way])
+
+
+def test_an_image_of_no_numbers_spoils_its_own_views_alone() -> None:
+    images = torch.rand(5, 3, 40, 30, generator=seeded(1))
+    view = RandomView(size=24, blur=0.5)
+    drawn = view.draw(10, 40, 30, seeded())
+    expected = view.transform(images, drawn)
+    images[2] = torch.nan
+    found = view.transform(images, drawn)
+    others = torch.tensor([0, 1, 3, 4, 5, 6, 8, 9])
+    assert torch.equal(found[others], expected[others])
+
+
+def test_views_are_the_same_for_any_number_of_threads_and_any_memory_format() -> None:
+    images = torch.randint(256, (9, 3, 64, 48), dtype=torch.uint8, generator=seeded(1))
+    view = RandomView(blur=0.5, solarize=0.2)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4, 40):
+            torch.set_num_threads(threads)
+            found.append(view(images, seeded()))
+    finally:
+        torch.set_num_threads(before)
+    found.append(view(images.contiguous(memory_format=torch.channels_last), seeded()))
+    found.append(view(images.repeat(2, 1, 2, 1)[:9, :, :64], seeded()))
+    assert all(torch.equal(other, found[0]) for other in found)
+
+
+@pytest.mark.parametrize("box", [[0, 0, 33, 8], [-1, 0, 8, 8], [30, 0, 3, 8], [0, 0, 0, 8], [0, 25, 8, 8]])
+def test_a_box_that_leaves_the_image_is_refused(box: list[int]) -> None:
+    view = RandomView()
+    drawn = view.draw(2, 32, 32, seeded())
+    drawn.boxes[1] = torch.tensor(box)
+    with pytest.raises(ValueError, match=r"must be within the images of 32 x 32 px"):
+        view.transform(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), drawn)
 
 
 @pytest.mark.parametrize("view", [RandomView(blur=0.5, solarize=0.2), SimCLRViews(blur=0.5)], ids=["one", "simclr"])

@@ -52,17 +52,26 @@ class CleanView(Clean):
 
     def normalise_(self, images: Tensor) -> Tensor:
         """Make ``(images - mean) / std`` of float images ``(N, C, H, W)``, in place."""
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, images.shape[1]):
-                raise ValueError(
-                    f"`{name}={values}` has {len(values)} numbers for images of {images.shape[1]} channels; "
-                    "give one number, or one for each channel."
-                )
+        mean, std = self.ends(images.shape[1])
         if len(self.mean) == len(self.std) == 1:  # Python numbers: nothing to copy to the device
             return images.sub_(self.mean[0]).div_(self.std[0])
-        numbers = (torch.tensor(values, dtype=images.dtype) for values in (self.mean, self.std))
-        mean, std = (onto(values, images.device).view(-1, 1, 1) for values in numbers)
+        mean, std = (onto(values, images.device, images.dtype).view(-1, 1, 1) for values in (mean, std))
         return images.sub_(mean).div_(std)
+
+    def ends(self, channels: int) -> tuple[Tensor, Tensor]:
+        """Return what is subtracted and divided by, one number for each channel, ``(channels,)`` each.
+
+        Raises:
+            ValueError: If they were given for another number of channels.
+        """
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise ValueError(
+                    f"`{name}={values}` has {len(values)} numbers for images of {channels} channels; "
+                    "give one number, or one for each channel."
+                )
+        mean, std = (torch.tensor(values).expand(channels).contiguous() for values in (self.mean, self.std))
+        return mean, std
 
 
 def normalisation(clean: nn.Module | None, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,7 @@ from ssl_lightning.transforms.image.clean import CleanView, check_images, to_flo
 
 _SIGMA = (0.1, 2.0)  # pixels: Chen et al. 2020, Appendix A
 _DRAWS = [22, 6, 4, 4]  # uniform numbers for each sample: crop, six single ones, jitter strengths, keys of the order
-_CHUNK_VALUES = 2**18  # pixel values a core works on at a time: all its temporaries then stay in its cache
-_CHUNK_VALUES_ELSEWHERE = 2**27  # bounds the memory of the temporaries: half a gigabyte each
+_CHUNK_VALUES = 2**27  # bounds the memory of the temporaries: half a gigabyte each
 
 
 class ViewParameters(NamedTuple):
@@ -165,7 +164,7 @@ class RandomView(nn.Module):
         parameters, and so on.
         """
         check_images(images)
-        count, (_, channels, height, width) = len(parameters.flips), images.shape
+        height, width = images.shape[2:]
         size = (height, width) if self.size is None else (self.size, self.size)
         kernel_size = max(3, min(size) // 10 | 1)
         if self.blur and min(size) <= kernel_size // 2:
@@ -173,11 +172,24 @@ class RandomView(nn.Module):
                 f"`blur={self.blur}` needs views of at least 2 x 2 pixels, got {size[0]} x {size[1]}; "
                 "set blur=0 or a larger `size`."
             )
+        make = self._by_kernel if images.device.type == "cpu" else self._by_operations
+        return make(images, parameters, size, kernel_size)
+
+    def _by_kernel(self, images: Tensor, parameters: ViewParameters, size: tuple[int, int], kernel_size: int) -> Tensor:
+        """Make one view after the other by compiled code, on the CPU."""
+        from ssl_lightning.transforms.image.kernels import make_views  # numba takes half a second to import
+
+        return make_views(images, parameters, size, kernel_size, self.clean.ends(images.shape[1]))
+
+    def _by_operations(
+        self, images: Tensor, parameters: ViewParameters, size: tuple[int, int], kernel_size: int
+    ) -> Tensor:
+        """Make the views by operations on whole batches, as suits a GPU."""
+        count, (_, channels, height, width) = len(parameters.flips), images.shape
         output = torch.empty(count, channels, *size, device=images.device, dtype=torch.float32)
         values = count * channels * max(height * width, size[0] * size[1])
-        chunks = max(1, math.ceil(values / _chunk_values(images.device)))
         with torch.autocast(images.device.type, enabled=False):
-            for index in _by_jitter(parameters).chunk(chunks):
+            for index in _by_jitter(parameters).chunk(math.ceil(values / _CHUNK_VALUES)):
                 chosen = parameters.rows(index)
                 index = onto(index, images.device)
                 views = functional.resized_crop(
@@ -268,10 +280,6 @@ class SimCLRViews(nn.Module):
         count, _, height, width = images.shape
         parameters = self.view.draw(self.count * count, height, width, generator)
         return list(self.view.transform(images, parameters).chunk(self.count))
-
-
-def _chunk_values(device: torch.device) -> int:
-    return _CHUNK_VALUES * torch.get_num_threads() if device.type == "cpu" else _CHUNK_VALUES_ELSEWHERE
 
 
 def _by_jitter(parameters: ViewParameters) -> Tensor:
