@@ -9,8 +9,7 @@ would: image by image, from PIL images to tensors, in one process, and in as man
 keep what they made (a loader would have to pass it on); gray images it gets in three channels, as it makes of them.
 Ours works on uint8 batches on the CPU. Everything is warmed up first, then timed in turns; the table gives medians
 over the repetitions and ratios of the medians. The kernels of the blurs differ: ours has about a tenth of the image,
-lightly's PIL one has no limit. `MB a view` is what our operations read and write, each by itself; the speed of memory,
-printed first, says how fast that could go.
+lightly's PIL one has no limit. `by operations` are ours made by torch's operations on whole batches, as on a GPU.
 
 `--folder` writes JPEG files of 500 x 375 px, and reads them as `ImageFolder` does where they are too many to keep:
 decoded alone, then with two views of each image, in one process and with as many loader processes as threads.
@@ -34,8 +33,6 @@ import torchvision
 from lightly.transforms import SimCLRTransform
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -56,36 +53,8 @@ def seconds(run: Callable[[], object], repeats: int = 1) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-class Traffic(TorchDispatchMode):
-    """Counts the bytes that operations read and write, views of tensors left out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the operation."""
-        result = function(*args, **(kwargs or {}))
-        if not any(returned.alias_info and not returned.alias_info.is_write for returned in function._schema.returns):
-            tensors = [leaf for leaf in pytree.tree_leaves((args, result)) if isinstance(leaf, torch.Tensor)]
-            self.bytes += sum(tensor.nbytes for tensor in tensors)
-        return result
-
-
-def tell_memory() -> None:
-    """Print how fast floats are copied: in a core's cache, in memory, and to memory that is fresh from the system."""
-    print("copied, read and written, GB/s:", end="")
-    for name, mebibytes in (("0.5 MiB a thread", 0.5 * torch.get_num_threads()), ("256 MiB", 256)):
-        source = torch.rand(int(mebibytes * 2**18))
-        target = source.clone()
-        least = min(seconds(lambda s=source, t=target: t.copy_(s), 3) for _ in range(20))  # type: ignore[misc]
-        print(f" {name} {2 * source.nbytes / least / 1e9:.0f},", end="")
-    least = min(seconds(source.clone) for _ in range(5))
-    print(f" 256 MiB to fresh memory {2 * source.nbytes / least / 1e9:.0f}")
-
-
-def make_case(key: Key) -> tuple[Callable[[], object], int]:
-    """Return our run and how many images lightly's covers, which `theirs` has then."""
+def make_case(key: Key) -> tuple[Callable[[], object], Callable[[], object], int]:
+    """Return our two runs, and how many images lightly's covers, which `theirs` has then."""
     size, channels, batch, blur = key
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (batch, channels, size, size), dtype=torch.uint8, generator=generator)
@@ -93,7 +62,9 @@ def make_case(key: Key) -> tuple[Callable[[], object], int]:
     other = SimCLRTransform(input_size=size, cj_strength=0.5, min_scale=0.2, gaussian_blur=blur)
     pictures = [to_pil_image(image.expand(3, -1, -1)) for image in images[: min(batch, 16 if size > 64 else 64)]]
     theirs[key] = lambda part: [other(picture) for picture in pictures[part]]
-    return lambda: ours(images, generator), len(pictures)
+    batched = SimCLRViews(size=size, strength=0.5, blur=blur)
+    batched.view._by_kernel = batched.view._by_operations  # type: ignore[method-assign]
+    return lambda: ours(images, generator), lambda: batched(images, generator), len(pictures)
 
 
 def one_part(key: Key, part: slice) -> None:
@@ -113,30 +84,28 @@ def compare_views(sizes: Iterable[int], repetitions: int) -> None:
             for key in keys:
                 rows[key] += time_case(key, *cases[key], pool, processes, 3 if key[0] <= 32 else 1)
     print(
-        f"| px | channels | batch | blur | ours, views/s | lightly, 1 process | ratio | lightly, {processes} | ratio "
-        "| MB a view |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+        "| px | channels | batch | blur | ours, views/s | by operations | ratio | lightly, 1 process | ratio "
+        f"| lightly, {processes} | ratio |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
     )
     for key in keys:
-        with Traffic() as traffic:
-            cases[key][0]()
-        mine, one, several = (statistics.median(column) for column in zip(*rows[key], strict=True))
-        print(
-            f"| {key[0]} | {key[1]} | {key[2]} | {key[3]} | {mine:,.0f} | {one:,.0f} | {mine / one:.1f} "
-            f"| {several:,.0f} | {mine / several:.1f} | {traffic.bytes / 2 / key[2] / 1e6:.2f} |"
-        )
+        mine, *others = (statistics.median(column) for column in zip(*rows[key], strict=True))
+        compared = " | ".join(f"{other:,.0f} | {mine / other:.1f}" for other in others)
+        print(f"| {key[0]} | {key[1]} | {key[2]} | {key[3]} | {mine:,.0f} | {compared} |")
 
 
 def time_case(
-    key: Key, ours: Callable[[], object], pictures: int, pool: Pool, processes: int, repeats: int
-) -> list[tuple[float, float, float]]:
-    """Return views a second of ours, of lightly in one process, and in several; nothing of a warming up."""
+    key: Key, ours: Callable[[], object], batched: Callable[[], object], pictures: int, pool: Pool, processes: int,
+    repeats: int,
+) -> list[tuple[float, ...]]:  # fmt: skip
+    """Return views a second of ours, by operations, of lightly in one process, and in several; none of a warming up."""
     parts = [(key, slice(place, None, processes)) for place in range(processes)]
     timed = (
         seconds(ours, max(1, repeats)) / key[2],
+        seconds(batched) / key[2],
         seconds(lambda: theirs[key](slice(None))) / pictures,
         seconds(lambda: pool.starmap(one_part, parts, chunksize=1)) / pictures,
     )
-    return [(2 / timed[0], 2 / timed[1], 2 / timed[2])] if repeats else []
+    return [tuple(2 / taken for taken in timed)] if repeats else []
 
 
 def write_files(folder: Path) -> list[Path]:
@@ -200,7 +169,6 @@ def main() -> None:
         f"Python {platform.python_version()}, {torch.get_num_threads()} threads, {os.cpu_count()} cores, "
         f"{torch.backends.cpu.get_cpu_capability()}, {arguments.repetitions} repetitions"
     )
-    tell_memory()
     if arguments.folder:
         compare_folder(arguments.sizes or (32, 96, 224), arguments.repetitions)
     else:

@@ -65,7 +65,7 @@ class PerSample(nn.Module):
     The function is called once for each sample and view, where samples are loaded: in the loader's workers with
     `data.num_workers` above 0. It draws from the global random states of torch, numpy and Python, which are seeded for
     each sample and restored after the batch: the same views for any number of workers. Batched views (`SimCLRViews`)
-    are about ten times as fast at 32 px.
+    are more than ten times as fast.
 
     Args:
         function: Makes of one sample, such as an image `(C, H, W)`, uint8, what an encoder takes.

@@ -327,11 +327,11 @@ def make_views(
         mine = [values[start:stop] for values in arrays]
         _make(pixels, *mine, kernel_size, unit, mean, std, views.numpy()[start:stop])
 
-    threads = min(torch.get_num_threads() if views.numel() > _ALONE else 1, count)
-    if threads < 2:
-        some(0, count)
-        return views
+    threads = max(1, min(torch.get_num_threads() if views.numel() > _ALONE else 1, count))
     cuts = [count * thread // threads for thread in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(some, cuts[:-1], cuts[1:]))
+        others = [pool.submit(some, *part) for part in zip(cuts[1:-1], cuts[2:], strict=True)]
+        some(*cuts[:2])
+        for other in others:
+            other.result()
     return views
