@@ -4,6 +4,7 @@ What it computes is what the operations of `functional` compute, which serve oth
 numba compiles it when it is first called, in about ten seconds, and keeps the result for other processes.
 """
 
+import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -328,10 +329,10 @@ def make_views(
         _make(pixels, *mine, kernel_size, unit, mean, std, views.numpy()[start:stop])
 
     threads = max(1, min(torch.get_num_threads() if views.numel() > _ALONE else 1, count))
-    cuts = [count * thread // threads for thread in range(threads + 1)]
+    parts = list(itertools.pairwise(count * thread // threads for thread in range(threads + 1)))
     with ThreadPoolExecutor(threads) as pool:
-        others = [pool.submit(some, *part) for part in zip(cuts[1:-1], cuts[2:], strict=True)]
-        some(*cuts[:2])
+        others = [pool.submit(some, *part) for part in parts[1:]]
+        some(*parts[0])
         for other in others:
             other.result()
     return views
