@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python scripts/scale.py --folder /tmp/scale --counts 200000 1000000
 
 Random vectors in a memory-mapped file; a linear classifier, one query by entropy and one by BADGE.
-Each count is measured in a process of its own; slopes between counts are what one more sample costs.
+Each count is measured in a process of its own; slopes between counts are what one more sample costs. From the slopes,
+and from how fast a `ConvNet` encodes images of 32 px here, it works out what 10^7 to 10^9 samples would take.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from ssl_lightning.active import BADGE, Entropy, PoolDataModule
-from ssl_lightning.backbones import Flat
+from ssl_lightning.backbones import ConvNet, Flat
 from ssl_lightning.data import Vectors
 from ssl_lightning.data.sampling import TrainSampler
 from ssl_lightning.supervised import Classifier
@@ -68,6 +69,34 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     return found
 
 
+def encoded() -> float:
+    """Return how many seconds a million images of 32 px take a `ConvNet` here, without training."""
+    net, images = ConvNet(3).eval(), torch.rand(512, 3, 32, 32)
+    with torch.inference_mode():
+        net(images)
+        begun = time.monotonic()
+        for _ in range(8):
+            net(images)
+        return (time.monotonic() - begun) / (8 * len(images)) * 1e6
+
+
+def forecast(slopes: dict[str, float]) -> None:
+    """Print a table of what larger sets would take; every process sets up all samples and passes over its share."""
+    encode = encoded()
+    print(f"\n{'encode s':20} {encode:10.2f} a million, ConvNet, 32 px\n")
+    print("| Samples | Processes | GB in each | set up, h | a pass, h | choose by Entropy, h | by BADGE, h |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    for power in (7, 8, 9):
+        millions = 10.0 ** (power - 6)
+        for processes in (1, 8, 64):
+            seconds = (
+                slopes["set up s"] * millions, encode * millions / processes,
+                slopes["Entropy s"] * millions / processes, slopes["BADGE s"] * millions,
+            )  # fmt: skip
+            told = " | ".join(f"{value / 3600:.2g}" for value in seconds)
+            print(f"| 10^{power} | {processes} | {slopes['set up GB'] * millions:.0f} | {told} |")
+
+
 def main() -> None:
     """Measure each count in its own process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,10 +113,12 @@ def main() -> None:
         command = [sys.executable, __file__, "--folder", str(given.folder), "--one", str(count)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         rows.append(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("found"))[6:]))
+    slopes = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
-        slope = (values[-1] - values[0]) / (given.counts[-1] - given.counts[0]) * 1e6
+        slope = slopes[name] = (values[-1] - values[0]) / (given.counts[-1] - given.counts[0]) * 1e6
         print(f"{name:20} " + "  ".join(f"{value:10.2f}" for value in values) + f"  {slope:10.2f} a million")
+    forecast(slopes)
 
 
 if __name__ == "__main__":
