@@ -3,7 +3,7 @@
 # prints is written to runs/bench-all/NAME.txt, from which docs/speed.md is written.
 #
 #   bash scripts/bench_all.sh                 # all
-#   bash scripts/bench_all.sh views rounds    # some of: before precision step rounds views folder million compare peers
+#   bash scripts/bench_all.sh views rounds    # some of: before start precision step rounds views folder million compare peers
 #
 # Commands and strategies are compared with an earlier commit ($BEFORE); views, folders and strategies with the
 # libraries that have them. Needs data/MNIST, and the network once for the libraries of `peers`.
@@ -14,7 +14,7 @@ python=$PWD/.venv/bin/python
 export PYTHONPATH=$PWD PATH=$PWD/.venv/bin:$PATH
 out=runs/bench-all
 mkdir -p "$out"
-parts=${*:-before precision step rounds views folder million compare peers}
+parts=${*:-before start precision step rounds views folder million compare peers}
 failed=0
 
 part() { # name, threads, command
@@ -35,6 +35,7 @@ part() { # name, threads, command
 }
 
 part before 1 "$python" scripts/bench_before.py --before "${BEFORE:-ef13931}"
+part start 1 "$python" scripts/bench_start.py
 part precision 2 "$python" scripts/bench_precision.py
 part step 2 "$python" scripts/bench_step.py --repetitions 3
 part rounds 1 "$python" scripts/bench_rounds.py
