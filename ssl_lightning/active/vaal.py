@@ -236,7 +236,7 @@ class VAAL(AcquisitionStrategy):
                 self.networks: Any = VAEAndDiscriminator(shape[1], shape[2], self.latent_dim, self.width)
             else:
                 self.networks = VectorVAEAndDiscriminator(shape[1], self.latent_dim, 8 * self.width)
-        self.networks.to(trainer.strategy.root_device)
+        self.networks.to(trainer.strategy.root_device, memory_format=torch.channels_last)  # convolutions are faster so
         judge = list(self.networks.discriminator.parameters())
         others = [*self.networks.encoder.parameters(), *self.networks.decoder.parameters()]
         self.optimizers = [torch.optim.Adam(others, self.lr), torch.optim.Adam(judge, self.lr)]
