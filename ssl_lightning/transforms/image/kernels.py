@@ -50,14 +50,13 @@ def _hat(distance: Any) -> Any:
 
 
 @_compiled
-def _taps(start: int, length: int, size: int, mirror: bool, first: Wholes, weights: Floats) -> int:
+def _taps(length: int, size: int, first: Wholes, weights: Floats) -> int:
     """Write which pixels make each output pixel, `(size,)`, and how much, `(most, size)`; return how many at most."""
     scale = length / size
     reach = max(scale, 1.0)
     most = 0
     for place in range(size):
-        output = size - 1 - place if mirror else place
-        centre = scale * (output + 0.5)
+        centre = scale * (place + 0.5)
         low = max(0, math.floor(centre - reach + 0.5))
         high = min(length - 1, math.ceil(centre + reach - 0.5))
         while low < high and abs(low + 0.5 - centre) >= reach:
@@ -72,7 +71,7 @@ def _taps(start: int, length: int, size: int, mirror: bool, first: Wholes, weigh
             pixel = low + tap
             weight = (1 - abs(pixel + 0.5 - centre) / reach) / total if pixel <= high else 0.0
             weights[tap, place] = weight
-        first[place] = start + low
+        first[place] = low
         most = max(most, high - low + 1)
     return most
 
@@ -105,15 +104,22 @@ def _crop(image: Any, box: Wholes, flip: bool, unit: Any, view: Floats, scratch:
     _, height, width = view.shape
     top, left, tall, wide = box[0], box[1], box[2], box[3]
     extent, broad = image.shape[1] - 1, image.shape[2]
-    deep = _taps(top, tall, height, False, lines, line_weights)
-    across = _taps(0, wide, width, flip, columns, column_weights)
+    deep = _taps(tall, height, lines, line_weights)
+    across = _taps(wide, width, columns, column_weights)
+    if flip:
+        for x in range(width // 2):
+            other = width - 1 - x
+            columns[x], columns[other] = columns[other], columns[x]
+            for tap in range(across):
+                weights_of = column_weights[tap]
+                weights_of[x], weights_of[other] = weights_of[other], weights_of[x]
     for x in range(wide, len(line)):  # weighed by 0
         line[x] = _ZERO
     for channel in range(len(view)):
         base = image[channel].reshape(-1)
         for y in range(height):
             for tap in range(deep):
-                offsets[tap] = min(lines[y] + tap, extent) * broad + left
+                offsets[tap] = min(top + lines[y] + tap, extent) * broad + left
                 weights[tap] = line_weights[tap, y]
             for tap in range(deep, min(deep + 3, len(offsets))):
                 offsets[tap] = 0
@@ -255,7 +261,7 @@ def _make(
     deep, across = 2 * (tall // height) + 4, 2 * (wide // width) + 4
     line, padded = np.empty(wide + across + 2, np.float32), np.empty(width + 2 * reach, np.float32)
     plane = np.empty((height, width), np.float32)
-    lines, line_weights = np.empty(height, np.int64), np.empty((deep, height), np.float32)
+    lines, line_weights = np.empty(height, np.uint32), np.empty((deep, height), np.float32)
     columns, column_weights = np.empty(width, np.uint32), np.empty((across, width), np.float32)
     most = max(deep, kernel_size) + 3
     offsets, weights = np.empty(most, np.uint64), np.empty(most, np.float32)
