@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         argv: Arguments; null for those of the process.
 
     Returns:
-        Exit status: 0 if all went well, 2 for a mistake in the arguments or the data, 130 if interrupted.
+        Exit status: 0 if all went well, 2 for a mistake in the arguments or the data, 130 if interrupted, 143 if
+        stopped by SIGTERM.
     """
     arguments = sys.argv[1:] if argv is None else argv
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -92,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning turns one into the other
             return _interrupted(arguments[0])
+        if type(stop).__name__ == "SIGTERMException":  # Lightning's, which need not be imported to know it
+            return _interrupted(arguments[0], 143, "stopped by SIGTERM")
         return int(stop.code or 0)  # argparse has said why
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -117,12 +120,12 @@ def _command(name: str) -> Callable[[list[str]], int]:
     return module.main if name in TRAINED else lambda arguments: int(module.main(arguments[1:]))
 
 
-def _interrupted(command: str) -> int:
+def _interrupted(command: str, status: int = 130, what: str = "interrupted") -> int:
     """Say how to go on, and return the exit status."""
     last = Path(os.environ.get(FOLDER, "")) / "checkpoints" / "last.ckpt"
     add = f"add --ckpt_path {last}" if command == "fit" and FOLDER in os.environ and last.exists() else ""
-    print(f"interrupted; {add or 'give the same command again'} to go on", file=sys.stderr)
-    return 130
+    print(f"{what}; {add or 'give the same command again'} to go on", file=sys.stderr)
+    return status
 
 
 def _system(error: BaseException | None) -> str | None:

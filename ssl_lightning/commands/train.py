@@ -45,6 +45,7 @@ from ssl_lightning.engine.precision import AUTO, fast_precision, multiplies_bf16
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.engine.ranges import seeds
+from ssl_lightning.engine.resume import LastCheckpoint
 from ssl_lightning.labelling import human, label_studio, noise  # noqa: F401
 
 NO_OPTIONS = {  # arguments of each command that are none
@@ -330,8 +331,7 @@ class CLI(LightningCLI):
             kwargs["enable_checkpointing"] = False  # the round loop saves the model itself
         if self.subcommand == "fit" and not saves and config.enable_checkpointing is not False:
             # not `save_last`: with `save_top_k=0` Lightning saves nothing before the fit ends
-            folder = self.folder / "checkpoints"
-            callbacks.append(ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False))
+            callbacks.append(LastCheckpoint(self.folder / "checkpoints"))
         if not sys.stdout.isatty() and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             if config.enable_progress_bar is None:
                 kwargs.setdefault("enable_progress_bar", False)  # a bar is none in a log

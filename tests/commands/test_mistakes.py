@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from PIL import Image
 
 from ssl_lightning import methods
@@ -234,6 +235,12 @@ def test_interrupted(command: Command, tmp_path: Path, monkeypatch: pytest.Monke
     last.parent.mkdir(parents=True)
     last.touch()
     assert command("fit") == (130, "interrupted; add --ckpt_path runs/mine/checkpoints/last.ckpt to go on\n")
+
+    def terminate(_: list[str]) -> int:
+        raise SIGTERMException
+
+    monkeypatch.setattr(train, "main", terminate)
+    assert command("fit") == (143, "stopped by SIGTERM; add --ckpt_path runs/mine/checkpoints/last.ckpt to go on\n")
 
 
 def test_every_command_is_listed_in_one_place(command: Command) -> None:

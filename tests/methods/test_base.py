@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 import torch
 from every_method import METHODS, digits_for, make
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from support import ROOT, equal_weights
 
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.engine.optim import OptimizerSpec
+from ssl_lightning.engine.resume import LastCheckpoint
 from ssl_lightning.methods import (
     BYOL,
     DINO,
@@ -161,6 +165,29 @@ def test_model_checkpoint_and_last_resume(trainer: Any, tmp_path: Path) -> None:
         path.unlink()
     run(1)
     assert equal_weights(run(2, ckpt_path=tmp_path / "last.ckpt"), undisturbed)
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6], ids=["in the first epoch", "at its end", "in the second"])
+def test_a_fit_told_to_end_goes_on_from_that_step(trainer: Any, tmp_path: Path, stop: int) -> None:
+    class Terminated(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            if trainer.global_step == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(callbacks: list[L.Callback], **options: Any) -> SimCLR:
+        L.seed_everything(3, verbose=False)
+        model = SimCLR(ConvNet(width=4), optimizer=OptimizerSpec(schedule="constant"))
+        fit = trainer(max_epochs=2, callbacks=[*callbacks, LastCheckpoint(tmp_path)], enable_checkpointing=True)
+        fit.fit(model, datamodule=Digits(batch_size=256), **options)
+        assert fit.global_step == 8
+        return model
+
+    undisturbed = run([])
+    (tmp_path / "last.ckpt").unlink()
+    with pytest.raises(SIGTERMException):
+        run([Terminated()])
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == stop
+    assert equal_weights(run([], ckpt_path=tmp_path / "last.ckpt"), undisturbed)
 
 
 @pytest.mark.parametrize("kind", METHODS)
