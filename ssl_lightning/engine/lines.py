@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class ProgressLines(Callback):
-    """Prints how far a fit is: epoch, step, loss and metrics, a few times an epoch.
+    """Prints how far a fit is, a few times an epoch: epoch, step, loss, and the metrics that a bar would show.
 
     Args:
         per_epoch: Lines an epoch at most.
@@ -59,7 +59,7 @@ class ProgressLines(Callback):
         total = trainer.num_training_batches
         of_steps = "" if math.isinf(total) else f" of {int(total)}"
         # those of a step are shown by the name that their mean over the epoch has
-        metrics = {name.removesuffix("_step"): float(value) for name, value in trainer.callback_metrics.items()}
+        metrics = {name.removesuffix("_step"): float(value) for name, value in trainer.progress_bar_metrics.items()}
         if self._loss is not None:
             metrics = {"loss": float(self._loss), **{k: v for k, v in metrics.items() if k != "train/loss"}}
         numbers = "".join(f"  {name} {value:.4g}" for name, value in metrics.items() if not name.endswith("_epoch"))
