@@ -45,7 +45,7 @@ from ssl_lightning.engine.precision import AUTO, fast_precision, multiplies_bf16
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.engine.quiet import quieten
 from ssl_lightning.engine.ranges import seeds
-from ssl_lightning.engine.resume import LastCheckpoint
+from ssl_lightning.engine.resume import SaveWhenTerminated
 from ssl_lightning.labelling import human, label_studio, noise  # noqa: F401
 
 NO_OPTIONS = {  # arguments of each command that are none
@@ -331,7 +331,9 @@ class CLI(LightningCLI):
             kwargs["enable_checkpointing"] = False  # the round loop saves the model itself
         if self.subcommand == "fit" and not saves and config.enable_checkpointing is not False:
             # not `save_last`: with `save_top_k=0` Lightning saves nothing before the fit ends
-            callbacks.append(LastCheckpoint(self.folder / "checkpoints"))
+            folder = self.folder / "checkpoints"
+            callbacks.append(ModelCheckpoint(folder, "last", save_top_k=1, enable_version_counter=False))
+            callbacks.append(SaveWhenTerminated(folder / "last.ckpt"))
         if not sys.stdout.isatty() and not any(isinstance(callback, ProgressBar) for callback in callbacks):
             if config.enable_progress_bar is None:
                 kwargs.setdefault("enable_progress_bar", False)  # a bar is none in a log
@@ -387,14 +389,16 @@ class CLI(LightningCLI):
             plan_fit(self)
         else:
             self.trainer.fit(**kwargs)
-            self._keep_files()
+            for path in self._keep_files():
+                say(f"checkpoint: {path}")
 
-    def _keep_files(self) -> None:
-        """Let loggers that keep files have the model, and the table of labels where there is one."""
+    def _keep_files(self) -> list[Path]:
+        """Let loggers that keep files have the model, and the table of labels where there is one; return the former."""
         checkpoints = sorted((self.folder / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
         log_files(self.trainer.loggers, f"{self.folder.name}-model", "model", checkpoints[-1:])
         tables = [self.folder / name for name in ("queries.csv", "rounds.csv")]
         log_files(self.trainer.loggers, f"{self.folder.name}-labels", "dataset", tables)
+        return checkpoints[-1:]
 
     before_validate = before_test = _save_config
 

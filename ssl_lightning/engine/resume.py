@@ -3,28 +3,27 @@
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """Saves the last complete epoch as `last.ckpt`; and where the fit is when the process is told to end by SIGTERM.
+class SaveWhenTerminated(Callback):
+    """Saves where a fit is when its process is told to end, by SIGTERM.
 
-    In the middle of a validation, and with several processes, which hear of the signal at different steps, the last
-    complete epoch stays.
+    In the middle of a validation, and with several processes, which hear of the signal at different steps, it does not.
 
     Args:
-        folder: Of the checkpoint.
+        path: Of the checkpoint, which takes the place of another.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "last", save_top_k=1, enable_version_counter=False)
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save between two steps of an epoch."""
         within = trainer.training and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if isinstance(exception, SIGTERMException) and within and trainer.world_size == 1 and self.dirpath:
-            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+        if isinstance(exception, SIGTERMException) and within and trainer.world_size == 1:
+            trainer.save_checkpoint(self.path)
 
 
 def count_epoch(trainer: L.Trainer) -> None:

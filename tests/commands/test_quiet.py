@@ -23,6 +23,7 @@ LINES = [
     r"precision: \S+, (the fastest here|as before)",
     r"model: SimCLR on ConvNet, [\d,]+ parameters to learn",
     r"folder: \S+",
+    r"checkpoint: ssl/checkpoints/last.ckpt",
     r"epoch \d of \d, step \d of \d  loss [\d.]+(  \S+ [-\d.e]+)*(  [\d.]+ s left)?",
     r"round \d: \d+ labels  test/accuracy [\d.]+(  asked 20 by Margin)?  \([\d.]+ s\)",
     r"[ │┃┏┡└┓┩┘━─┳╇┴]*",  # of the table of a test
@@ -39,3 +40,4 @@ def test_every_line_is_one_that_is_known(tmp_path: Path) -> None:
     assert not unknown
     assert done.stderr.splitlines() == []
     assert sum(line.startswith("epoch") and "left" not in line for line in lines) == 2
+    assert sum(line.startswith("checkpoint") for line in lines) == 2

@@ -18,7 +18,7 @@ from support import ROOT, equal_weights
 from ssl_lightning.backbones import ConvNet
 from ssl_lightning.data import Batch, Digits
 from ssl_lightning.engine.optim import OptimizerSpec
-from ssl_lightning.engine.resume import LastCheckpoint
+from ssl_lightning.engine.resume import SaveWhenTerminated
 from ssl_lightning.methods import (
     BYOL,
     DINO,
@@ -177,7 +177,8 @@ def test_a_fit_told_to_end_goes_on_from_that_step(trainer: Any, tmp_path: Path, 
     def run(callbacks: list[L.Callback], **options: Any) -> SimCLR:
         L.seed_everything(3, verbose=False)
         model = SimCLR(ConvNet(width=4), optimizer=OptimizerSpec(schedule="constant"))
-        fit = trainer(max_epochs=2, callbacks=[*callbacks, LastCheckpoint(tmp_path)], enable_checkpointing=True)
+        savers = ModelCheckpoint(tmp_path, "last"), SaveWhenTerminated(tmp_path / "last.ckpt")
+        fit = trainer(max_epochs=2, callbacks=[*callbacks, *savers], enable_checkpointing=True)
         fit.fit(model, datamodule=Digits(batch_size=256), **options)
         assert fit.global_step == 8
         return model
