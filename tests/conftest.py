@@ -7,11 +7,19 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
 from support import DATA
 
 from ssl_lightning.__main__ import main
+from ssl_lightning.transforms.image import SimCLRViews
 
 os.environ.setdefault("WANDB_MODE", "disabled")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the views compiled once, before all workers want them at the same time."""
+    if not hasattr(config, "workerinput"):
+        SimCLRViews()(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
 
 
 @pytest.fixture(autouse=True)

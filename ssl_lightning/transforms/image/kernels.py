@@ -6,7 +6,10 @@ numba compiles it when it is first called, in about ten seconds, and keeps the r
 
 import itertools
 import math
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numba
@@ -15,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.processes import first_process
 from ssl_lightning.transforms.image.functional import LUMINANCE
 
 Floats = npt.NDArray[np.float32]
@@ -296,6 +300,20 @@ def _make(
                 flat[place] = (value - middle) * scale
 
 
+@contextmanager
+def _told_if_slow() -> Iterator[None]:
+    """Say what takes so long, if it does."""
+    what = "compiling the random views for this processor; once for an installation, and some ten seconds"
+    timer = threading.Timer(3, print, (what,), {"flush": True})
+    timer.daemon = True
+    if first_process():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def make_views(
     images: Tensor, parameters: tuple[Tensor, ...], size: tuple[int, int], kernel_size: int, ends: tuple[Tensor, Tensor]
 ) -> Tensor:
@@ -335,6 +353,9 @@ def make_views(
         _make(pixels, *mine, kernel_size, unit, mean, std, views.numpy()[start:stop])
 
     threads = max(1, min(torch.get_num_threads() if views.numel() > _ALONE else 1, count))
+    if not _make.signatures:  # compiled, or fetched, now
+        with _told_if_slow():
+            some(0, 0)
     parts = list(itertools.pairwise(count * thread // threads for thread in range(threads + 1)))
     with ThreadPoolExecutor(threads) as pool:
         others = [pool.submit(some, *part) for part in parts[1:]]
