@@ -4,8 +4,12 @@
 `backbones`, `labelling` and `evaluation`; importing the package alone imports no torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# torch on Linux: large tensors in large pages of memory, whose first use costs a third; read once, before the first one
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from ssl_lightning.active import *  # noqa: F403
