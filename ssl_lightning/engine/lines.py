@@ -23,18 +23,21 @@ class ProgressLines(Callback):
         self.per_epoch, self.seconds, self.to_the_end = per_epoch, seconds, to_the_end
         self._said = -math.inf
         self._said_step = -1
-        self._began, self._done = 0.0, 0.0  # seconds on the clock, and the share of the fit that was done then
+        self._began: float | None = None  # seconds on the clock when the first step was done
+        self._done = 0.0  # the share of the fit that was done then
         self._loss: Tensor | None = None  # of the last step
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count the seconds."""
         self._said, self._said_step = time.monotonic(), -1
-        self._began, self._done = self._said, _share(trainer, 0)
+        self._began = None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Print a line, at one of a few steps of the epoch."""
+        if self._began is None:  # the first step, which warms up, tells nothing of the others
+            self._began, self._done = time.monotonic(), _share(trainer, batch_idx + 1)
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         self._loss = loss if isinstance(loss, Tensor) else None
         steps = trainer.num_training_batches
@@ -68,7 +71,7 @@ class ProgressLines(Callback):
 
     def _left(self, now: float, done: float) -> str:
         """Tell how long the rest takes, as what is done took; nothing where the fit has no end that is known."""
-        if not self._done < done < 1:
+        if self._began is None or not self._done < done < 1:
             return ""
         return f"  {duration((now - self._began) / (done - self._done) * (1 - done))} left"
 

@@ -46,7 +46,7 @@ def table_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     if first < last:
         rows.append([f"area {first}-{last}", *(_cell(values, unit.number, len(values)) for values in by_arm.values())])
     minutes = {name: np.array([run.seconds / 60 for run in runs]) for name, runs in comparison.arms.items()}
-    rows.append(["minutes", *(_cell(values, "{:.2g}".format, len(values)) for values in minutes.values())])
+    rows.append(["minutes", *(_cell(values, "{:.2f}".format, len(values)) for values in minutes.values())])
     costs = {name: _costs(comparison, name) for name in curves}
     if any(len(values) for values in costs.values()):
         rows.append(["cost", *(_cell(values, "{:.4g}".format, len(values)) for values in costs.values())])

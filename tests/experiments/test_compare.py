@@ -457,7 +457,7 @@ def test_tables(tmp_path: Path, make_run: WriteRun, monkeypatch: pytest.MonkeyPa
         ["24", "61.0 ± 1.4", "40.0"],
         ["28", "70.0 (1 of 2)", "40.0"],
         ["area 20-24", "56.0 ± 1.4", "40.0"],
-        ["minutes", "0.062 ± 0.018", "0.075"],
+        ["minutes", "0.06 ± 0.02", "0.07"],
     ]
     assert "+15.0 points" in conclusions(comparison)[1]
     write_tables(comparison, tmp_path)
