@@ -50,6 +50,7 @@ class Balls:
         size = min(BLOCK, len(rows)) ** 2
         self._room = [torch.empty(size, dtype=kind) for kind in (torch.bfloat16, torch.float32, torch.bool, torch.bool)]
         self._apart = self._gaps()
+        self._block_of = torch.repeat_interleave(torch.tensor([block.stop - block.start for block in self.blocks]))
 
     def _wrong(self, product: float) -> Tensor:
         """Return by how much the sums of each row can be wrong at most where they decide, float64 `(n,)`.
@@ -81,7 +82,7 @@ class Balls:
         Yields:
             Some of `which`, a block, and what `inside` tells of them.
         """
-        block_of = torch.repeat_interleave(torch.tensor([block.stop - block.start for block in self.blocks]))[which]
+        block_of = self._block_of[which]
         for start in range(0, len(which), BLOCK):
             here = slice(start, min(start + BLOCK, len(which)))
             apart = self._apart[block_of[here].unique()].amin(dim=0)  # type: ignore[no-untyped-call]
@@ -89,6 +90,12 @@ class Balls:
                 found = self.inside(which[here], self.blocks[other])
                 if found.any():
                     yield here, self.blocks[other], found
+
+    def near(self, some: Tensor, others: Tensor) -> Tensor:
+        """Tell around which of some the ball can hold any of the others, by the blocks they are in, `(len(some),)`."""
+        apart = self._apart[:, self._block_of[others].unique()].amin(dim=1)  # type: ignore[no-untyped-call]
+        near: Tensor = (apart < self.delta)[self._block_of[some]]
+        return near
 
     def inside(self, some: slice | Tensor, others: slice | Tensor) -> np.ndarray:
         """Tell which others are in the balls around some, boolean `(len(some), len(others))`, until the next call.
@@ -130,21 +137,30 @@ class Balls:
             sure.reshape(-1)[places] = (squares < self.radius).numpy()
         return sure
 
-    def counts(self) -> Tensor:
-        """Count the rows in the ball around each, itself too, int64 `(n,)`; each pair is looked at once."""
+    def counts(self, among: Tensor) -> Tensor:
+        """Count those rows in the ball around each that are among some, int64 `(n,)`; each pair is looked at once.
+
+        Args:
+            among: Boolean `(n,)`.
+        """
         total = np.zeros(len(self.rows), dtype=np.int64)
+        counted = [among[block].numpy() for block in self.blocks]
         for number, block in enumerate(self.blocks):
             for other in (self._apart[number, number:] < self.delta).nonzero()[:, 0].tolist():
+                if not (counted[number].any() or counted[number + other].any()):
+                    continue
                 found = self.inside(block, self.blocks[number + other])
                 if found.any():
-                    total[block] += _sum(found, 1)
+                    total[block] += _sum(found, 1, counted[number + other])
                     if other:
-                        total[self.blocks[number + other]] += _sum(found, 0)
+                        total[self.blocks[number + other]] += _sum(found, 0, counted[number])
         return torch.from_numpy(total)
 
 
-def _sum(found: np.ndarray, axis: int) -> np.ndarray:
-    """Count along an axis of at most `BLOCK`, which 16 bits can."""
+def _sum(found: np.ndarray, axis: int, counted: np.ndarray) -> np.ndarray:
+    """Count along an axis of at most `BLOCK`, which 16 bits can, those that are counted."""
+    if not counted.all():
+        found = found.compress(counted, axis=axis)
     total: np.ndarray = found.sum(axis=axis, dtype=np.uint16)
     return total.astype(np.int64)
 

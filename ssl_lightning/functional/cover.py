@@ -47,15 +47,22 @@ def prob_cover(rows: Tensor, asked: Tensor, count: int, delta: float) -> Tensor:
         return torch.zeros(0, dtype=torch.int64)
     balls = Balls(rows, delta)
     asked = asked[balls.order]
+    covered = _inside_any(balls, asked.nonzero()[:, 0])
     which = (~asked).nonzero()[:, 0]
-    cover = _Cover(balls, which, balls.counts()[which])
-    for some in torch.split(asked.nonzero()[:, 0], BLOCK):
-        cover.add(some)
+    cover = _Cover(balls, which, balls.counts(~covered)[which], covered)
     chosen: list[int] = []
     while len(chosen) < count and (best := cover.largest()) is not None:
         chosen.append(int(balls.order[best]))
         cover.add(best[None])
     return torch.tensor(chosen, dtype=torch.int64)
+
+
+def _inside_any(balls: Balls, which: Tensor) -> Tensor:
+    """Tell which rows are in the ball around any of some, given in ascending order, boolean `(n,)`."""
+    covered = torch.zeros(len(balls.order), dtype=torch.bool)
+    for _, block, found in balls.around(which):
+        covered[block] |= torch.from_numpy(found.any(axis=0))
+    return covered
 
 
 class _Cover:
@@ -64,20 +71,19 @@ class _Cover:
     Args:
         balls: Around the rows.
         which: The centres, positions in `balls`, `(m,)`.
-        degree: Rows in the ball of each, `(m,)`.
+        degree: Rows in the ball of each that are not covered, `(m,)`.
+        covered: By those asked before, boolean `(n,)`.
     """
 
-    def __init__(self, balls: Balls, which: Tensor, degree: Tensor) -> None:
-        self.balls, self.which, self.degree = balls, which, degree
-        self.covered = torch.zeros(len(balls.order), dtype=torch.bool)
-        self.gone = torch.zeros(0, dtype=torch.int64)  # the covered rows, in the order in which they were
+    def __init__(self, balls: Balls, which: Tensor, degree: Tensor, covered: Tensor) -> None:
+        self.balls, self.which, self.degree, self.covered = balls, which, degree, covered
+        self.gone = torch.zeros(0, dtype=torch.int64)  # the rows covered since, in the order in which they were
         self.seen = torch.zeros_like(which)  # how many of these each degree leaves out
         self._late = -balls.order[which]  # of equals the first row comes first
 
     def add(self, some: Tensor) -> None:
-        """Cover what is in the balls around some, at most `BLOCK` positions."""
-        news = torch.cat([torch.from_numpy(self.balls.inside(some, block).any(axis=0)) for block in self.balls.blocks])
-        news = (news & ~self.covered).nonzero()[:, 0]
+        """Cover what is in the ball around one, `(1,)`."""
+        news = (_inside_any(self.balls, some) & ~self.covered).nonzero()[:, 0]
         self.covered[news] = True
         self.gone = torch.cat([self.gone, news])
 
@@ -98,12 +104,13 @@ class _Cover:
 
     def _renew(self, some: Tensor) -> None:
         """Bring some degrees up to date."""
-        seen = self.seen[some].numpy()[:, None]
-        for start in range(int(seen.min()), len(self.gone), BLOCK):
+        for start in range(int(self.seen[some].min()), len(self.gone), BLOCK):
             news = self.gone[start : start + BLOCK]
-            found = self.balls.inside(self.which[some], news)
-            found &= np.arange(start, start + len(news)) >= seen
-            self.degree[some] -= torch.from_numpy(found.sum(axis=1, dtype=np.int64))
+            near = some[self.balls.near(self.which[some], news)]
+            if len(near):
+                found = self.balls.inside(self.which[near], news)
+                found &= np.arange(start, start + len(news)) >= self.seen[near].numpy()[:, None]
+                self.degree[near] -= torch.from_numpy(found.sum(axis=1, dtype=np.int64))
         self.seen[some] = len(self.gone)
 
 
