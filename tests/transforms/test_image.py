@@ -288,6 +288,18 @@ def test_a_box_that_leaves_the_image_is_refused(box: list[int]) -> None:
         view.transform(torch.zeros(2, 3, 32, 32, dtype=torch.uint8), drawn)
 
 
+def test_parameters_that_lead_beyond_an_array_are_refused() -> None:
+    images, view = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), RandomView()
+    drawn = view.draw(2, 8, 8, seeded())
+    with pytest.raises(ValueError, match="`orders` must be numbers from 0 to 3, got 0 to 4"):
+        view.transform(images, drawn._replace(orders=drawn.orders + (drawn.orders == 3)))
+    with pytest.raises(ValueError, match=r"one row for each view; they have \[1, 2\]"):
+        view.transform(images, drawn._replace(sigmas=drawn.sigmas[:1]))
+    small = RandomView(size=1)  # which draws no blur
+    with pytest.raises(ValueError, match="needs views of at least 2 x 2 pixels"):
+        small.transform(images, small.draw(2, 8, 8, seeded())._replace(blurs=torch.tensor([True, False])))
+
+
 @pytest.mark.parametrize("view", [RandomView(blur=0.5, solarize=0.2), SimCLRViews(blur=0.5)], ids=["one", "simclr"])
 def test_seed_decides_and_global_generator_is_untouched(view: View) -> None:
     images = torch.randint(256, (12, 3, 24, 24), dtype=torch.uint8, generator=seeded(1))

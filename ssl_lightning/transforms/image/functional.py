@@ -1,4 +1,4 @@
-"""Deterministic batched image operations: the inner layer of the random views.
+"""Deterministic batched image operations: the inner layer of the random views, where a device is not a CPU (`kernels`).
 
 Each function takes float32 images in [0, 1] of shape ``(N, C, H, W)`` and explicit parameters for every sample. Row
 ``i`` of the result equals the operation of the same name in `torchvision.transforms.v2.functional` on float image

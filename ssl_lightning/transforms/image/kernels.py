@@ -314,6 +314,22 @@ def _told_if_slow() -> Iterator[None]:
         timer.cancel()
 
 
+def _require_within(parameters: tuple[Tensor, ...], extent: torch.Size) -> None:
+    """Refuse what would make compiled code read beyond its arrays, which it does not look after."""
+    boxes, orders = parameters[0], parameters[4]
+    corners, sides = boxes[:, :2], boxes[:, 2:]
+    wrong = ((corners < 0) | (sides < 1) | (corners + sides > torch.tensor(extent))).any(1)
+    if wrong.any():
+        raise ValueError(
+            f"`boxes` {boxes[wrong][0].tolist()}, top, left, height and width, must be within the images of "
+            f"{extent[0]} x {extent[1]} px."
+        )
+    if ((orders < 0) | (orders > 3)).any():
+        raise ValueError(f"`orders` must be numbers from 0 to 3, got {int(orders.min())} to {int(orders.max())}.")
+    if len(lengths := {len(values) for values in parameters}) > 1:
+        raise ValueError(f"the parameters must have one row for each view; they have {sorted(lengths)}.")
+
+
 def make_views(
     images: Tensor, parameters: tuple[Tensor, ...], size: tuple[int, int], kernel_size: int, ends: tuple[Tensor, Tensor]
 ) -> Tensor:
@@ -330,16 +346,10 @@ def make_views(
         float32, shape ``(N, C, *size)``.
 
     Raises:
-        ValueError: If a box is not within the images.
+        ValueError: If a box is not within the images, an order is none, or there are not as many of each.
     """
-    boxes, count = parameters[0], len(parameters[0])
-    corners, sides, extent = boxes[:, :2], boxes[:, 2:], torch.tensor(images.shape[2:])
-    wrong = ((corners < 0) | (sides < 1) | (corners + sides > extent)).any(1)
-    if wrong.any():
-        raise ValueError(
-            f"`boxes` {boxes[wrong][0].tolist()}, top, left, height and width, must be within the images of "
-            f"{images.shape[2]} x {images.shape[3]} px."
-        )
+    _require_within(parameters, images.shape[2:])
+    count = len(parameters[0])
     unit = np.float32(1 if images.is_floating_point() else 1 / 255)
     pixels = (images.float() if images.is_floating_point() else images).detach().contiguous().numpy()
     views = torch.empty(count, images.shape[1], *size)

@@ -167,7 +167,7 @@ class RandomView(nn.Module):
         height, width = images.shape[2:]
         size = (height, width) if self.size is None else (self.size, self.size)
         kernel_size = max(3, min(size) // 10 | 1)
-        if self.blur and min(size) <= kernel_size // 2:
+        if (self.blur or parameters.blurs.any()) and min(size) <= kernel_size // 2:
             raise ValueError(
                 f"`blur={self.blur}` needs views of at least 2 x 2 pixels, got {size[0]} x {size[1]}; "
                 "set blur=0 or a larger `size`."
