@@ -4,9 +4,10 @@
     python scripts/bench_views.py --folder
 
 Views: both follow one recipe: crops of 0.2 to 1 of the area, flips, colour jitter of strength 0.5, grayscale 0.2,
-normalised, without and with blur (probability 0.5), two float32 views of each image (gray at 28 px).
-lightly works as its dataset would: image by image, from PIL images to tensors, in one process, and in as many processes as ours has threads, which
-keep what they made (a loader would have to pass it on); gray images it gets in three channels, as it makes of them.
+normalised, without and with blur (probability 0.5), two float32 views of each image (gray at 28 px). lightly works as
+its dataset would: image by image, from PIL images to tensors, in one process, and in as many processes as ours has
+threads, which keep what they made (a loader would have to pass it on); gray images it gets in three channels, as it
+makes of them.
 Ours works on uint8 batches on the CPU. Everything is warmed up first, then timed in turns; the table gives medians
 over the repetitions and ratios of the medians. The kernels of the blurs differ: ours has about a tenth of the image,
 lightly's PIL one has no limit. `by operations` are ours made by torch's operations on whole batches, as on a GPU.
