@@ -20,6 +20,7 @@ def concrete(base: type[SSLMethod]) -> list[type[SSLMethod]]:
 METHODS = [kind for kind in concrete(SSLMethod) if not kind.takes or "images" in kind.takes]
 DIGITS = {RelativePosition: LargeDigits, Colorization: ColourDigits}  # 8 px are too small, or too gray
 PATCHES = {MAE, SimMIM}
+NARROW = 64
 
 
 def digits_for(kind: type[L.LightningModule], **options: Any) -> Digits:
@@ -27,9 +28,15 @@ def digits_for(kind: type[L.LightningModule], **options: Any) -> Digits:
     return DIGITS.get(kind, Digits)(**options)
 
 
+def takes(kind: type[SSLMethod], name: str) -> bool:
+    """Tell whether a method, or what it is next of kin to, has an option."""
+    return any(name in inspect.signature(parent).parameters for parent in kind.__mro__[:2])
+
+
 def make(kind: type[SSLMethod], **options: Any) -> SSLMethod:
-    """Build a method for the digits."""
-    if any("image_size" in inspect.signature(parent).parameters for parent in kind.__mro__[:2]):
+    """Build a method for the digits, whose heads are narrow."""
+    options = {**{name: NARROW for name in ("projection_dim", "hidden_dim") if takes(kind, name)}, **options}
+    if takes(kind, "image_size"):
         options["image_size"] = 8
     if kind in PATCHES:
         return kind(ViT(1, 8, patch_size=2, dim=16, depth=2, heads=2), **options)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from ssl_lightning.active.record import Record
 from ssl_lightning.data import DataModule, ImageFolder, Vectors
 from ssl_lightning.labelling import LabelStore
 
-SEQUENCES = 120  # for a folder, and as many for vectors with keys and without
+FEW, ALL = range(30), range(30, 120)  # sequences of edits: for a folder, and as many for vectors with and without keys
 
 
 class Folder:
@@ -221,8 +221,9 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", cases())
-def test_no_label_is_ever_on_another_sample(kind: str, tmp_path: Path) -> None:
-    for seed in range(SEQUENCES):
+@pytest.mark.parametrize("seeds", [FEW, pytest.param(ALL, marks=pytest.mark.long)])
+def test_no_label_is_ever_on_another_sample(kind: str, seeds: range, tmp_path: Path) -> None:
+    for seed in seeds:
         dice = random.Random(seed)
         root = tmp_path / str(seed)
         root.mkdir()

@@ -11,6 +11,7 @@ import pytest
 from support import DATA, ROOT
 
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+QUICK = {"quick_start", "subclass_strategy", "lecture"}
 NEEDS = {"sound": "fsdd", "text": "agnews", "pairs": "emoji"}
 SHORT = {
     r"max_(epochs|steps)=\d+": r"max_\1=1", r"steps_per_epoch=\d+": "steps_per_epoch=1", r"rounds=\d+": "rounds=1",
@@ -43,7 +44,10 @@ def test_they_were_run_whole_and_name_no_machine(path: Path) -> None:
     assert not re.search(r"/(home|root|tmp|work|Users)/|\.venv", shown)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path.stem in QUICK else pytest.mark.long, id=path.stem) for path in NOTEBOOKS],
+)
 def test_the_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = NEEDS.get(path.stem)
     if needed is not None and not (DATA / needed).is_dir():

@@ -46,7 +46,7 @@ def fit(orders: Orders, workers: int, per_sample: bool, resume: bool = False, **
 
 
 @pytest.mark.parametrize("step", [3, 8, 11, 0], ids=["in", "last", "in the second", "end"])
-@pytest.mark.parametrize(("workers", "per_sample"), [(0, False), (2, True)])
+@pytest.mark.parametrize(("workers", "per_sample"), [(0, False), pytest.param(2, True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("length", [{"max_steps": 21}, {"max_epochs": 3}, {"max_epochs": 3, "limit_train_batches": 5}])
 def test_resumed_is_as_never_stopped(
     length: dict[str, int], workers: int, per_sample: bool, step: int, tmp_path: Path

@@ -133,6 +133,7 @@ def test_a_flowchart_is_read() -> None:
             site_diagrams.parse(wrong)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium")
 def test_some_pages_are_right_in_a_browser(site: Path) -> None:
     """All of them: `bash scripts/docs.sh look`."""

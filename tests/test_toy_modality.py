@@ -138,6 +138,7 @@ def asked(folder: Path) -> list[str]:
     return [row["key"] for row in rows]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_run_of_two_processes_from_a_strangers_folder(tmp_path: Path) -> None:
     (tmp_path / "waves.py").write_text(_toy())

@@ -9,19 +9,11 @@ import lightning as L
 import pytest
 import torch
 from every_modality import MODALITIES, classifier, write
+from every_strategy import STRATEGIES, make
 from support import spawn
 
-from ssl_lightning.active import AcquisitionStrategy, FarthestFirst, PoolDataModule
+from ssl_lightning.active import FarthestFirst, PoolDataModule
 from ssl_lightning.active.stream import Stream
-
-
-def concrete(base: type[AcquisitionStrategy]) -> list[type[AcquisitionStrategy]]:
-    """Return this package's classes below a base that are no base themselves."""
-    below = [kind for kind in base.__subclasses__() if kind.__module__.startswith("ssl_lightning.")]
-    return [kind for child in below for kind in concrete(child)] or [base]
-
-
-STRATEGIES = concrete(AcquisitionStrategy)
 
 
 def quiet(**options: Any) -> L.Trainer:
@@ -46,7 +38,7 @@ def test_every_strategy_asks_for_its_query_and_the_same_for_any_batch_size(name:
     assert len(STRATEGIES) == 20
     L.seed_everything(0, verbose=False)
     pool = PoolDataModule(MODALITIES[name].data(folder / name, batch_size=16), initial=9, steps_per_epoch=2)
-    strategies = [kind(query_size=4) for kind in STRATEGIES]
+    strategies = [make(kind, query_size=4) for kind in STRATEGIES]
     trainer, model = quiet(max_epochs=1, callbacks=strategies[:1]), classifier(name, pool.data)
     trainer.fit(model, datamodule=pool)
     assert len(set(pool.asked(0)) - set(pool.asked(-1))) == 4
@@ -74,7 +66,7 @@ def picks_of_all(rank: int, world: int, folder: Path) -> dict[tuple[str, str], l
         pool.trainer = data.trainer = chooser
         pool.setup("fit")
         for kind in STRATEGIES:
-            strategy = kind(query_size=5)
+            strategy = make(kind, query_size=5)
             if kind.needs_fit or isinstance(strategy, Stream):
                 continue
             chosen = strategy.query(chooser, model, pool)[0]
@@ -82,6 +74,7 @@ def picks_of_all(rank: int, world: int, folder: Path) -> dict[tuple[str, str], l
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_two_processes_choose_what_one_does(folder: Path, tmp_path: Path) -> None:
     alone = picks_of_all(0, 1, folder)

@@ -338,6 +338,7 @@ PROCESSES = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_two_processes_wait_for_people_outside_of_any_collective(tmp_path: Path) -> None:
     for key in list(TRUTH)[:80]:
         pixels = _all.train_samples.__getitems__([_all.train_samples.keys.index(key)]).input[0, 0]  # type: ignore[union-attr]

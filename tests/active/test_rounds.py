@@ -200,6 +200,7 @@ def in_two_places(rank: int, world: int) -> Any:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_processes_with_folders_of_their_own_go_by_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_TEST_FOLDER", str(tmp_path))
@@ -397,6 +398,7 @@ def asked(folder: Path) -> int:
         return 0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_sigkill_between_rounds_and_in_training(tmp_path: Path) -> None:
     options = ["--strategy", "BALD", "--rounds", "3"]

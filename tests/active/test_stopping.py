@@ -183,7 +183,7 @@ class Die(L.Callback):
             raise ArithmeticError("killed")
 
 
-@pytest.mark.parametrize("round", [1, 2])
+@pytest.mark.parametrize("round", [pytest.param(1, marks=pytest.mark.long), 2])
 @pytest.mark.parametrize("rule", [Budget(40), StablePredictions(0.01, 2)])
 def test_killed_it_stops_where_it_would_have(rule: StoppingRule, round: int, run: Any) -> None:
     """In round 1 after it has asked, before its metrics are known; in round 2, which does not ask."""

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from every_strategy import MEMBERS, STRATEGIES, make
 from support import ROOT, spawn
 
 from ssl_lightning.active import (
@@ -34,15 +35,6 @@ DRAWS = {Random, KMedoids, PowerBALD, BADGE, Stream}  # among equals, too
 LARGE: dict[Any, dict[str, Any]] = {BatchBALD: {"configurations": 100}}  # what makes a query of the whole pool feasible
 
 
-def concrete(base: type[AcquisitionStrategy]) -> list[type[AcquisitionStrategy]]:
-    """Return this package's classes below a base that are no base themselves."""
-    below = [kind for kind in base.__subclasses__() if kind.__module__.startswith("ssl_lightning.")]
-    return [kind for child in below for kind in concrete(child)] or [base]
-
-
-STRATEGIES = concrete(AcquisitionStrategy)
-
-
 def test_there_are_strategies() -> None:
     assert {Random, Entropy, BALD} <= set(STRATEGIES)
     assert len(STRATEGIES) == 20
@@ -52,12 +44,14 @@ def test_there_are_strategies() -> None:
 def fitted(trainer: Any) -> Any:
     """Return a function that fits a small classifier with a strategy and returns trainer, model and pool."""
 
-    def fit(strategy: AcquisitionStrategy, seed: int = 0, batch_size: int = 64, **options: Any) -> Any:
+    def fit(
+        strategy: AcquisitionStrategy, seed: int = 0, batch_size: int = 64, limit: int = 200, **options: Any
+    ) -> Any:
         L.seed_everything(seed, verbose=False)
         pool = PoolDataModule(
-            Digits(batch_size=batch_size, limit=400), **{"initial": 30, "steps_per_epoch": 10, **options}
+            Digits(batch_size=batch_size, limit=limit), **{"initial": 30, "steps_per_epoch": 5, **options}
         )
-        model = Classifier(10, ConvNet(width=8), dropout=0.5)
+        model = Classifier(10, ConvNet(width=4), dropout=0.5)
         fit = trainer(max_epochs=1, callbacks=[strategy])
         fit.fit(model, datamodule=pool)
         return fit, model, pool
@@ -74,7 +68,7 @@ def test_docstring_has_a_reference_and_a_config(kind: type[AcquisitionStrategy])
 
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_asks_for_exactly_the_query_and_nothing_known(kind: type[AcquisitionStrategy], fitted: Any) -> None:
-    _, _, pool = fitted(kind(query_size=7))
+    _, _, pool = fitted(make(kind, query_size=7))
     initial = pool.asked(-1)
     asked = pool.asked(0)
     assert len(initial) == 30
@@ -87,14 +81,14 @@ def test_asks_for_exactly_the_query_and_nothing_known(kind: type[AcquisitionStra
 
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_same_seed_same_picks(kind: type[AcquisitionStrategy], fitted: Any) -> None:
-    picks = [fitted(kind(query_size=5), seed=seed)[2].queries for seed in (1, 1, 2)]
+    picks = [fitted(make(kind, query_size=5), seed=seed)[2].queries for seed in (1, 1, 2)]
     assert picks[0] == picks[1] != picks[2]
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_any_batch_size_gives_the_same_picks(kind: type[AcquisitionStrategy], fitted: Any) -> None:
-    strategy = kind(query_size=9)
-    fit, model, pool = fitted(strategy)
+    strategy = make(kind, query_size=9)
+    fit, model, pool = fitted(strategy, limit=100)
     picks = []
     for size in (1, 7, 256):
         strategy.batch_size = size
@@ -106,8 +100,8 @@ def test_any_batch_size_gives_the_same_picks(kind: type[AcquisitionStrategy], fi
 def test_a_pass_that_drops_what_cannot_be_chosen_gives_the_same_picks(
     kind: type[AcquisitionStrategy], fitted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strategy = kind(query_size=9, **({"candidates": 30} if kind is BatchBALD else {}))
-    fit, model, pool = fitted(strategy)
+    strategy = make(kind, query_size=9, **({"candidates": 30} if kind is BatchBALD else {}))
+    fit, model, pool = fitted(strategy, limit=400)
     strategy.batch_size = 10
     whole = strategy.query(fit, model, pool)[0]
     monkeypatch.setattr("ssl_lightning.engine.passes.KEEP", 40)
@@ -123,7 +117,7 @@ def test_a_pass_that_drops_what_cannot_be_chosen_gives_the_same_picks(
 @pytest.mark.parametrize("kind", STRATEGIES)
 @pytest.mark.parametrize("training", [True, False])
 def test_leaves_the_model_alone(kind: type[AcquisitionStrategy], training: bool, fitted: Any) -> None:
-    strategy = kind(query_size=5)
+    strategy = make(kind, query_size=5)
     fit, model, pool = fitted(strategy)
     model.train(training)
     weights = {key: value.clone() for key, value in model.state_dict().items()}
@@ -136,7 +130,7 @@ def test_leaves_the_model_alone(kind: type[AcquisitionStrategy], training: bool,
 
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_pending_samples_are_not_asked_again(kind: type[AcquisitionStrategy], fitted: Any) -> None:
-    strategy = kind(query_size=5)
+    strategy = make(kind, query_size=5)
     fit, model, pool = fitted(strategy)
     pool.queries = [query._replace(label=None, kind=None) if query.round == 0 else query for query in pool.queries]
     pending = set(pool.pending.tolist())
@@ -148,10 +142,10 @@ def test_pending_samples_are_not_asked_again(kind: type[AcquisitionStrategy], fi
 def test_the_whole_pool_and_one_more(kind: type[AcquisitionStrategy], fitted: Any) -> None:
     if kind is Stream:
         pytest.skip("a stream lets most pass: tests/active/test_stream.py")
-    size = len(fitted(kind(query_size=1))[2].unlabelled) + 1
-    assert len(fitted(kind(query_size=size, **LARGE.get(kind, {})))[2].unlabelled) == 0
+    size = len(fitted(make(kind, query_size=1), limit=100)[2].unlabelled) + 1
+    assert len(fitted(make(kind, query_size=size, **LARGE.get(kind, {})), limit=100)[2].unlabelled) == 0
     with pytest.raises(ValueError, match=rf"`query_size={size + 1}` exceeds the {size} unlabelled samples left"):
-        fitted(kind(query_size=size + 1))
+        fitted(make(kind, query_size=size + 1), limit=100)
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)
@@ -161,7 +155,7 @@ def test_identical_samples_of_one_class(kind: type[AcquisitionStrategy], trainer
     data.train_samples.inputs[:] = data.train_samples.inputs[:1].clone()  # type: ignore[union-attr, attr-defined]
     data.train_samples.targets[:] = 3  # type: ignore[union-attr]
     pool = PoolDataModule(data, initial=5, steps_per_epoch=3)
-    trainer(max_epochs=1, callbacks=[kind(query_size=4)]).fit(
+    trainer(max_epochs=1, callbacks=[make(kind, query_size=4)]).fit(
         Classifier(10, ConvNet(width=4), dropout=0.5), datamodule=pool
     )
     asked = pool.asked(0)
@@ -208,7 +202,7 @@ def test_bald_needs_dropout(trainer: Any) -> None:
 @pytest.mark.parametrize("kind", [Entropy, BALD])
 def test_picks_are_those_of_brute_force(kind: type[AcquisitionStrategy], fitted: Any) -> None:
     """Scores of the whole pool in one batch, without the pass over the pool."""
-    strategy = kind(query_size=10)
+    strategy = make(kind, query_size=10)
     fit, model, pool = fitted(strategy)
     picks, scores = strategy.query(fit, model, pool)
     unlabelled = pool.unlabelled
@@ -221,7 +215,7 @@ def test_picks_are_those_of_brute_force(kind: type[AcquisitionStrategy], fitted:
             from ssl_lightning.engine.seeding import derive_seed
 
             seed = derive_seed(strategy._seed(pool), "masks")
-            expected = mutual_information(model.sample_logits(images, 20, seed).log_softmax(-1))
+            expected = mutual_information(model.sample_logits(images, MEMBERS, seed).log_softmax(-1))
     best = sorted(
         zip(expected.tolist(), unlabelled.tolist(), strict=True), key=lambda pair: (-round(pair[0], 6), pair[1])
     )
@@ -261,7 +255,7 @@ def picks_of_all(rank: int, world: int) -> dict[str, list[int]]:
     pool.setup("fit")
     found = {}
     for kind in STRATEGIES:
-        strategy = kind(query_size=12)
+        strategy = make(kind, query_size=12)
         if isinstance(strategy, Stream):
             strategy._prepare(pool)
         if isinstance(strategy, VAAL):
@@ -272,7 +266,7 @@ def picks_of_all(rank: int, world: int) -> dict[str, list[int]]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.long)])
 def test_any_number_of_processes_gives_the_same_picks(world: int, tmp_path: Path) -> None:
     alone = picks_of_all(0, 1)
     assert len(alone) == len(STRATEGIES)
@@ -325,7 +319,7 @@ DETERMINISTIC = [kind for kind in STRATEGIES if kind not in DRAWS and kind.__nam
 @pytest.mark.parametrize("kind", DETERMINISTIC)
 def test_a_permutation_of_the_pool_permutes_the_picks(kind: type[AcquisitionStrategy]) -> None:
     rows = rows_of(200)
-    strategy = kind(query_size=8)
+    strategy = make(kind, query_size=8)
     picks = rows["index"][strategy.select(dict(rows), torch.Generator().manual_seed(0))]
     assert len(set(picks.tolist())) == 8
     order = torch.randperm(200, generator=torch.Generator().manual_seed(1))

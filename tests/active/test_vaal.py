@@ -106,6 +106,7 @@ def test_what_is_unlike_the_labelled_is_asked_for(trainer: Any) -> None:
     assert float(fit.callback_metrics["active/vaal_discriminator"]) < 2 * math.log(2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("views", [None, RandomView(flip=0.0, jitter=(0, 0, 0, 0), grayscale=0.0)])
 def test_labels_drawn_at_random_cannot_be_told(views: Any, trainer: Any) -> None:
     """Both halves are normalised alike, once: the discriminator's loss stays near that of not knowing, 2 log 2."""

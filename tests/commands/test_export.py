@@ -53,7 +53,7 @@ def run_lines(out: str) -> Any:
         lambda: ResNet("resnet18", channels=1, image_size=28),
         lambda: ResNet("resnet50", image_size=96),
         lambda: Torchvision("resnet18", image_size=64),
-        lambda: Torchvision("vit_b_16", image_size=32),
+        pytest.param(lambda: Torchvision("vit_b_16", image_size=32), marks=pytest.mark.long),
         lambda: Timm("resnet18"),
         lambda: Timm("resnet10t", channels=1),
         lambda: ConvNet(channels=3, width=8),

@@ -30,6 +30,7 @@ def finished(folder: Path) -> bool:
     return (folder / "checkpoints" / "last.ckpt").exists() and config["trainer"]["max_steps"] == 2
 
 
+@pytest.mark.long
 @pytest.mark.timeout(280)
 def test_torchrun_numbers_the_folder(tmp_path: Path) -> None:
     for how in (["--standalone"], ["--master_port", "29587"]):

@@ -181,6 +181,7 @@ def test_classes_by_name_or_number_from_0_or_1(tmp_path: Path) -> None:
     assert texts(tmp_path / "a.csv").class_names == ("9", "10")
 
 
+@pytest.mark.long
 def test_the_tokenizer_is_of_the_training_part_and_the_same_in_any_process(tmp_path: Path) -> None:
     train, test = sentences(50), [("zyxwv " * 3, "animals")] * 3
     write_csv(tmp_path / "train.csv", train, ["text", "class"])

@@ -13,10 +13,12 @@ import lightning as L
 import pytest
 import torch
 from every_method import METHODS, PATCHES, concrete, digits_for, make
+from every_strategy import STRATEGIES
+from every_strategy import make as make_strategy
 from stand_in import Count, Held, counted, register, strategy
 from torch.utils import _pytree as pytree
 
-from ssl_lightning.active import AcquisitionStrategy, PoolDataModule
+from ssl_lightning.active import PoolDataModule
 from ssl_lightning.backbones import ConvNet, SpectrogramTransformer, TextTransformer, TwoStreams
 from ssl_lightning.data import Digits
 from ssl_lightning.evaluation import KNN, CollapseMonitor, OnlineLinearProbe
@@ -159,6 +161,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in every_modality.MODALITIES if name != "images"])
 def test_other_data(name: str, folders: Path, both: Any) -> None:
     """By a method that takes any data, by those for such data alone, and with labels."""
@@ -212,9 +215,6 @@ def test_there_are_classifiers_and_strategies() -> None:
     assert len(STRATEGIES) > 15
 
 
-STRATEGIES = concrete(AcquisitionStrategy)  # type: ignore[type-abstract,arg-type]
-
-
 @pytest.mark.parametrize("kind", STRATEGIES)
 def test_strategies_pick_the_same(kind: Any, both: Any) -> None:
     pools = []
@@ -226,7 +226,7 @@ def test_strategies_pick_the_same(kind: Any, both: Any) -> None:
     def model() -> Any:
         return Classifier(10, ConvNet(width=4), dropout=0.5)
 
-    both(model, pool, callbacks=lambda: [kind(query_size=5)])
+    both(model, pool, callbacks=lambda: [make_strategy(kind, query_size=5)])
     assert pools[0].queries == pools[1].queries
     assert len(pools[0].asked(0)) == 5
 

@@ -237,6 +237,7 @@ def test_a_change_of_state_is_said_once(trainer: Any) -> None:
     assert said[1].startswith("epoch 3: the embedding is healthy again")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("make", "states"),
     [

@@ -129,7 +129,7 @@ def exact(batch: Tensor) -> float:
     return float(torch.special.entr(joint.mean(dim=1)).sum() - given_weights)
 
 
-@pytest.mark.parametrize("block", [1, 8, 32, 100])
+@pytest.mark.parametrize("block", [1, 32, *(pytest.param(block, marks=pytest.mark.long) for block in (8, 100))])
 def test_blocks_do_not_change_the_batch(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pick is the first that adds most, by enumeration, in 300 random pools, a third of them with copies."""
     for seed in range(block % 4, 300, 4) if block > 1 else range(0, 300, 3):
@@ -152,6 +152,7 @@ def test_blocks_do_not_change_the_batch(block: int, monkeypatch: pytest.MonkeyPa
             assert all(adds[row] < adds[pick] - 1e-9 or row > pick for row in left if row != pick)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_chosen_does_not_end_the_search(seed: int) -> None:
     """Noisy rows would add again were they asked again; copies of a certain one add nothing; six others do.

@@ -147,6 +147,7 @@ def test_the_checkpoint_holds_the_clusters(watched: Any, trainer: Any, tmp_path:
     assert saved["clusters"]["clustered_at"] == 2
 
 
+@pytest.mark.long
 def test_it_learns_the_digits(trainer: Any) -> None:
     """Its clusters agree with the labels better at the end than those of the untrained network."""
     watch = Watch()
@@ -182,6 +183,7 @@ def clusters(rank: int, world: int) -> torch.Tensor:
     return model.assignments.clone()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_two_processes_have_the_same_clusters(tmp_path: Path) -> None:
     """The first clustering is that of one process, and both learn from it."""

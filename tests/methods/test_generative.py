@@ -93,6 +93,7 @@ def test_latents_of_the_data_fill_the_prior_so_that_draws_look_like_images(train
     assert 0.7 < float(drawn.std() / images.std()) < 1.2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [Autoencoder, VAE])
 def test_reconstructions_are_nearer_than_the_mean_image(kind: Any, trainer: Any) -> None:
     data = Digits(batch_size=64)

@@ -318,6 +318,7 @@ def test_colorization_loss_place_by_place() -> None:
     assert float(model.compute_loss([images], BATCH)["loss"]) == pytest.approx(total / 12, rel=1e-4)
 
 
+@pytest.mark.long
 def test_colours_are_learnt_where_they_can_be(trainer: Any) -> None:
     """The class decides the colour here: predicted colours, at their resolution, are far nearer than none."""
     data = ColourDigits(batch_size=64)
@@ -335,6 +336,7 @@ def test_colours_are_learnt_where_they_can_be(trainer: Any) -> None:
         assert float((colours - ab).pow(2).mean()) < 0.4 * float(ab.pow(2).mean()), predict
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "epochs"), [(MAE, 40), (Inpainting, 25)])
 def test_hidden_parts_are_nearer_than_the_mean_image(kind: Any, epochs: int, trainer: Any) -> None:
     data = Digits(batch_size=64)

@@ -299,6 +299,7 @@ class Keep(L.Callback):
             trainer.save_checkpoint(self.path)
 
 
+@pytest.mark.long
 def test_vilbert_judges_both_streams_and_learns_that_they_belong_together(trainer: Any, tmp_path: Path) -> None:
     """A pair and one of its own colour, a third of all, cannot be told apart: five sixths is the best."""
     torch.manual_seed(0)

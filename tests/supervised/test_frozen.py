@@ -17,6 +17,7 @@ from ssl_lightning.supervised import Classifier, Ensemble, Recipe
 from ssl_lightning.supervised.frozen import SIZE
 
 Counts = list[int]
+STEPS = 10
 
 
 @pytest.fixture
@@ -49,10 +50,10 @@ def known(data: Digits, places: Tensor) -> Tensor | None:
 def rounds(
     checkpoint: str, trainer: Any, folder: Path, strategy: Any, cache: Any = "auto", **options: Any
 ) -> tuple[list[Any], list[Any]]:
-    pool = PoolDataModule(Digits(batch_size=64, limit=300), initial=10, seed=3)
+    pool = PoolDataModule(Digits(batch_size=64, limit=300), initial=10, seed=3, steps_per_epoch=STEPS)
     rows = run_rounds(
         lambda: Classifier(10, checkpoint=checkpoint, freeze=True, **options),
-        lambda more: trainer(max_epochs=1, callbacks=more), pool, strategy, rounds=4, folder=folder,
+        lambda more: trainer(max_epochs=1, callbacks=more), pool, strategy, rounds=3, folder=folder,
         cache=cache,
     )  # fmt: skip
     for row in rows:
@@ -77,8 +78,8 @@ def test_each_sample_is_encoded_once(
     data = Digits()
     data.setup("test")
     test = len(data.test_samples)  # type: ignore[arg-type]
-    assert without - with_memory > 3 * 150 + 4 * test  # the pool's passes but the first, the test's likewise
-    views = 5 * 50 * 64 if options and options["recipe"].augment else 0  # random ones are encoded anew
+    assert without - with_memory > 2 * 150 + 3 * test  # the pool's passes but the first, the test's likewise
+    views = 4 * STEPS * 64 if options and options["recipe"].augment else 0  # random ones are encoded anew
     assert with_memory - views <= 300 + test + SIZE  # each once, but for what fills the batch of those to begin with
 
 
