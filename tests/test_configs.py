@@ -85,7 +85,7 @@ def test_config_runs(
     if "mnist" in text:
         if not (DATA / "MNIST" / "raw").is_dir():
             pytest.skip(f"no MNIST in {DATA}")
-        command += ["--data.root", str(DATA), "--data.limit", "1200", "--data.val_size", "100"]
+        command += ["--data.root", str(DATA), "--data.limit", "400", "--data.val_size", "100"]
     if "cifar10" in text or path.name in ("folder.yaml", "cifar10_folder.yaml"):  # the layout is what matters
         command += ["--data.root", str(folder), "--data.val_size", "4", "--data.batch_size", "8"]
         command += ["--data.limit", "null"]
@@ -133,6 +133,8 @@ def test_config_runs(
             command += ["--model.checkpoint", str(tmp_path / "ssl" / "checkpoints" / "last.ckpt")]
     if "FOLDER" in command:
         command[command.index("FOLDER")] = str(folder)
+    if "--data.batch_size" not in command:
+        command += ["--data.batch_size", "16"]
     command += [*SHORT[command[0]], "--folder", str(tmp_path / "run")]
     command += ["--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.strategy", "auto"]
     if "trainer/gpu" in text:  # whose bf16 many a processor only imitates

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from filelock import FileLock
 from support import ROOT
 
 pytest.importorskip("zensical", reason="needs the extra `docs`")
@@ -48,7 +49,17 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
+    """Build it once, whichever of the processes that test comes first."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ
+    folder = tmp_path_factory.mktemp("site") if alone else tmp_path_factory.getbasetemp().parent / "site"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "html").is_dir():
+            build(folder)
+    return folder / "html"
+
+
+def build(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     site_pages.lay_out(folder)
     command = [sys.executable, "-m", "zensical", "build", "-f", str(folder / "zensical.toml"), "--clean", "--strict"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
@@ -57,7 +68,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, said
     assert "No issues found" in said
     assert not re.search("griffe:|warning", said, flags=re.IGNORECASE), said
-    return folder / "html"
 
 
 @pytest.fixture(scope="module")

@@ -92,8 +92,17 @@ def test_weights_have_torchvisions_names(save: Any, command: Any) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: ResNet(), lambda: Timm("resnet18"), lambda: Torchvision("mobilenet_v3_small")],
-    ids=["rn", "t", "m"],
+    [
+        lambda: ResNet(),
+        *(
+            pytest.param(make, marks=pytest.mark.long)
+            for make in (
+                lambda: Timm("resnet18"),
+                lambda: Torchvision("mobilenet_v3_small"),
+            )
+        ),
+    ],
+    ids=["resnet", "timm", "torchvision"],
 )
 def test_a_classifiers_head_goes_along(make: Any, save: Any, command: Any) -> None:
     path, classifier = save(Classifier(7, make()))

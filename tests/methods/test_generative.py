@@ -133,7 +133,7 @@ def test_pictures_are_written_and_leave_no_trace(make: Any, rows: int, trainer: 
         torch.manual_seed(0)
         model = make()
         trainer(max_epochs=3, callbacks=callbacks, default_root_dir=folder, logger=CSVLogger(folder)).fit(
-            model, datamodule=kinds.get(type(model), Digits)(batch_size=256)
+            model, datamodule=kinds.get(type(model), Digits)(batch_size=128, limit=500)
         )
         return model
 

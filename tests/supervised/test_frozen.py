@@ -178,7 +178,7 @@ def test_memory_has_a_limit() -> None:
     assert memory.by("that").find("train", torch.tensor([3])) is None
 
 
-@pytest.mark.parametrize("solves", [True, False])
+@pytest.mark.parametrize("solves", [pytest.param(True, marks=pytest.mark.long), False])
 def test_a_folder_is_shared_by_runs_and_changes_no_pick(
     solves: bool, pretrained: str, trainer: Any, tmp_path: Path, encoded: Counts
 ) -> None:
