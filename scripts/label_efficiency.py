@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ from ssl_lightning.transforms.text import TokenViews
 
 Labels = Callable[["Bench", int, int], Tensor]
 LABELS = (10, 40, 100, 250, 500)
+ALL = sys.maxsize  # labels: of the whole pool, which need no choice
 COLUMNS = ("set", "arm", "labels", "seed", "accuracy", "seconds")
 HELD_OUT = ("emoji", "fsdd", "agnews")  # run once, by settings chosen on the others
 
@@ -373,15 +375,17 @@ def run(options: argparse.Namespace) -> None:
         for labels in options.labels:
             for seed in options.seeds:
                 for arm in options.arms:
-                    key = (name, arm, str(labels), str(seed))
+                    if labels == ALL and arm.endswith(("chosen", "as they come")):
+                        continue  # nothing is left to choose
+                    key = (name, arm, "all" if labels == ALL else str(labels), str(seed))
                     if any(tuple(row[column] for column in COLUMNS[:4]) == key for row in done(path)):
                         continue
                     bench = bench or Bench(name, options.root, folder, epochs=options.epochs, steps=options.steps)
-                    if labels > len(bench.pool):
+                    if labels != ALL and labels > len(bench.pool):
                         continue
                     _ = bench.checkpoint if "SSL" in arm else None  # its time is noted apart
                     begun = time.perf_counter()
-                    accuracy = ARMS[arm](bench, labels, seed)
+                    accuracy = ARMS[arm](bench, min(labels, len(bench.pool)), seed)
                     seconds = time.perf_counter() - begun
                     row = dict(zip(COLUMNS, (*key, f"{accuracy:.4f}", f"{seconds:.1f}"), strict=True))
                     add(path, row)
@@ -431,7 +435,7 @@ def table(options: argparse.Namespace) -> None:
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {}  # set, arm, labels, seed
     times: dict[tuple[str, str], list[float]] = {}
     for row in done(Path(options.folder) / "results.csv"):
-        at = found.setdefault(row["set"], {}).setdefault(row["arm"], {}).setdefault(int(row["labels"]), {})
+        at = found.setdefault(row["set"], {}).setdefault(row["arm"], {}).setdefault(number(row["labels"]), {})
         at[int(row["seed"])] = 100 * float(row["accuracy"])
         times.setdefault((row["set"], row["arm"]), []).append(float(row["seconds"]))
     lines = [INTRO.format(command=options.command, machine=options.machine)]
@@ -444,31 +448,43 @@ def table(options: argparse.Namespace) -> None:
             else ""
         )
         lines += [f"### {name}{' (settings not chosen here)' if name in HELD_OUT else ''}", ""]
-        lines += ["| | " + " | ".join(map(str, counts)) + " | area | seconds |", "|---|" + "---:|" * (len(counts) + 2)]
+        heads = " | ".join("all" if count == ALL else str(count) for count in counts)
+        lines += ["| | " + heads + " | area | seconds |", "|---|" + "---:|" * (len(counts) + 2)]
         for arm in [arm for arm in ARMS if arm in arms]:
             cells = [summary(list(arms[arm].get(count, {}).values())) for count in counts]
-            complete = all(count in arms[arm] for count in counts) and len(counts) > 1
+            few = [count for count in counts if count != ALL]
+            complete = all(count in arms[arm] for count in few) and len(few) > 1
             area = (
-                f"{statistics.fmean(statistics.fmean(arms[arm][count].values()) for count in counts):.1f}"
+                f"{statistics.fmean(statistics.fmean(arms[arm][count].values()) for count in few):.1f}"
                 if complete
                 else ""
             )
             lines.append(f"| {arm} | {' | '.join(cells)} | {area} | {statistics.fmean(times[name, arm]):.0f} |")
-        lines += ["", f"Area: the mean of the columns. Seconds: of a run, the pretraining not counted.{spent}", ""]
+        lines += [
+            "",
+            f"Area: the mean of the columns but *all*. Seconds: of a run, the pretraining not counted.{spent}",
+            "",
+        ]
         added = []
         for part, (more, less) in PARTS.items():
             if more in arms and less in arms:
                 cells = [gain(arms[more].get(count, {}), arms[less].get(count, {})) for count in counts]
                 added.append(f"| {part} | {' | '.join(cells)} |")
         if added:
-            head = "| What it adds, in points | " + " | ".join(map(str, counts)) + " |"
+            head = f"| What it adds, in points | {heads} |"
             lines += [head, "|---|" + "---:|" * len(counts), *added]
             lines += ["", "Paired differences, 95 % intervals over the seeds.", ""]
+        counts = [count for count in counts if count != ALL]
         if len(counts) > 1:
             draw(arms, counts, Path(options.docs) / "images" / f"label_efficiency_{name}.png", name)
             lines += [f"![Accuracy by labels, {name}](images/label_efficiency_{name}.png)", ""]
     (Path(options.docs) / "label-efficiency.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
     print("\n".join(lines))
+
+
+def number(text: str) -> int:
+    """Read a number of labels, or `all`."""
+    return ALL if text == "all" else int(text)
 
 
 def summary(values: list[float]) -> str:
@@ -492,7 +508,7 @@ def draw(arms: dict[str, dict[int, dict[int, float]]], counts: list[int], path: 
     """Draw accuracy against labels."""
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for arm in [arm for arm in ARMS if arm in arms]:
-        mine = sorted(arms[arm])
+        mine = sorted(arms[arm].keys() & set(counts))
         style = "-" if arm.startswith("FreeMatch") else "--" if "," not in arm or arm.startswith("SSL") else ":"
         axes.plot(mine, [statistics.fmean(arms[arm][count].values()) for count in mine], style, marker=".", label=arm)
     axes.set(xscale="log", xlabel="labels", ylabel="test accuracy, %", title=name, xticks=counts, xticklabels=counts)
@@ -517,7 +533,12 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--sets", type=lambda text: text.split(","), default=list(SETS))
     parser.add_argument("--arms", type=lambda text: text.split(";"), default=list(ARMS), help="with ; between them")
-    parser.add_argument("--labels", type=lambda text: [int(part) for part in text.split(",")], default=list(LABELS))
+    parser.add_argument(
+        "--labels",
+        type=lambda text: [number(part) for part in text.split(",")],
+        default=[*LABELS, ALL],
+        help="numbers, or `all`, with , between them",
+    )
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="of pretraining, in place of the set's; takes a folder of its own")
     parser.add_argument("--steps", type=int, help="of training, likewise")
