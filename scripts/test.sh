@@ -5,12 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 unset PYTHONDONTWRITEBYTECODE  # many tests start processes, each of which would compile this package again
-which=()
-if [ "${1:-}" = --all ]; then which=(-m ""); shift; fi
+if [ "${1:-}" = --all ]; then shift; set -- -m "" "$@"; fi
 bash scripts/install.sh dev
 bin=.venv/bin
 $bin/ruff check .
 $bin/ruff format --check .
-$bin/mypy
-$bin/lint-imports --no-cache
-OMP_NUM_THREADS=1 $bin/python -m pytest -n 2 --dist worksteal "${which[@]}" "$@"
+{ $bin/mypy && $bin/lint-imports --no-cache; } &  # while tests wait for what they began
+OMP_NUM_THREADS=1 $bin/python -m pytest -n 2 --dist worksteal "$@"
+wait $!

@@ -66,12 +66,12 @@ def page_of(folder: Path, *options: str) -> Iterator[str]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(10)
+        process.wait(60)
 
 
 def url_of(folder: Path, process: subprocess.Popen[bytes]) -> str:
     """Wait until a page serves."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         try:
             told = json.loads((folder / "page.json").read_text(encoding="utf-8"))

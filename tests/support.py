@@ -5,13 +5,14 @@ import runpy
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import get_context, set_forkserver_preload
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 from lightning.fabric.utilities.rank_zero import _get_rank, rank_zero_only
@@ -21,6 +22,13 @@ from ssl_lightning.data import Digits, TensorSamples
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("SSL_LIGHTNING_DATA", ROOT / "data"))
+
+
+def some(cases: Iterable[Any], *names: str) -> list[Any]:
+    """Return all cases, classes or strings, as parameters: those that are not named are for the long tests."""
+    found = {getattr(case, "__name__", case): case for case in cases}
+    assert set(names) <= set(found), names
+    return [pytest.param(case, marks=() if name in names else pytest.mark.long) for name, case in found.items()]
 
 
 def equal_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:

@@ -66,7 +66,7 @@ def poison(path: Path, where: str, class_path: Any, init_args: Any) -> None:
 
 
 @pytest.mark.parametrize(("class_path", "init_args"), FOREIGN)
-@pytest.mark.parametrize("where", ["backbone", "clean"])
+@pytest.mark.parametrize("where", ["backbone", pytest.param("clean", marks=pytest.mark.long)])
 def test_foreign_classes_are_neither_imported_nor_called(
     where: str, class_path: Any, init_args: Any, pretrained: Path, command: Any, tmp_path: Path
 ) -> None:

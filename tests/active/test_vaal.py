@@ -10,7 +10,7 @@ import lightning as L
 import pytest
 import torch
 from methods.test_base import Killer, Stop
-from support import spawn
+from support import some, spawn
 from torch import Tensor, nn
 
 from ssl_lightning.active import VAAL, PoolDataModule, Random
@@ -248,7 +248,7 @@ MODELS: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", MODELS)
+@pytest.mark.parametrize("form", some(MODELS, "rows", "pairs"))
 def test_every_form_of_input_is_chosen_from(form: str) -> None:
     """The same picks for batches of 1, 7 and 256, by the same seed, and the model left as it was."""
     check_strategy(

@@ -109,7 +109,7 @@ def test_a_terminal_gets_a_bar_and_no_lines(command: Command, monkeypatch: pytes
     ],
     ids=" ".join,
 )
-@pytest.mark.parametrize("what", ["fit", "active"])
+@pytest.mark.parametrize("what", ["fit", pytest.param("active", marks=pytest.mark.long)])
 def test_the_trainers_switches_work(switch: list[str], what: str, command: Command) -> None:
     given = ACTIVE if what == "active" else ["fit", *SIMCLR, "--trainer.max_steps", "2"]
     status, out = command(*given, *switch)

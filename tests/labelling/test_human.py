@@ -15,7 +15,7 @@ from ssl_lightning.labelling import INITIAL, Human, LabelStore, Query
 
 def status(url: str | None) -> int:
     try:
-        with urllib.request.build_opener(urllib.request.HTTPCookieProcessor()).open(str(url), timeout=5) as answer:
+        with urllib.request.build_opener(urllib.request.HTTPCookieProcessor()).open(str(url), timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

@@ -36,7 +36,7 @@ class Person:
     """Somebody at a browser: with the secret, from the page itself."""
 
     def __init__(self, url: str, run: str, name: str = "Ann", tab: str = TAB) -> None:
-        self.http = httpx.Client(base_url=url, cookies={"secret": TOKEN}, headers={"Origin": url}, timeout=20)
+        self.http = httpx.Client(base_url=url, cookies={"secret": TOKEN}, headers={"Origin": url}, timeout=60)
         self.run, self.name, self.tab = run, name, tab
 
     def get(self, path: str) -> Any:
@@ -86,7 +86,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     site = Site(tmp_path / "run")
     yield site
     site.server.should_exit = site.server.force_exit = True
-    site.thread.join(5)
+    site.thread.join(60)
 
 
 @pytest.fixture
@@ -651,7 +651,7 @@ def test_a_signal_ends_it_and_removes_the_note(tmp_path: Path, signal_: signal.S
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     url_of(tmp_path, process)
     process.send_signal(signal_)
-    said = process.communicate(timeout=10)[0].decode()
+    said = process.communicate(timeout=60)[0].decode()
     assert "Traceback" not in said
     assert said.startswith("Label at http://127.0.0.1:")
     assert not (tmp_path / "page.json").exists()
@@ -756,6 +756,6 @@ def test_a_folder_that_cannot_be_written_is_shown_all_the_same(tmp_path: Path) -
             assert browser.get(url).status_code == 200
             history = browser.get(urlsplit(url)._replace(path="/api/history", query="").geturl())
             assert history.json()["events"][0]["label"] == "cat"
-        page.communicate("", timeout=20)
+        page.communicate("", timeout=60)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

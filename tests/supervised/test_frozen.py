@@ -64,11 +64,12 @@ def rounds(
 @pytest.mark.parametrize("options", [
     {}, {"dropout": 0.3, "recipe": Recipe(probe=False)}, {"dropout": 0.3, "recipe": Recipe(probe=False, augment=False)}
 ])  # fmt: skip
-@pytest.mark.parametrize("kind", [Margin, TypiClust, DBAL])  # the last asks for probabilities and embeddings
+@pytest.mark.parametrize("kind", [pytest.param(Margin, marks=pytest.mark.long), TypiClust, DBAL])
 def test_each_sample_is_encoded_once(
     kind: Any, options: dict[str, Any], pretrained: str, trainer: Any, tmp_path: Path, encoded: Counts,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    """Also by a strategy that asks for probabilities and embeddings, as `DBAL`."""
     found = rounds(pretrained, trainer, tmp_path / "with", kind(query_size=10), **options)
     with_memory = sum(encoded)
     encoded.clear()
