@@ -1,14 +1,17 @@
 """Which rows lie within a radius of which: by matrix products with a bounded error, and exactly where that decides."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ssl_lightning.functional.distances import TIE, distances, middle, numbers, pairs, rounding, scale
 from ssl_lightning.functional.half import WRONG, factors, fast_half
 
+Array = npt.NDArray[Any]
 BLOCK = 1024  # rows on each side of a product; it stays in cache
 _UNSURE = 512  # pairs of a block that are measured one by one; if there are more, the block is multiplied in float32
 _CELL = 2048  # rows that lie together, about
@@ -42,13 +45,16 @@ class Balls:
         self.lengths, shares = norms.sqrt(), self.radius / 4 - norms / 2
         self.points = torch.cat([points, shares[:, None].float(), torch.ones(len(rows), 1)], dim=1)
         self._share = rounding(dim)
-        self._slack = self._wrong(0.0).float()[:, None] * (1 + 1e-6)
+        self._slack = self._wrong(0.0).float() * (1 + 1e-6)
         self._half: tuple[Tensor, Tensor] | None = None
         if fast_half():
             self._half = factors(points, shares)
-            self._bits = self._wrong(WRONG).bfloat16().view(torch.int16).numpy()[:, None] + np.int16(1)
+            self._bits = self._wrong(WRONG).bfloat16().view(torch.int16) + 1
         size = min(BLOCK, len(rows)) ** 2
-        self._room = [torch.empty(size, dtype=kind) for kind in (torch.bfloat16, torch.float32, torch.bool, torch.bool)]
+        kinds = (torch.bfloat16, torch.float32, torch.bool, torch.int32)
+        self._room = [torch.empty(size, dtype=kind) for kind in kinds]
+        self._some: slice | Tensor | None = None  # those whose factors are at hand
+        self._left = self.points[:0]
         self._apart = self._gaps()
         self._block_of = torch.repeat_interleave(torch.tensor([block.stop - block.start for block in self.blocks]))
 
@@ -73,7 +79,7 @@ class Balls:
         gaps = least - radii - 1e-3 * (least + radii)  # for rounding
         return torch.maximum(gaps, gaps.T) - 1e-6 * float(self.lengths.max())
 
-    def around(self, which: Tensor) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    def around(self, which: Tensor) -> Iterator[tuple[slice, slice, Array]]:
         """Pass over the blocks that can hold rows in the balls around some.
 
         Args:
@@ -85,9 +91,10 @@ class Balls:
         block_of = self._block_of[which]
         for start in range(0, len(which), BLOCK):
             here = slice(start, min(start + BLOCK, len(which)))
+            mine = which[here]
             apart = self._apart[block_of[here].unique()].amin(dim=0)  # type: ignore[no-untyped-call]
             for other in (apart < self.delta).nonzero()[:, 0].tolist():
-                found = self.inside(which[here], self.blocks[other])
+                found = self.inside(mine, self.blocks[other])
                 if found.any():
                     yield here, self.blocks[other], found
 
@@ -97,45 +104,38 @@ class Balls:
         near: Tensor = (apart < self.delta)[self._block_of[some]]
         return near
 
-    def inside(self, some: slice | Tensor, others: slice | Tensor) -> np.ndarray:
+    def inside(self, some: slice | Tensor, others: slice | Tensor) -> Array:
         """Tell which others are in the balls around some, boolean `(len(some), len(others))`, until the next call.
 
         Args:
             some: At most `BLOCK` positions.
             others: Likewise.
         """
-        points = self._half[0][some] if self._half is not None else self.points[some]
-        shape = (len(points), len(self.order[others]))
-        room = [part[: shape[0] * shape[1]].reshape(shape) for part in self._room]  # new memory would cost as much
-        wide, sure = room[2].numpy(), room[3].numpy()
-        if self._half is not None:
-            found = torch.mm(points, self._half[1][others].T, out=room[0])
-            bits = self._bits[some]
-            np.less_equal(found.view(torch.uint16).numpy(), bits.view(np.uint16) + np.uint16(0x8000), out=wide)
-            total = np.count_nonzero(wide)
-            if not total:
-                return wide
-            np.greater(found.view(torch.int16).numpy(), bits, out=sure)
-            unsure = total - np.count_nonzero(sure)
-            if unsure <= _UNSURE:
-                return self._settle(sure, wide, some, others) if unsure else sure
-            points = self.points[some]
-        ends = self.points[others]
-        ends = torch.cat([ends[:, :-2], ends[:, -1:], ends[:, -2:-1]], dim=1)
-        products, slack = torch.mm(points, ends.T, out=room[1]).numpy(), self._slack[some].numpy()
-        np.greater(products, slack, out=sure)
-        np.greater_equal(products, -slack, out=wide)
-        return self._settle(sure, wide, some, others)
+        from ssl_lightning.functional.decided import decide, decide_bits  # numba takes half a second to import
 
-    def _settle(self, sure: np.ndarray, wide: np.ndarray, some: slice | Tensor, others: slice | Tensor) -> np.ndarray:
-        """Measure the pairs that are in `wide` and not sure."""
-        np.not_equal(sure, wide, out=wide)
-        places = np.flatnonzero(wide)
+        if self._some is not some:  # the same ones meet many others
+            left = self.points[some]
+            self._some, self._left = some, torch.cat([left[:, :-2], left[:, -1:], left[:, -2:-1]], dim=1)
+        shape = (len(self._left), len(self.order[others]))
+        room = [part[: shape[0] * shape[1]].view(shape) for part in self._room[:3]]  # new memory would cost as much
+        above, places = room[2].numpy(), self._room[3].numpy()
+        if self._half is not None:
+            torch.mm(self._half[0][some], self._half[1][others].T, out=room[0])
+            sums, wrong = room[0].view(torch.int16).numpy(), self._bits[some].numpy()
+            unsure, total = decide_bits(sums, wrong, above, places[:_UNSURE])
+            if not total or unsure <= _UNSURE:
+                return self._settle(above, places[:unsure], some, others)
+        torch.mm(self._left, self.points[others].T, out=room[1])
+        unsure, _ = decide(room[1].numpy(), self._slack[some].numpy(), above, places)
+        return self._settle(above, places[:unsure], some, others)
+
+    def _settle(self, above: Array, places: Array, some: slice | Tensor, others: slice | Tensor) -> Array:
+        """Measure the pairs at some places."""
         if len(places):
-            few, many = (torch.from_numpy(found) for found in np.divmod(places, wide.shape[1]))
+            few, many = (torch.from_numpy(found) for found in np.divmod(places.astype(np.int64), above.shape[1]))
             squares = pairs(self.rows, self.rows, self.order[some][few], self.order[others][many])
-            sure.reshape(-1)[places] = (squares < self.radius).numpy()
-        return sure
+            above.reshape(-1)[places] = (squares < self.radius).numpy()
+        return above
 
     def counts(self, among: Tensor) -> Tensor:
         """Count those rows in the ball around each that are among some, int64 `(n,)`; each pair is looked at once.
@@ -143,26 +143,17 @@ class Balls:
         Args:
             among: Boolean `(n,)`.
         """
-        total = np.zeros(len(self.rows), dtype=np.int64)
+        from ssl_lightning.functional.decided import tally
+
+        total, none = np.zeros(len(self.rows), dtype=np.int32), np.zeros(0, dtype=np.int32)
         counted = [among[block].numpy() for block in self.blocks]
         for number, block in enumerate(self.blocks):
-            for other in (self._apart[number, number:] < self.delta).nonzero()[:, 0].tolist():
-                if not (counted[number].any() or counted[number + other].any()):
+            for other in range(number, len(self.blocks)):
+                if self._apart[number, other] >= self.delta or not (counted[number].any() or counted[other].any()):
                     continue
-                found = self.inside(block, self.blocks[number + other])
-                if found.any():
-                    total[block] += _sum(found, 1, counted[number + other])
-                    if other:
-                        total[self.blocks[number + other]] += _sum(found, 0, counted[number])
-        return torch.from_numpy(total)
-
-
-def _sum(found: np.ndarray, axis: int, counted: np.ndarray) -> np.ndarray:
-    """Count along an axis of at most `BLOCK`, which 16 bits can, those that are counted."""
-    if not counted.all():
-        found = found.compress(counted, axis=axis)
-    total: np.ndarray = found.sum(axis=axis, dtype=np.uint16)
-    return total.astype(np.int64)
+                found, there = self.inside(block, self.blocks[other]), self.blocks[other]
+                tally(found, total[block], total[there] if other > number else none, counted[number], counted[other])
+        return torch.from_numpy(total).long()
 
 
 def _together(points: Tensor) -> tuple[Tensor, list[slice]]:

@@ -10,14 +10,15 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ssl_lightning.engine.compiled import compiled
 from ssl_lightning.engine.processes import first_process
 from ssl_lightning.transforms.image.functional import LUMINANCE
 
@@ -31,13 +32,7 @@ _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _SIXTH, _THIRD, _THIRDS = np.float32(1 / 6), np.float32(1 / 3), np.float32(2 / 3)
 
 
-def _compiled(function: Any) -> Any:
-    """Compile a function when it is first called, and keep the result where that can be written."""
-    options = {"nogil": True, "fastmath": _FAST, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder to keep it in
-        return numba.njit(**options)(function)
+_compiled = partial(compiled, fast=_FAST)
 
 
 @_compiled
